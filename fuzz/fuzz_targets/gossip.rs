@@ -1,0 +1,6 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    weave_router::wire::fuzz::gossip(data);
+    weave_router::mesh::gossip::fuzz_gossip(data);
+});

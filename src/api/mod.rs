@@ -1,0 +1,36 @@
+//! The management interface: what `status` and `report` say, and the HTTP on which it is said.
+//!
+//! Two servers share the read-only pages of [`server`]: the API ([`address::ApiAddress`], a unix socket or a loopback port), on which
+//! the verbs of the command line act, and the status address, which changes nothing.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /status` | [`types::Status`] |
+//! | `GET /status/connections` | array of [`types::Connection`] |
+//! | `GET /status/peers` | array of [`types::Peer`] |
+//! | `GET /status/targets` | array of [`types::Target`] |
+//! | `GET /status/macs` | array of [`types::Mac`] |
+//! | `GET /status/routes` | array of [`types::Route`] |
+//! | `GET /report` | [`types::Report`], always JSON |
+//! | `GET /metrics` | Prometheus text, see [`metrics`] |
+//! | `GET /key` | [`types::Key`]; API only |
+//! | `POST /connect`, `POST /forget` | takes [`types::Hosts`], answers 204; API only |
+//!
+//! Pages are text for people ([`text`]) unless the request says `Accept: application/json`. Every error is `{"error": "a sentence"}`.
+
+pub mod address;
+pub mod client;
+pub mod listen;
+pub mod metrics;
+pub mod server;
+pub mod state;
+pub mod text;
+pub mod types;
+
+pub use address::ApiAddress;
+pub use state::{FullStatus, Handle, MacRow, Refusal, Request};
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

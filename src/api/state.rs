@@ -1,0 +1,114 @@
+//! How the servers ask the router: one channel of requests, each with a place for its answer.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::counters::Reading;
+use crate::mesh::command::Target;
+use crate::mesh::snapshot::Snapshot;
+use crate::wire::PeerName;
+
+/// Longest a request waits for the router before it is answered with an error.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Requests that may wait in the channel; more are answered "busy".
+const QUEUE: usize = 32;
+
+/// Everything the router says about itself at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct FullStatus {
+    /// Version of the running binary.
+    pub version: &'static str,
+    /// Time since the router started.
+    pub uptime: Duration,
+    /// The UDP port of the mesh.
+    pub port: u16,
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the TAP.
+    pub tap: String,
+    /// MTU of the bridge in bytes, once it is known.
+    pub mtu: Option<u16>,
+    /// What the mesh plane says.
+    pub snapshot: Snapshot,
+    /// The MAC table.
+    pub macs: Vec<MacRow>,
+    /// Counters by the plane that counts them: `forward`, `mesh`, `io`, …
+    pub counters: Vec<(&'static str, Vec<Reading>)>,
+    /// Offloads by name: `on`, or `off: ` and the reason.
+    pub offloads: Vec<(String, String)>,
+}
+
+/// One line of the MAC table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MacRow {
+    /// VLAN id, 0 for untagged.
+    pub vlan: u16,
+    /// The MAC.
+    pub mac: [u8; 6],
+    /// The router it is behind; our own where it is on this host's bridge.
+    pub peer: PeerName,
+    /// True where it is on this host's bridge.
+    pub local: bool,
+    /// Time since a frame came from it.
+    pub age: Duration,
+}
+
+/// Why the router did not do what was asked, in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// A request to the running router.
+#[derive(Debug)]
+pub enum Request {
+    /// The whole state.
+    Status(oneshot::Sender<FullStatus>),
+    /// Keep trying to have a link to each of these, and remember them over a restart.
+    Connect(Vec<Target>, oneshot::Sender<Result<(), Refusal>>),
+    /// Stop trying, also after a restart; live links stay.
+    Forget(Vec<Target>, oneshot::Sender<Result<(), Refusal>>),
+}
+
+/// The servers' end of the channel to the router.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    /// A handle, and the end from which the router takes requests.
+    pub fn new() -> (Handle, mpsc::Receiver<Request>) {
+        let (requests, receiver) = mpsc::channel(QUEUE);
+        (Handle { requests }, receiver)
+    }
+
+    /// The whole state of the router.
+    pub async fn status(&self) -> Result<FullStatus, Refusal> {
+        self.ask(Request::Status).await
+    }
+
+    /// Adds targets.
+    pub async fn connect(&self, targets: Vec<Target>) -> Result<(), Refusal> {
+        self.ask(|answer| Request::Connect(targets, answer)).await?
+    }
+
+    /// Removes targets.
+    pub async fn forget(&self, targets: Vec<Target>) -> Result<(), Refusal> {
+        self.ask(|answer| Request::Forget(targets, answer)).await?
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.try_send(request(sender)).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => Refusal("the router is busy; try again".into()),
+            mpsc::error::TrySendError::Closed(_) => Refusal("the router is stopping".into()),
+        })?;
+        match tokio::time::timeout(PATIENCE, receiver).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(Refusal("the router is stopping".into())),
+            Err(_) => Err(Refusal(format!("the router did not answer within {} s", PATIENCE.as_secs()))),
+        }
+    }
+}

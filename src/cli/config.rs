@@ -1,0 +1,276 @@
+//! From options to a configuration that holds: a [`RunConfig`] exists only if it is good.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use zeroize::Zeroizing;
+
+use super::options::{Cipher, GlobalOptions, Offload, RunOptions};
+use crate::api::ApiAddress;
+use crate::mesh::command::Target;
+
+/// Most passwords a router tries, so that a network can change its password host by host.
+pub const MAX_PASSWORDS: usize = 4;
+
+/// Longest password, in bytes.
+const MAX_PASSWORD: usize = 1024;
+
+/// Longest name of a network or nickname, in bytes.
+const MAX_NAME: usize = 64;
+
+/// Longest name of a network interface, in bytes (IFNAMSIZ less its zero).
+const MAX_INTERFACE: usize = 15;
+
+/// Everything `run` needs to know.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// Hosts to link with, each once.
+    pub peers: Vec<Target>,
+    /// UDP port of the mesh.
+    pub port: u16,
+    /// Addresses to listen on; empty is all, IPv4 and IPv6.
+    pub bind: Vec<IpAddr>,
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the TAP; differs from the bridge's.
+    pub tap: String,
+    /// MTU of the bridge in bytes; `None` is what fits the underlay.
+    pub mtu: Option<u16>,
+    /// Name of the network.
+    pub network: String,
+    /// Name of this router for people.
+    pub nickname: String,
+    /// State directory.
+    pub state_dir: PathBuf,
+    /// Address of the API.
+    pub api: ApiAddress,
+    /// Address of the read-only pages; `None` is off.
+    pub status_addr: Option<SocketAddr>,
+    /// Passwords, newest first, each once.
+    pub passwords: Vec<Password>,
+    /// Public keys of the routers that may join; empty is no restriction.
+    pub allow: Vec<[u8; 32]>,
+    /// Accept links from public addresses though nothing authenticates them.
+    pub open: bool,
+    /// The cipher asked for.
+    pub cipher: Cipher,
+    /// False under `--no-encryption`.
+    pub encryption: bool,
+    /// Most links.
+    pub conn_limit: usize,
+    /// False under `--no-discovery`.
+    pub discovery: bool,
+    /// Whether offloads are tried.
+    pub offload: Offload,
+}
+
+/// A password; never printed, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Zeroizing<Vec<u8>>);
+
+impl Password {
+    /// The bytes of the password.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// Why there is no configuration, in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// What was typed is wrong: exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// What was named cannot be used: exit status 1.
+    #[error("{0}")]
+    Failure(String),
+}
+
+fn usage(sentence: impl Into<String>) -> ConfigError {
+    ConfigError::Usage(sentence.into())
+}
+
+impl RunConfig {
+    /// Checks options. `matches` says which of them came from the environment, where lists are one text; `hostname` is the default nickname.
+    pub fn new(
+        options: RunOptions,
+        positional: Vec<String>,
+        global: &GlobalOptions,
+        matches: &ArgMatches,
+        hostname: &str,
+    ) -> Result<RunConfig, ConfigError> {
+        let listed = |id: &str| matches.value_source(id) == Some(ValueSource::EnvVariable);
+        let peer_texts = split(options.peer, listed("peer")).into_iter().chain(positional);
+        let peers: Vec<Target> = peer_texts.map(|t| t.parse().map_err(|e| usage(format!("{e}")))).collect::<Result<_, _>>()?;
+        let bind: Vec<IpAddr> = split(options.bind, listed("bind")).iter().map(|t| bind_address(t)).collect::<Result<_, _>>()?;
+        let allow: Vec<[u8; 32]> = split(options.allow, listed("allow")).iter().map(|t| key(t)).collect::<Result<_, _>>()?;
+        interface("--bridge", &options.bridge)?;
+        interface("--tap", &options.tap)?;
+        if options.bridge == options.tap {
+            return Err(usage(format!("--bridge and --tap are both '{}': give them different names", options.tap)));
+        }
+        let files = match listed("password_file") {
+            true => options.password_file.iter().flat_map(|p| words(&p.to_string_lossy())).map(PathBuf::from).collect(),
+            false => options.password_file,
+        };
+        Ok(RunConfig {
+            peers: unique(peers),
+            port: options.port,
+            bind: unique(bind),
+            bridge: options.bridge,
+            tap: options.tap,
+            mtu: options.mtu,
+            network: name("--network", options.network)?,
+            nickname: match options.nickname {
+                Some(nickname) => name("--nickname", nickname)?,
+                None => name("--nickname", hostname.to_string()).unwrap_or_else(|_| "unnamed".to_string()),
+            },
+            state_dir: options.state_dir,
+            api: global.api.clone(),
+            status_addr: status_address(&options.status_addr)?,
+            passwords: passwords(options.password, &files)?,
+            allow: unique(allow),
+            open: options.open,
+            cipher: options.cipher,
+            encryption: !options.no_encryption,
+            conn_limit: usize::from(options.conn_limit),
+            discovery: !options.no_discovery,
+            offload: options.offload,
+        })
+    }
+
+    /// True where something decides who may join.
+    pub fn authenticated(&self) -> bool {
+        !self.passwords.is_empty() || !self.allow.is_empty()
+    }
+}
+
+/// A list from the environment is one text; on the command line every value stands for itself.
+fn split(values: Vec<String>, from_environment: bool) -> Vec<String> {
+    if from_environment { values.iter().flat_map(|v| words(v)).collect() } else { values }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty()).map(ToString::to_string).collect()
+}
+
+/// Each value once, in the order of their first appearance.
+fn unique<T: Ord + Clone>(values: Vec<T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    values.into_iter().filter(|v| seen.insert(v.clone())).collect()
+}
+
+fn bind_address(text: &str) -> Result<IpAddr, ConfigError> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    match bare.parse::<IpAddr>() {
+        Ok(ip) if ip.is_multicast() => Err(usage(format!("--bind {text}: that is a multicast address; name an address of this host"))),
+        Ok(IpAddr::V4(ip)) if ip.is_broadcast() => {
+            Err(usage(format!("--bind {text}: that is the broadcast address; name an address of this host")))
+        }
+        Ok(ip) => Ok(ip),
+        Err(_) => Err(usage(format!("--bind {text}: that is not an IP address; the port is set by --port"))),
+    }
+}
+
+fn status_address(text: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    match text.trim().parse::<SocketAddr>() {
+        Ok(addr) if addr.port() != 0 => Ok(Some(addr)),
+        _ => Err(usage(format!("--status-addr {text}: write IP:PORT, [IPV6]:PORT, or nothing to switch it off"))),
+    }
+}
+
+fn key(text: &str) -> Result<[u8; 32], ConfigError> {
+    let bad = || {
+        usage(format!("--allow {text}: that is not a public key; it takes the 64 hexadecimal digits that `weave-router show-key` prints"))
+    };
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(bad());
+    }
+    let mut key = [0; 32];
+    for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digits = std::str::from_utf8(digits).map_err(|_| bad())?;
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
+    }
+    Ok(key)
+}
+
+/// What the kernel takes as a name, less what would be a pattern (`%`) or something every host has already.
+fn interface(option: &str, name: &str) -> Result<(), ConfigError> {
+    let legal = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%');
+    let why = match name {
+        "" => "a name is needed",
+        _ if name.len() > MAX_INTERFACE => "a network interface's name takes at most 15 bytes",
+        _ if !name.bytes().all(legal) => "a network interface's name takes printable ASCII without space, '/', ':' and '%'",
+        "." | ".." | "all" | "default" | "lo" => "that name is taken by the system",
+        _ => return Ok(()),
+    };
+    Err(usage(format!("{option} '{}': {why}", name.escape_debug())))
+}
+
+fn name(option: &str, name: String) -> Result<String, ConfigError> {
+    let why = match () {
+        () if name.trim().is_empty() => "a name is needed",
+        () if name.len() > MAX_NAME => "it takes at most 64 bytes",
+        () if name.chars().any(char::is_control) => "it takes printable characters",
+        () => return Ok(name),
+    };
+    Err(usage(format!("{option} '{}': {why}", name.escape_debug())))
+}
+
+fn passwords(given: Option<String>, files: &[PathBuf]) -> Result<Vec<Password>, ConfigError> {
+    let mut passwords = Vec::new();
+    if let Some(given) = given {
+        let given = Zeroizing::new(given.into_bytes());
+        let from = "--password (or WEAVE_PASSWORD)";
+        passwords.push(password(given, from).map_err(ConfigError::Usage)?);
+    }
+    for file in files {
+        let from = format!("the password file {}", file.display());
+        let bytes = read_limited(file).map_err(|e| ConfigError::Failure(format!("cannot read {from}: {e}")))?;
+        passwords.push(password(bytes, &from).map_err(ConfigError::Failure)?);
+    }
+    let mut each_once: Vec<Password> = Vec::new();
+    for password in passwords {
+        if !each_once.contains(&password) {
+            each_once.push(password);
+        }
+    }
+    match each_once.len() {
+        0..=MAX_PASSWORDS => Ok(each_once),
+        n => Err(usage(format!("{n} passwords are given, a router tries at most {MAX_PASSWORDS}: drop the oldest"))),
+    }
+}
+
+fn read_limited(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let limit = MAX_PASSWORD + 3;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
+    File::open(file)?.take(limit as u64).read_to_end(&mut bytes)?;
+    while bytes.last().is_some_and(|b| matches!(b, b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    Ok(bytes)
+}
+
+fn password(bytes: Zeroizing<Vec<u8>>, from: &str) -> Result<Password, String> {
+    match bytes.len() {
+        0 => Err(format!("{from} is empty: give a password, or leave it out")),
+        1..=MAX_PASSWORD if bytes.contains(&b'\n') => Err(format!("{from} holds more than one line: a file holds one password")),
+        1..=MAX_PASSWORD => Ok(Password(bytes)),
+        _ => Err(format!("{from} is longer than {MAX_PASSWORD} bytes: give a shorter password")),
+    }
+}

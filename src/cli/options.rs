@@ -1,0 +1,283 @@
+//! The options as clap sees them. Texts become values that hold in [`super::config`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::ApiAddress;
+
+/// Where the API is unless told otherwise.
+pub const DEFAULT_API: &str = "unix:/run/weave-router/api.sock";
+
+/// Where the state is unless told otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/weave-router";
+
+const ABOUT: &str = "Plugs containers on many hosts into one encrypted Ethernet switch, in userspace";
+
+const AFTER: &str = "Without a command the router runs in the foreground (`run`). Every option can also be set by its environment variable; \
+a list in a variable is separated by commas or spaces. What the command line says replaces what the variable says.";
+
+/// The command line with a verb.
+#[derive(Debug, Parser)]
+#[command(name = "weave-router", version, about = ABOUT, propagate_version = true)]
+pub struct WithVerb {
+    /// Options that may stand before or after the verb.
+    #[command(flatten)]
+    pub global: GlobalOptions,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The command line without a verb: it runs the router.
+#[derive(Debug, Parser)]
+#[command(name = "weave-router", version, about = ABOUT, after_help = AFTER, propagate_version = true)]
+pub struct WithoutVerb {
+    /// Options that may stand before or after a verb.
+    #[command(flatten)]
+    pub global: GlobalOptions,
+    /// Options of the router.
+    #[command(flatten)]
+    pub run: RunOptions,
+    /// Never given; stands here so that the help lists the verbs.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// Options of every verb.
+#[derive(Clone, Debug, Args)]
+pub struct GlobalOptions {
+    /// Address of the API: a unix socket, or a port on loopback
+    #[arg(long, env = "WEAVE_API", global = true, value_name = "unix:PATH|127.0.0.1:PORT", default_value = DEFAULT_API)]
+    pub api: ApiAddress,
+    /// Least severe messages to log on stderr
+    #[arg(long, env = "WEAVE_LOG_LEVEL", global = true, value_enum, default_value = "info", hide_possible_values = false)]
+    pub log_level: LogLevel,
+    /// Form of the log
+    #[arg(long, env = "WEAVE_LOG_FORMAT", global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// What the program is to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the router in the foreground (the default)
+    #[command(visible_alias = "launch", after_help = AFTER)]
+    Run(Box<RunArgs>),
+    /// Show the state of the running router
+    Status(StatusArgs),
+    /// Make the running router link with hosts, and remember them
+    Connect(HostArgs),
+    /// Make the running router stop trying to link with hosts; live links stay
+    Forget(HostArgs),
+    /// Print the whole state of the running router as JSON
+    Report,
+    /// Print this router's public key, for --allow on other hosts
+    ShowKey(KeyArgs),
+    /// Print the version of this program and of the running router
+    Version,
+    /// Print a systemd unit for the router
+    SystemdUnit,
+    /// Build a mesh of routers and containers in network namespaces of this host, and try it out (needs root)
+    Demo(DemoArgs),
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Hosts to link with, as by --peer
+    #[arg(value_name = "PEER")]
+    pub peers: Vec<String>,
+    /// Options of the router.
+    #[command(flatten)]
+    pub options: RunOptions,
+}
+
+/// The options of the router, unchecked.
+#[derive(Clone, Debug, Args)]
+pub struct RunOptions {
+    /// Host to link with; IPv6 addresses in brackets where a port follows; names are resolved again on every attempt; repeatable
+    /// [default: none, waits to be called]
+    #[arg(long, env = "WEAVE_PEER", value_name = "HOST[:PORT]")]
+    pub peer: Vec<String>,
+    /// UDP port of the mesh, the same for listening and for peers named without a port
+    #[arg(long, env = "WEAVE_PORT", value_name = "UDP PORT", default_value_t = 6783, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Local IP address to listen on; repeatable [default: all addresses, IPv4 and IPv6]
+    #[arg(long, env = "WEAVE_BIND", value_name = "ADDR")]
+    pub bind: Vec<String>,
+    /// Bridge the containers are on; made if missing, adopted if present
+    #[arg(long, env = "WEAVE_BRIDGE", value_name = "NAME", default_value = "weave")]
+    pub bridge: String,
+    /// Name of the router's port on the bridge
+    #[arg(long, env = "WEAVE_TAP", value_name = "NAME", default_value = "weave-tap")]
+    pub tap: String,
+    /// MTU of the bridge in bytes, 576 to 65521; containers that use IPv6 need 1280 [default: what fits the underlay]
+    #[arg(long, env = "WEAVE_MTU", value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..=65521))]
+    pub mtu: Option<u16>,
+    /// Name of the network; routers of different networks never mix
+    #[arg(long, env = "WEAVE_NETWORK", value_name = "NAME", default_value = "weave")]
+    pub network: String,
+    /// Name of this router for people [default: the host name]
+    #[arg(long, env = "WEAVE_NICKNAME", value_name = "NAME")]
+    pub nickname: Option<String>,
+    /// Directory of this router's identity and of the peers added at runtime
+    #[arg(long, env = "WEAVE_STATE_DIR", value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// TCP address of the read-only pages /status and /metrics; empty is off
+    #[arg(long, env = "WEAVE_STATUS_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:6782")]
+    pub status_addr: String,
+    /// File that holds a password of the network; repeatable, newest first, at most four passwords in all [default: none]
+    #[arg(long, env = "WEAVE_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Vec<PathBuf>,
+    /// Password of the network, newer than those in files; others on this host can see the command line, so prefer --password-file
+    /// [default: none]
+    #[arg(long, env = "WEAVE_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    pub password: Option<String>,
+    /// Public key of a router that may join, as printed by show-key; repeatable [default: whoever has the password]
+    #[arg(long, env = "WEAVE_ALLOW", value_name = "KEY")]
+    pub allow: Vec<String>,
+    /// Without password and --allow, also accept links from public addresses [default: private and link-local addresses only]
+    #[arg(long, env = "WEAVE_OPEN", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub open: bool,
+    /// Cipher; auto takes the one that both ends measure as the faster
+    #[arg(long, env = "WEAVE_CIPHER", value_enum, default_value = "auto")]
+    pub cipher: Cipher,
+    /// Send frames in clear; the other end must say so too [default: everything is encrypted]
+    #[arg(long, env = "WEAVE_NO_ENCRYPTION", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub no_encryption: bool,
+    /// Most links that this router keeps, in links, 1 to 4096; configured peers are always tried
+    #[arg(long, env = "WEAVE_CONN_LIMIT", value_name = "LINKS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub conn_limit: u16,
+    /// Link with configured peers only [default: also with the routers they know]
+    #[arg(long, env = "WEAVE_NO_DISCOVERY", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub no_discovery: bool,
+    /// Segmentation and checksum offloads of TAP and UDP; auto tries each and gives up what fails
+    #[arg(long, env = "WEAVE_OFFLOAD", value_enum, default_value = "auto")]
+    pub offload: Offload,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// What to show [default: an overview]
+    pub what: Option<What>,
+    /// Print JSON [default: text]
+    #[arg(long, env = "WEAVE_JSON", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub json: bool,
+}
+
+/// What `status` can show besides the overview.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Links, and attempts at links
+    Connections,
+    /// Routers of the mesh
+    Peers,
+    /// Hosts this router was told to link with
+    Targets,
+    /// The MAC table
+    Macs,
+    /// How each peer is reached
+    Routes,
+}
+
+/// `connect` and `forget`.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// Hosts; IPv6 addresses in brackets where a port follows
+    #[arg(required = true, value_name = "HOST[:PORT]")]
+    pub hosts: Vec<String>,
+}
+
+/// `show-key`.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// Directory to take the key from where no router is running
+    #[arg(long, env = "WEAVE_STATE_DIR", value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+}
+
+/// `demo`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct DemoArgs {
+    /// Number of hosts, 2 to 16
+    #[arg(long, env = "WEAVE_DEMO_HOSTS", value_name = "HOSTS", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub hosts: u8,
+    /// How the hosts are wired
+    #[arg(long, env = "WEAVE_DEMO_TOPOLOGY", value_enum, default_value = "line")]
+    pub topology: Topology,
+    /// Seconds to stay up once everything works [default: until Ctrl-C]
+    #[arg(long, env = "WEAVE_DEMO_SECONDS", value_name = "SECONDS")]
+    pub seconds: Option<u32>,
+}
+
+/// How the hosts of the demo are wired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Topology {
+    /// Each with the next
+    Line,
+    /// Each with the next, the last with the first
+    Ring,
+    /// The first with all others
+    Star,
+    /// Each with each
+    Full,
+}
+
+/// The cipher that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Cipher {
+    /// The faster of both ends' measurements
+    Auto,
+    /// AES-256-GCM
+    #[value(name = "aes256gcm")]
+    Aes256Gcm,
+    /// ChaCha20-Poly1305
+    #[value(name = "chacha20poly1305")]
+    ChaCha20Poly1305,
+}
+
+/// Whether offloads are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Offload {
+    /// Each is tried, and given up where it fails
+    Auto,
+    /// None is used
+    Off,
+}
+
+/// Least severe messages that are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing
+    Off,
+    /// What ends the router
+    Error,
+    /// What an operator should look at
+    Warn,
+    /// What changes: links, peers
+    Info,
+    /// What was decided, and why
+    Debug,
+    /// Everything
+    Trace,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text each
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// The value of a switch's environment variable; an empty one is off, as when it is not set.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        "1" | "true" | "yes" | "on" => Ok(true),
+        _ => Err("write true or false".into()),
+    }
+}

@@ -1,0 +1,271 @@
+//! `weave-router run`: joins the planes together, keeps the host in order, and takes everything apart again.
+//!
+//! ```text
+//!  this thread (tokio)    signals, API, status pages, netlink watch, name resolution
+//!  "mesh"                 io::mesh_thread, which drives mesh::Mesh
+//!  "packet-1"             io::packet_thread, which drives forward::Forwarder
+//! ```
+
+mod network;
+mod planes;
+mod status;
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::RunConfig;
+use crate::api::{self, Handle, Refusal, Request};
+use crate::host::HostError;
+use crate::io::clock::Clock;
+use crate::mesh::command::{Command, Event, Target};
+use crate::store::StateDir;
+use crate::wire::Address;
+use network::Network;
+use planes::Planes;
+use status::StatusSource;
+
+/// Events of the mesh plane that wait for this thread; more are dropped, and periodic state repairs what they said.
+const EVENTS: usize = 1024;
+/// How often other programs' firewalls are looked at and old MACs are forgotten.
+const TIDY_PERIOD: Duration = Duration::from_secs(10);
+/// Netlink bursts are answered once they are over.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Most time the threads may take to stop: with the bridge and the firewall after them, a stop is promised within a second.
+const STOP_PATIENCE: Duration = Duration::from_millis(700);
+
+/// Runs the router until SIGTERM or SIGINT.
+pub fn run(config: RunConfig) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    let ended = runtime.block_on(async { Router::start(config).await?.serve().await });
+    // Name look-ups may hang in the C library; they are not worth waiting for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The running router as the management plane holds it.
+struct Router {
+    config: RunConfig,
+    store: StateDir,
+    /// Peers added at runtime, as they stand in the state directory.
+    remembered: Vec<Target>,
+    network: Network,
+    planes: Planes,
+    events: mpsc::Receiver<Event>,
+    requests: mpsc::Receiver<Request>,
+    status: StatusSource,
+    servers: Vec<tokio::task::JoinHandle<()>>,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Router {
+    /// Claims everything in an order in which a failure leaves nothing behind: state, port, API sockets, then the bridge and the TAP.
+    async fn start(config: RunConfig) -> anyhow::Result<Router> {
+        // Installed first: a stop that comes during the start must not kill us half way.
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let clock = Clock::start();
+        let store = StateDir::open(&config.state_dir)?;
+        let (remembered, warning) = store.peers()?;
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
+        let foundation = planes::Foundation::lay(&config, &store, clock)?;
+        let api = api::listen::api(&config.api).await?;
+        let pages = match config.status_addr {
+            Some(addr) => Some(api::listen::status(addr).await?),
+            None => None,
+        };
+        let name = foundation.name();
+        let mtu = config.mtu.unwrap_or(network::fitting_mtu(&config.peers, config.port).await);
+        let (network, tap) = Network::build(&config, mtu, name).await?;
+        let (event_sink, events) = mpsc::channel(EVENTS);
+        let status = StatusSource::new(&config, clock, &foundation);
+        let planes = match Planes::start(foundation, &config, tap, event_sink, clock) {
+            Ok(planes) => planes,
+            Err(error) => {
+                network.release().await;
+                return Err(error);
+            }
+        };
+        let (handle, requests) = Handle::new();
+        let mut servers = vec![tokio::spawn(api::server::serve(api, api::server::api(handle.clone())))];
+        servers.extend(pages.map(|pages| tokio::spawn(api::server::serve(pages, api::server::status(handle)))));
+        announce(&config, &status);
+        Ok(Router { config, store, remembered, network, planes, events, requests, status, servers, terminate, interrupt })
+    }
+
+    async fn serve(mut self) -> anyhow::Result<()> {
+        self.send_addresses().await;
+        let mut targets = self.config.peers.clone();
+        targets.extend(self.remembered.iter().filter(|target| !self.config.peers.contains(target)).cloned());
+        self.planes.command(Command::Connect(targets));
+        let ended = self.turn().await;
+        self.stop().await;
+        ended
+    }
+
+    /// The management plane's loop; ends with the reason to stop.
+    async fn turn(&mut self) -> anyhow::Result<()> {
+        let mut tidy = interval(TIDY_PERIOD);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut settle: Option<Instant> = None;
+        loop {
+            let settled = async {
+                match settle {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                failure = self.planes.failed() => anyhow::bail!(failure),
+                Some(event) = self.events.recv() => self.on_event(event),
+                Some(request) = self.requests.recv() => self.on_request(request),
+                event = self.network.event() => {
+                    self.network.note(event);
+                    settle.get_or_insert(Instant::now() + SETTLE);
+                }
+                () = settled => {
+                    settle = None;
+                    self.mend().await;
+                }
+                _ = tidy.tick() => {
+                    self.network.check_firewall();
+                    self.planes.expire_macs();
+                    // What could not be mended is tried again, however quiet the host is.
+                    if self.network.is_broken() {
+                        self.mend().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts back what somebody took away, and tells the mesh plane what changed.
+    async fn mend(&mut self) {
+        let changes = self.network.mend().await;
+        if let Some(tap) = changes.tap {
+            self.planes.plug(tap);
+        }
+        if changes.addresses {
+            self.send_addresses().await;
+        }
+        if changes.macs {
+            let macs = self.network.local_macs().await;
+            if !macs.is_empty() {
+                self.planes.command(Command::LocalMacs(macs));
+            }
+        }
+    }
+
+    async fn send_addresses(&mut self) {
+        match self.network.addresses(&self.config.bind).await {
+            Ok(ips) => {
+                let port = self.planes.port();
+                let addresses = ips.into_iter().map(|ip| Address::udp((ip, port).into())).collect();
+                self.planes.command(Command::LocalAddresses(addresses));
+            }
+            Err(error) => tracing::warn!("{error}; other routers are not told where this one is reached"),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Resolve(target) => self.resolve(target),
+            Event::LinkUp { peer, nickname, address } => tracing::info!("link to {peer} ({nickname}) at {address} is up"),
+            Event::LinkDown { peer, nickname, reason } => tracing::info!("link to {peer} ({nickname}) is down: {reason}"),
+            Event::Refused { whom, reason } => tracing::warn!("no link with {whom}: {reason}"),
+            Event::Warning(sentence) => tracing::warn!("{sentence}"),
+            Event::Persist(incarnation) => match self.store.raise_incarnation(incarnation) {
+                Ok(()) => self.planes.command(Command::Persisted(incarnation)),
+                Err(error) => tracing::error!("{error}; other routers hold records of a later life of this one and ignore what it says"),
+            },
+            // The mesh thread applies these itself.
+            Event::MacAnnounced { .. } => {}
+        }
+    }
+
+    /// Looks a host up beside the loop and tells the mesh plane.
+    fn resolve(&self, target: Target) {
+        let mesh = self.planes.mesh();
+        let port = target.port.unwrap_or(self.config.port);
+        tokio::spawn(async move {
+            let found = match tokio::net::lookup_host((target.host.as_str(), port)).await {
+                Ok(addrs) => Ok(addrs.map(Address::udp).collect()),
+                Err(error) => Err(format!("cannot resolve {}: {error}", target.host)),
+            };
+            planes::send(&mesh, Command::Resolved(target, found));
+        });
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Status(answer) => self.status.answer(&self.planes, self.network.mtu(), answer),
+            Request::Connect(targets, answer) => {
+                let mut all = self.remembered.clone();
+                all.extend(targets.iter().filter(|t| !self.remembered.contains(t) && !self.config.peers.contains(t)).cloned());
+                let done = self.remember(all);
+                if done.is_ok() {
+                    self.planes.command(Command::Connect(targets));
+                }
+                let _ = answer.send(done);
+            }
+            Request::Forget(targets, answer) => {
+                let all = self.remembered.iter().filter(|t| !targets.contains(t)).cloned().collect();
+                let done = self.remember(all);
+                if done.is_ok() {
+                    self.planes.command(Command::Forget(targets));
+                }
+                let _ = answer.send(done);
+            }
+        }
+    }
+
+    /// On disk before it is acknowledged.
+    fn remember(&mut self, peers: Vec<Target>) -> Result<(), Refusal> {
+        if peers != self.remembered {
+            self.store.set_peers(&peers).map_err(|error| Refusal(error.to_string()))?;
+            self.remembered = peers;
+        }
+        Ok(())
+    }
+
+    async fn stop(self) {
+        tracing::info!("stopping");
+        for server in &self.servers {
+            server.abort();
+        }
+        let Router { planes, network, .. } = self;
+        let stopped = tokio::task::spawn_blocking(move || planes.stop());
+        if tokio::time::timeout(STOP_PATIENCE, stopped).await.is_err() {
+            tracing::warn!("a thread did not stop in time; going on without it");
+        }
+        network.release().await;
+    }
+}
+
+fn announce(config: &RunConfig, status: &StatusSource) {
+    tracing::info!("weave-router {} is up: {}", env!("CARGO_PKG_VERSION"), status.title());
+    if !config.encryption {
+        tracing::warn!("ENCRYPTION IS OFF (--no-encryption): frames between hosts travel in clear");
+    }
+    if !config.authenticated() {
+        tracing::warn!(
+            "no password and no --allow: links are encrypted but UNAUTHENTICATED; {}",
+            match config.open {
+                true => "--open takes them from any address",
+                false => "they are taken from private and link-local addresses only",
+            }
+        );
+    }
+}
+
+/// A netlink failure while mending is worth a line; the next event or tick tries again.
+fn complain(what: &str, error: &HostError) {
+    tracing::warn!("{what}: {error}");
+}

@@ -1,0 +1,244 @@
+//! The host's side of a running router: bridge, TAP and firewall exception, kept in order while it runs.
+
+use std::net::IpAddr;
+
+use anyhow::Context;
+
+use super::super::RunConfig;
+use super::complain;
+use super::planes::offload_policy;
+use crate::host::bridge::{Bridge, Released};
+use crate::host::firewall::Firewall;
+use crate::host::macs::LocalMacs;
+use crate::host::watch::{HostEvent, Watch};
+use crate::host::{self, macs, underlay};
+use crate::io::offload::OffloadPolicy;
+use crate::io::tap::{self, Tap};
+use crate::io::udp;
+use crate::mesh::command::{LocalMac, Target};
+use crate::wire::{Address, PeerName};
+
+/// What mending changed.
+#[derive(Default)]
+pub struct Changes {
+    /// A new TAP, where the old one was deleted.
+    pub tap: Option<Tap>,
+    /// The underlay's addresses may have changed.
+    pub addresses: bool,
+    /// The bridge's MAC table may have changed.
+    pub macs: bool,
+}
+
+/// What is to be looked at once a burst of events is over.
+#[derive(Default)]
+struct Todo {
+    bridge: bool,
+    tap: bool,
+    attach: bool,
+    addresses: bool,
+    macs: bool,
+}
+
+/// The bridge with its TAP.
+pub struct Network {
+    handle: rtnetlink::Handle,
+    bridge: Bridge,
+    bridge_name: String,
+    tap_name: String,
+    tap_index: u32,
+    offload: OffloadPolicy,
+    /// Set on the bridge whenever it is made or adopted.
+    wanted_mtu: u16,
+    name: PeerName,
+    watch: Watch,
+    firewall: Option<Firewall>,
+    checking: Option<tokio::task::JoinHandle<Firewall>>,
+    known_macs: LocalMacs,
+    todo: Todo,
+}
+
+impl Network {
+    /// Makes or adopts the bridge, opens the TAP and plugs it in. What was made goes again where a later step fails.
+    pub async fn build(config: &RunConfig, mtu: u16, name: PeerName) -> anyhow::Result<(Network, Tap)> {
+        let handle = host::connect()?;
+        let watch = Watch::new()?;
+        let offload = offload_policy(config.offload);
+        let mut bridge = Bridge::ensure(&handle, &config.bridge, Some(mtu), name).await?;
+        let tap = match open_tap(&config.tap, offload) {
+            Ok(tap) => tap,
+            Err(error) => {
+                let _ = bridge.release().await;
+                return Err(error);
+            }
+        };
+        if let Err(error) = plug(&mut bridge, &tap, mtu).await {
+            drop(tap);
+            let _ = bridge.release().await;
+            return Err(error).with_context(|| format!("cannot put TAP {} on bridge {}", config.tap, config.bridge));
+        }
+        let mut network = Network {
+            handle,
+            bridge,
+            bridge_name: config.bridge.clone(),
+            tap_name: config.tap.clone(),
+            tap_index: tap.ifindex(),
+            offload,
+            wanted_mtu: mtu,
+            name,
+            watch,
+            firewall: Some(Firewall::new(&config.bridge)),
+            checking: None,
+            known_macs: LocalMacs::default(),
+            todo: Todo { macs: true, ..Todo::default() },
+        };
+        network.watch.expect(&network.bridge, Some(network.tap_index));
+        Ok((network, tap))
+    }
+
+    /// The bridge's MTU in bytes.
+    pub fn mtu(&self) -> Option<u16> {
+        u16::try_from(self.bridge.mtu()).ok()
+    }
+
+    /// Waits for the next thing that happens on the host. Cancel-safe.
+    pub async fn event(&mut self) -> HostEvent {
+        self.watch.next().await
+    }
+
+    /// Remembers an event until [`Network::mend`].
+    pub fn note(&mut self, event: HostEvent) {
+        match event {
+            HostEvent::BridgeGone => self.todo.bridge = true,
+            HostEvent::BridgeDown | HostEvent::TapDetached | HostEvent::MtuChanged(_) => self.todo.attach = true,
+            HostEvent::TapGone => self.todo.tap = true,
+            HostEvent::PortsChanged | HostEvent::MacsChanged => self.todo.macs = true,
+            HostEvent::AddressesChanged => self.todo.addresses = true,
+            HostEvent::Missed => self.todo = Todo { bridge: true, tap: false, attach: true, addresses: true, macs: true },
+        }
+    }
+
+    /// Acts on what was noted; what fails is said and tried again with the next event or tick.
+    pub async fn mend(&mut self) -> Changes {
+        let todo = std::mem::take(&mut self.todo);
+        let mut changes = Changes { tap: None, addresses: todo.addresses, macs: todo.macs };
+        if todo.tap {
+            match open_tap(&self.tap_name, self.offload) {
+                Ok(tap) => {
+                    tracing::warn!("TAP {} was deleted; it is made again", self.tap_name);
+                    self.tap_index = tap.ifindex();
+                    changes.tap = Some(tap);
+                }
+                Err(error) => {
+                    tracing::error!("TAP {} was deleted and cannot be made again: {error:#}", self.tap_name);
+                    self.todo.tap = true;
+                }
+            }
+        }
+        if todo.bridge || todo.attach || changes.tap.is_some() {
+            match self.reattach().await {
+                Ok(()) => changes.macs = true,
+                Err(error) => {
+                    complain("cannot put the bridge in order", &error);
+                    self.todo.bridge = true;
+                }
+            }
+        }
+        changes
+    }
+
+    /// True where something is known to be out of order.
+    pub fn is_broken(&self) -> bool {
+        self.todo.tap || self.todo.bridge || self.todo.attach
+    }
+
+    async fn reattach(&mut self) -> Result<(), host::HostError> {
+        let before = self.bridge.index();
+        self.bridge = Bridge::ensure(&self.handle, &self.bridge_name, Some(self.wanted_mtu), self.name).await?;
+        if self.bridge.index() != before {
+            tracing::warn!("bridge {} was deleted; it is made again", self.bridge_name);
+        }
+        self.bridge.attach(self.tap_index).await?;
+        self.bridge.set_mtu(self.wanted_mtu).await?;
+        self.watch.expect(&self.bridge, Some(self.tap_index));
+        Ok(())
+    }
+
+    /// Looks after the exception in other programs' firewalls, beside the loop.
+    pub fn check_firewall(&mut self) {
+        if let Some(done) = self.checking.take_if(|task| task.is_finished()) {
+            self.firewall = futures::FutureExt::now_or_never(done).and_then(Result::ok).or(self.firewall.take());
+        }
+        let Some(mut firewall) = self.firewall.take() else { return };
+        self.checking = Some(tokio::task::spawn_blocking(move || {
+            let checked = firewall.ensure();
+            for rule in checked.inserted {
+                tracing::info!("a firewall on this host drops bridged traffic: put an exception for the bridge into {rule}");
+            }
+            checked.warnings.iter().for_each(|sentence| tracing::warn!("{sentence}"));
+            firewall
+        }));
+    }
+
+    /// The underlay addresses that gossip tells the others: all, or those that `--bind` names.
+    pub async fn addresses(&self, bind: &[IpAddr]) -> Result<Vec<IpAddr>, host::HostError> {
+        let all = underlay::addresses(&self.handle, Some(self.bridge.index())).await?;
+        let any = bind.is_empty() || bind.iter().any(IpAddr::is_unspecified);
+        Ok(all.into_iter().filter(|ip| any || bind.contains(ip)).collect())
+    }
+
+    /// MACs that appeared on the bridge, or vanished from it, since the last call.
+    pub async fn local_macs(&mut self) -> Vec<LocalMac> {
+        match macs::local_macs(&self.handle, self.bridge.index(), &[self.tap_index, self.bridge.index()]).await {
+            Ok(now) => self.known_macs.update(&now),
+            Err(error) => {
+                complain("cannot read the bridge's MAC table", &error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes the exception out of other programs' firewalls and lets go of the bridge. The TAP has gone with its thread.
+    pub async fn release(mut self) {
+        if let Some(task) = self.checking.take() {
+            self.firewall = task.await.ok();
+        }
+        if let Some(mut firewall) = self.firewall.take() {
+            let removed = tokio::task::spawn_blocking(move || firewall.remove()).await.unwrap_or_default();
+            removed.iter().for_each(|error| complain("the firewall exception may still be there", error));
+        }
+        match self.bridge.release().await {
+            Ok(Released::Removed) => tracing::info!("bridge {} is removed", self.bridge_name),
+            Ok(Released::Kept(why)) => tracing::info!("{why}"),
+            Err(error) => complain("cannot let go of the bridge", &error),
+        }
+    }
+}
+
+fn open_tap(name: &str, offload: OffloadPolicy) -> anyhow::Result<Tap> {
+    let tap = Tap::open(name, offload, false)?;
+    tap.configure(tap::MTU, tap::QUEUE_LEN, true)?;
+    Ok(tap)
+}
+
+async fn plug(bridge: &mut Bridge, tap: &Tap, mtu: u16) -> Result<(), host::HostError> {
+    bridge.attach(tap.ifindex()).await?;
+    // A bridge follows the MTU of its ports until one is set on it.
+    bridge.set_mtu(mtu).await
+}
+
+/// The MTU that fits the paths to the configured peers which are given as addresses, else the host's default route.
+pub async fn fitting_mtu(peers: &[Target], port: u16) -> u16 {
+    let literal = |target: &Target| Some(Address::udp((target.host.parse::<IpAddr>().ok()?, target.port.unwrap_or(port)).into()));
+    let paths = peers.iter().filter_map(literal).filter_map(|address| {
+        let mtu = udp::path_mtu(address).ok()?;
+        Some(underlay::fit_mtu(u32::from(mtu), address.socket_addr().is_ipv6()))
+    });
+    if let Some(mtu) = paths.min() {
+        return mtu;
+    }
+    let default = match host::connect() {
+        Ok(handle) => underlay::default_mtu(&handle).await.unwrap_or(underlay::DEFAULT_UNDERLAY_MTU),
+        Err(_) => underlay::DEFAULT_UNDERLAY_MTU,
+    };
+    underlay::fit_mtu(default, false)
+}

@@ -1,0 +1,267 @@
+//! The packet and mesh planes of a running router: made, started, told things, stopped.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use rand_core::Rng;
+use tokio::sync::mpsc;
+
+use super::super::RunConfig;
+use super::super::options::{Cipher, Offload};
+use crate::crypto::{Ed25519, Identity, Psks, PublicKey, Suite};
+use crate::forward::duplicates::DEFAULT_STREAMS;
+use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
+use crate::forward::mac_table::{DEFAULT_ENTRIES, MacEntry, Owner};
+use crate::forward::{Duplicates, Fib, Forwarder, MacTable, PacketCounters, Settings, Shared};
+use crate::io::clock::Clock;
+use crate::io::mailbox::Sender;
+use crate::io::mesh_thread::{self, MeshInput, MeshParts, MeshThread};
+use crate::io::offload::OffloadPolicy;
+use crate::io::packet_thread::{PacketInbox, PacketInput, PacketParts, PacketThread, PacketThreadCounters, ThreadReport};
+use crate::io::tap::Tap;
+use crate::io::udp::{SocketGroup, UdpCounters};
+use crate::io::{ciphers, entropy};
+use crate::mesh::command::{Command, Event, LocalMac};
+use crate::mesh::snapshot::Snapshot;
+use crate::mesh::{Mesh, MeshConfig};
+use crate::store::StateDir;
+use crate::wire::PeerName;
+
+/// Counters of every plane, shared with the threads.
+#[derive(Clone)]
+pub struct Counters {
+    /// The sockets'.
+    pub udp: Arc<UdpCounters>,
+    /// The forwarding rules'.
+    pub packet: Arc<PacketCounters>,
+    /// The packet thread's own.
+    pub thread: Arc<PacketThreadCounters>,
+}
+
+/// What can be claimed before anything on the host is changed.
+pub struct Foundation {
+    mesh: Mesh,
+    sockets: SocketGroup,
+    fib: Arc<ArcSwap<Fib>>,
+    /// The MAC table.
+    pub macs: Arc<MacTable>,
+    /// Counters of the planes.
+    pub counters: Counters,
+    seed: u64,
+}
+
+impl Foundation {
+    /// Reads the identity, derives the passwords' keys, times the ciphers and claims the port.
+    pub fn lay(config: &RunConfig, store: &StateDir, clock: Clock) -> anyhow::Result<Foundation> {
+        let mut rng = entropy::generator().context("cannot get randomness from the kernel")?;
+        let identity = Arc::new(Identity::from_seed(&*store.seed(&mut rng)?));
+        let policy = offload_policy(config.offload);
+        let sockets = SocketGroup::open(&config.bind, config.port, 1, policy)?;
+        let incarnation = store.next_incarnation()?;
+        let mesh = MeshConfig {
+            identity,
+            network: config.network.clone(),
+            nickname: config.nickname.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            psks: psks(config)?,
+            suites: ciphers::measure(clock, &suites(config.cipher)?),
+            allow: config.allow.iter().copied().map(PublicKey).collect(),
+            open: config.open,
+            discovery: config.discovery,
+            conn_limit: config.conn_limit,
+            port: config.port,
+            incarnation,
+            lanes: 1,
+            no_encryption: !config.encryption,
+            addresses: Vec::new(),
+        };
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        let mut mesh = Mesh::new(mesh, Arc::new(Ed25519), seed);
+        let macs = Arc::new(MacTable::new(DEFAULT_ENTRIES, rng.next_u64()));
+        let counters =
+            Counters { udp: sockets.counters.clone(), packet: Arc::default(), thread: Arc::new(PacketThreadCounters::default()) };
+        let fib = Arc::new(ArcSwap::from(mesh.fib()));
+        Ok(Foundation { mesh, sockets, fib, macs, counters, seed: rng.next_u64() })
+    }
+
+    /// This router's name.
+    pub fn name(&self) -> PeerName {
+        self.mesh.name()
+    }
+
+    /// Counters of the mesh plane, by group.
+    pub fn mesh_counters(&self) -> (Arc<crate::mesh::MeshCounters>, Arc<crate::mesh::gossip::GossipCounters>) {
+        (self.mesh.counters(), self.mesh.gossip_counters())
+    }
+}
+
+/// The running threads.
+pub struct Planes {
+    mesh: Sender<MeshInput>,
+    packet: Sender<PacketInput>,
+    threads: Vec<JoinHandle<()>>,
+    failures: mpsc::UnboundedReceiver<String>,
+    port: u16,
+    macs: Arc<MacTable>,
+    clock: Clock,
+}
+
+impl Planes {
+    /// Starts the threads; from here on frames flow.
+    pub fn start(base: Foundation, config: &RunConfig, tap: Tap, events: mpsc::Sender<Event>, clock: Clock) -> anyhow::Result<Planes> {
+        let Foundation { mesh, mut sockets, fib, macs, counters, seed } = base;
+        let (poll, mesh_sender, mesh_receiver) = mesh_thread::inbox().context("cannot make the mesh thread's poll")?;
+        let inbox = PacketInbox::new().context("cannot make the packet thread's poll")?;
+        let packet_sender = inbox.sender.clone();
+        let packet_sockets = sockets.packet.pop().context("the socket group has no packet sockets")?;
+        let parts = MeshParts {
+            mesh,
+            sockets: sockets.control,
+            fib: fib.clone(),
+            packet_wakers: vec![inbox.waker.clone()],
+            macs: Arc::clone(&macs),
+            // A full channel drops the event: the log loses a line, and what is asked for is asked again.
+            events: Box::new(move |event| drop(events.try_send(event))),
+            clock,
+        };
+        let mesh_thread = MeshThread::new(parts, poll, mesh_receiver).context("cannot register the control sockets")?;
+        let shared =
+            Shared { macs: Arc::clone(&macs), duplicates: Arc::new(Duplicates::new(DEFAULT_STREAMS, seed)), counters: counters.packet };
+        let settings = Settings { lane: 1, relay_budget: DEFAULT_RELAY_BUDGET };
+        let forwarder = Forwarder::new(settings, shared, fib.load_full());
+        let parts =
+            PacketParts { tap, sockets: packet_sockets, forwarder, fib, mesh: mesh_sender.clone(), counters: counters.thread, clock };
+        let packet_thread = PacketThread::new(parts, inbox).context("cannot register the TAP and the packet sockets")?;
+        let (failed, failures) = mpsc::unbounded_channel();
+        let threads =
+            vec![spawn("mesh", failed.clone(), move || mesh_thread.run())?, spawn("packet-1", failed, move || packet_thread.run())?];
+        let port = if config.port == 0 { sockets.port } else { config.port };
+        Ok(Planes { mesh: mesh_sender, packet: packet_sender, threads, failures, port, macs, clock })
+    }
+
+    /// The UDP port that the sockets are bound to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The mesh plane's mailbox.
+    pub fn mesh(&self) -> Sender<MeshInput> {
+        self.mesh.clone()
+    }
+
+    /// Sends the mesh plane a command.
+    pub fn command(&self, command: Command) {
+        send(&self.mesh, command);
+    }
+
+    /// Forgets MACs that nobody heard of for long, and withdraws what we announced of them.
+    pub fn expire_macs(&self) {
+        let expired = self.macs.expire(self.clock.now());
+        let gone = |entry: &MacEntry| LocalMac { vlan: entry.vlan, mac: entry.mac, present: false };
+        let local: Vec<LocalMac> = expired.iter().filter(|entry| entry.owner == Owner::Local).map(gone).collect();
+        if !local.is_empty() {
+            self.command(Command::LocalMacs(local));
+        }
+    }
+
+    /// Asks the mesh plane how things stand.
+    pub fn snapshot(&self, answer: impl FnOnce(Snapshot) + Send + 'static) {
+        if self.mesh.try_send(MeshInput::Snapshot(Box::new(answer))).is_err() {
+            tracing::warn!("the mesh plane is too busy to say how things stand");
+        }
+    }
+
+    /// Asks the packet thread which offloads it uses.
+    pub fn report(&self, answer: impl FnOnce(ThreadReport) + Send + 'static) {
+        if self.packet.try_send(PacketInput::Report(Box::new(answer))).is_err() {
+            tracing::warn!("the packet thread is too busy to report");
+        }
+    }
+
+    /// Gives the packet thread another TAP.
+    pub fn plug(&self, tap: Tap) {
+        if self.packet.try_send(PacketInput::Tap(Box::new(tap))).is_err() {
+            tracing::error!("the packet thread did not take the new TAP; frames do not flow");
+        }
+    }
+
+    /// Waits until a thread ends that should not have, and says which and why.
+    pub async fn failed(&mut self) -> String {
+        match self.failures.recv().await {
+            Some(sentence) => sentence,
+            None => "all threads of the router ended".into(),
+        }
+    }
+
+    /// Stops the threads: first the mesh plane, which says goodbye to the neighbours.
+    pub fn stop(self) {
+        let _ = self.mesh.try_send(MeshInput::Stop);
+        let _ = self.packet.try_send(PacketInput::Stop);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the router had panicked");
+            }
+        }
+    }
+}
+
+/// Sends a command to the mesh plane; where it is too busy, the log says so.
+pub fn send(mesh: &Sender<MeshInput>, command: Command) {
+    if mesh.try_send(MeshInput::Command(command)).is_err() {
+        tracing::warn!("the mesh plane is too busy and did not take a command");
+    }
+}
+
+fn spawn(
+    name: &'static str,
+    failed: mpsc::UnboundedSender<String>,
+    work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>> {
+    /// Tells the management plane, also when the thread unwinds.
+    struct Alarm(mpsc::UnboundedSender<String>, String);
+    impl Drop for Alarm {
+        fn drop(&mut self) {
+            let _ = self.0.send(std::mem::take(&mut self.1));
+        }
+    }
+    let body = move || {
+        let mut alarm = Alarm(failed, format!("the {name} thread panicked; this is a bug, please report the lines above"));
+        match work() {
+            Ok(()) => alarm.1 = format!("the {name} thread ended"),
+            Err(error) => alarm.1 = format!("the {name} thread cannot go on: {error}"),
+        }
+    };
+    std::thread::Builder::new().name(name.into()).spawn(body).with_context(|| format!("cannot start the {name} thread"))
+}
+
+/// The offload policy behind `--offload`.
+pub fn offload_policy(offload: Offload) -> OffloadPolicy {
+    match offload {
+        Offload::Auto => OffloadPolicy::Auto,
+        Offload::Off => OffloadPolicy::Off,
+    }
+}
+
+fn suites(cipher: Cipher) -> anyhow::Result<Vec<Suite>> {
+    let only = |suite: Suite| match Suite::available().contains(&suite) {
+        true => Ok(vec![suite]),
+        false => anyhow::bail!("this build has no {suite}: use --cipher auto, or a build with aws-lc"),
+    };
+    match cipher {
+        Cipher::Auto => Ok(Suite::available().to_vec()),
+        Cipher::Aes256Gcm => only(Suite::Aes256Gcm),
+        Cipher::ChaCha20Poly1305 => only(Suite::ChaCha20Poly1305),
+    }
+}
+
+fn psks(config: &RunConfig) -> anyhow::Result<Psks> {
+    if config.passwords.is_empty() {
+        return Ok(Psks::none(&config.network));
+    }
+    let texts = config.passwords.iter().map(|p| std::str::from_utf8(p.as_bytes())).collect::<Result<Vec<_>, _>>();
+    let texts = texts.context("a password is not UTF-8 text: write it in another encoding")?;
+    Ok(Psks::from_passwords(&texts, &config.network)?)
+}

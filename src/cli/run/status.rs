@@ -1,0 +1,112 @@
+//! Gathers what `status`, `report` and the metrics say from all planes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::super::RunConfig;
+use super::planes::{Counters, Foundation, Planes};
+use crate::api::{FullStatus, MacRow};
+use crate::forward::MacTable;
+use crate::forward::mac_table::Owner;
+use crate::io::clock::Clock;
+use crate::io::packet_thread::ThreadReport;
+use crate::mesh::MeshCounters;
+use crate::mesh::gossip::GossipCounters;
+use crate::wire::PeerName;
+
+/// Where the parts of a status come from.
+pub struct StatusSource {
+    clock: Clock,
+    name: PeerName,
+    title: String,
+    blank: FullStatus,
+    macs: Arc<MacTable>,
+    counters: Counters,
+    mesh: Arc<MeshCounters>,
+    gossip: Arc<GossipCounters>,
+}
+
+impl StatusSource {
+    /// Remembers what does not change and where the rest is counted.
+    pub fn new(config: &RunConfig, clock: Clock, base: &Foundation) -> StatusSource {
+        let (mesh, gossip) = base.mesh_counters();
+        let name = base.name();
+        let blank = FullStatus {
+            version: env!("CARGO_PKG_VERSION"),
+            port: config.port,
+            bridge: config.bridge.clone(),
+            tap: config.tap.clone(),
+            ..FullStatus::default()
+        };
+        let title =
+            format!("{name} ({}), network '{}', UDP port {}, bridge {}", config.nickname, config.network, config.port, config.bridge);
+        StatusSource { clock, name, title, blank, macs: base.macs.clone(), counters: base.counters.clone(), mesh, gossip }
+    }
+
+    /// One line that says which router this is.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Asks the planes and answers once they have answered, without holding up the caller.
+    pub fn answer(&self, planes: &Planes, mtu: Option<u16>, answer: oneshot::Sender<FullStatus>) {
+        let mut status = self.blank.clone();
+        let now = self.clock.now();
+        status.uptime = Duration::from_nanos(now.0);
+        status.mtu = mtu;
+        status.macs = self.mac_rows();
+        status.counters = vec![
+            ("forward", self.counters.packet.read()),
+            ("mac", self.macs.counters.read()),
+            ("mesh", self.mesh.read()),
+            ("gossip", self.gossip.read()),
+            ("udp", self.counters.udp.read()),
+            ("packet_thread", self.counters.thread.read()),
+        ];
+        let (snapshot_in, snapshot) = oneshot::channel();
+        let (report_in, report) = oneshot::channel();
+        planes.snapshot(move |snapshot| drop(snapshot_in.send(snapshot)));
+        planes.report(move |report| drop(report_in.send(report)));
+        tokio::spawn(async move {
+            // A plane that does not answer lets the sender fall: the API then says that the router did not answer.
+            let (Ok(snapshot), Ok(report)) = (snapshot.await, report.await) else { return };
+            status.snapshot = snapshot;
+            status.offloads = offloads(&report);
+            let _ = answer.send(status);
+        });
+    }
+
+    fn mac_rows(&self) -> Vec<MacRow> {
+        let rows = self.macs.snapshot(self.clock.now());
+        rows.iter()
+            .map(|entry| {
+                let (peer, local) = match entry.owner {
+                    Owner::Local => (self.name, true),
+                    Owner::Peer(peer) => (peer, false),
+                };
+                MacRow { vlan: entry.vlan, mac: entry.mac, peer, local, age: entry.age }
+            })
+            .collect()
+    }
+}
+
+/// `TUN_F_*` bits by the names operators know them by.
+const TAP_OFFLOADS: [(&str, u32); 5] =
+    [("tap_checksum", 0x01), ("tap_tso4", 0x02), ("tap_tso6", 0x04), ("tap_tso_ecn", 0x08), ("tap_uso", 0x60)];
+
+fn offloads(report: &ThreadReport) -> Vec<(String, String)> {
+    let tap = TAP_OFFLOADS.iter().map(|(name, bits)| {
+        let state = match report.tap {
+            None => "off: the TAP is missing",
+            Some(mask) if mask & bits == *bits => "on",
+            Some(_) => "off: not offered by the kernel, or switched off",
+        };
+        ((*name).to_string(), state.to_string())
+    });
+    let udp = report.udp.iter().flat_map(|(address, offload)| {
+        [(format!("udp_gso {address}"), offload.gso.to_string()), (format!("udp_gro {address}"), offload.gro.to_string())]
+    });
+    tap.chain(udp).collect()
+}

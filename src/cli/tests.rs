@@ -1,0 +1,224 @@
+//! The contract of the command line: what scripts may write, and what it means.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory;
+
+use super::options::{Cipher, Offload, Topology, What, WithVerb, WithoutVerb};
+use super::*;
+
+const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+fn call(line: &str) -> Call {
+    try_call(line).unwrap_or_else(|e| panic!("{line}: {e:?}"))
+}
+
+fn try_call(line: &str) -> Result<Call, ParseError> {
+    let args = std::iter::once("weave-router").chain(line.split_whitespace()).map(OsString::from).collect();
+    parse(args, "myhost")
+}
+
+fn config(line: &str) -> RunConfig {
+    match call(line).action {
+        Action::Run(config) => *config,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn refused(line: &str) -> String {
+    match try_call(line) {
+        Err(ParseError::Config(ConfigError::Usage(sentence))) => sentence,
+        Err(ParseError::Clap(e)) if e.exit_code() == 2 => e.to_string(),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn peers(line: &str) -> Vec<String> {
+    config(line).peers.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn clap_finds_no_fault() {
+    WithVerb::command().debug_assert();
+    WithoutVerb::command().debug_assert();
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let c = config("");
+    assert_eq!((c.port, c.bridge.as_str(), c.tap.as_str(), c.mtu), (6783, "weave", "weave-tap", None));
+    assert_eq!((c.network.as_str(), c.nickname.as_str()), ("weave", "myhost"));
+    assert_eq!(c.state_dir.to_str(), Some("/var/lib/weave-router"));
+    assert_eq!(c.api.to_string(), "unix:/run/weave-router/api.sock");
+    assert_eq!(c.status_addr.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:6782"));
+    assert_eq!((c.cipher, c.offload, c.conn_limit), (Cipher::Auto, Offload::Auto, 64));
+    assert!(c.encryption && c.discovery && !c.open && !c.authenticated());
+    assert!(c.peers.is_empty() && c.bind.is_empty() && c.allow.is_empty() && c.passwords.is_empty());
+}
+
+#[test]
+fn run_may_be_left_out_and_options_stand_on_both_sides() {
+    for line in
+        ["--peer a --port 7", "run --peer a --port 7", "launch --peer a --port 7", "--peer a run --port 7", "--port=7 --peer=a launch"]
+    {
+        let c = config(line);
+        assert_eq!((c.port, peers(line)), (7, vec!["a".to_string()]), "{line}");
+    }
+    assert_eq!(peers("--peer a run --peer b c"), ["a", "b", "c"]);
+    assert_eq!(peers("launch a b:7 [fd00::2]:7 a"), ["a", "b:7", "[fd00::2]:7"]);
+    assert_eq!(peers("run a --peer b"), ["b", "a"]);
+    assert_eq!(peers("--peer run"), ["run"], "the value of an option is no verb");
+    assert_eq!(peers("--open run --no-discovery a"), ["a"]);
+    assert!(refused("10.0.0.1").contains("--peer"));
+    assert!(refused("nonsense").contains("unrecognized"));
+    assert!(refused("--port 1 run --port 2").contains("cannot be used multiple times"));
+}
+
+#[test]
+fn global_options_stand_before_or_after_a_verb() {
+    for line in ["--api /a.sock status", "status --api /a.sock", "status connections --json --api /a.sock", "--api=/a.sock run"] {
+        assert_eq!(call(line).global.api.to_string(), "unix:/a.sock", "{line}");
+    }
+    for line in ["--log-level debug --log-format json report", "report --log-format json --log-level debug"] {
+        let global = call(line).global;
+        assert_eq!((global.log_level, global.log_format), (options::LogLevel::Debug, options::LogFormat::Json));
+    }
+    assert!(refused("--peer a status").contains("--peer"));
+    assert!(refused("status --port 7").contains("--port"));
+    assert!(refused("--api 10.0.0.1:6784 status").contains("loopback"));
+}
+
+#[test]
+fn verbs_and_their_arguments() {
+    for (line, what, json) in [
+        ("status", None, false),
+        ("status --json", None, true),
+        ("status macs", Some(What::Macs), false),
+        ("status --json peers", Some(What::Peers), true),
+    ] {
+        assert!(matches!(call(line).action, Action::Status(a) if (a.what, a.json) == (what, json)), "{line}");
+    }
+    assert!(matches!(call("connect a b:7").action, Action::Connect(t) if t.len() == 2));
+    assert!(matches!(call("forget a").action, Action::Forget(t) if t.len() == 1));
+    assert!(matches!(call("report").action, Action::Report));
+    assert!(matches!(call("version").action, Action::Version));
+    assert!(matches!(call("systemd-unit").action, Action::SystemdUnit));
+    assert!(matches!(call("show-key --state-dir /x").action, Action::ShowKey(a) if a.state_dir.to_str() == Some("/x")));
+    let demo = |hosts, topology, seconds| DemoArgs { hosts, topology, seconds };
+    assert!(matches!(call("demo").action, Action::Demo(a) if a == demo(3, Topology::Line, None)));
+    assert!(
+        matches!(call("demo --hosts 5 --topology full --seconds 10").action, Action::Demo(a) if a == demo(5, Topology::Full, Some(10)))
+    );
+    for bad in [
+        "status bogus",
+        "connect",
+        "connect a:b:c",
+        "forget -x",
+        "demo --hosts 1",
+        "demo --topology ring --hosts 2",
+        "demo --topology mesh",
+    ] {
+        refused(bad);
+    }
+}
+
+#[test]
+fn values_are_checked() {
+    for (line, word) in [
+        ("--peer a:b:c", "is not a peer"),
+        ("--peer a,b", "is not a peer"),
+        ("--port 0", "--port"),
+        ("--port 65536", "--port"),
+        ("--bind eth0", "IP address"),
+        ("--bind 10.0.0.1:6783", "--port"),
+        ("--bind 224.0.0.1", "multicast"),
+        ("--bridge a234567890123456", "15 bytes"),
+        ("--bridge a/b", "printable"),
+        ("--tap weave%d", "'%'"),
+        ("--tap ..", "taken"),
+        ("--tap weave", "different names"),
+        ("--mtu 575", "576..=65521"),
+        ("--mtu 65522", "576..=65521"),
+        ("--status-addr localhost", "IP:PORT"),
+        ("--status-addr 127.0.0.1:0", "IP:PORT"),
+        ("--allow 0011", "64 hexadecimal digits"),
+        ("--cipher des", "aes256gcm"),
+        ("--conn-limit 0", "1..=4096"),
+        ("--offload on", "auto"),
+        ("--api tcp:1", "unix:/PATH"),
+    ] {
+        let sentence = refused(line);
+        assert!(sentence.contains(word), "{line}: {sentence}");
+    }
+    for (option, value) in [("--network", ""), ("--network", " "), ("--nickname", "a\nb"), ("--bridge", "")] {
+        let args = ["weave-router", option, value].map(OsString::from).to_vec();
+        assert!(matches!(parse(args, "h"), Err(ParseError::Config(ConfigError::Usage(_)))), "{option} {value:?}");
+    }
+    let long = format!("--network {}", "n".repeat(65));
+    assert!(refused(&long).contains("64 bytes"));
+}
+
+#[test]
+fn values_that_are_good() {
+    let line = format!(
+        "--bind 10.0.0.1 --bind [fd00::1] --bind 10.0.0.1 --bridge br0 --tap t0 --mtu 65521 --network n --nickname me --state-dir s \
+         --allow {KEY} --allow {} --open --cipher aes256gcm --no-encryption --password p --conn-limit 4096 --no-discovery --offload off",
+        KEY.to_uppercase()
+    );
+    let c = config(&line);
+    assert_eq!(c.bind, ["10.0.0.1".parse::<std::net::IpAddr>().expect("v4"), "fd00::1".parse().expect("v6")]);
+    assert_eq!((c.mtu, c.allow.len(), c.conn_limit), (Some(65521), 1, 4096));
+    assert_eq!((c.allow[0][0], c.allow[0][31]), (0x00, 0xff));
+    assert!(c.open && !c.encryption && !c.discovery && c.authenticated());
+    assert_eq!((c.cipher, c.offload), (Cipher::Aes256Gcm, Offload::Off));
+    assert_eq!(config("--status-addr=").status_addr, None);
+    assert_eq!(config("--cipher chacha20poly1305").cipher, Cipher::ChaCha20Poly1305);
+}
+
+#[test]
+fn passwords_are_ordered_trimmed_and_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        format!("--password-file {}", path.display())
+    };
+    let (new, old, two) = (file("new", "new\n"), file("old", "old\r\n"), file("two", "a\nb\n"));
+    let c = config(&format!("{new} {old} --password newest {new}"));
+    let passwords: Vec<&[u8]> = c.passwords.iter().map(Password::as_bytes).collect();
+    assert_eq!(passwords, [&b"newest"[..], b"new", b"old"]);
+    assert!(!format!("{c:?}").contains("newest"), "a password is never printed");
+    let failed = |line: String| match try_call(&line) {
+        Err(ParseError::Config(ConfigError::Failure(sentence))) => sentence,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert!(failed(file("empty", "\n")).contains("is empty"));
+    assert!(failed(two).contains("more than one line"));
+    assert!(failed(file("long", &"x".repeat(2000))).contains("longer than 1024"));
+    assert!(failed(format!("--password-file {}/none", dir.path().display())).contains("cannot read the password file"));
+    let more: Vec<String> = (0..5).map(|i| file(&format!("f{i}"), &format!("p{i}"))).collect();
+    assert!(refused(&more.join(" ")).contains("at most 4"));
+    assert!(refused("--password=").contains("is empty"));
+}
+
+#[test]
+fn every_option_has_a_variable_and_says_its_default() {
+    let mut seen = BTreeSet::new();
+    let root = WithoutVerb::command();
+    let commands: Vec<&clap::Command> = std::iter::once(&root).chain(root.get_subcommands()).collect();
+    for arg in commands.iter().flat_map(|c| c.get_arguments()) {
+        let Some(long) = arg.get_long() else { continue };
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let env = arg.get_env().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
+        assert!(env.starts_with("WEAVE_"), "--{long} has no variable");
+        assert!(!arg.get_default_values().is_empty() && arg.get_action().takes_values() || help.contains("[default: "), "--{long}: {help}");
+        seen.insert(long.to_string());
+    }
+    let contract = "peer port bind bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher \
+                    no-encryption conn-limit no-discovery offload log-level log-format";
+    for option in contract.split_whitespace() {
+        assert!(seen.contains(option), "--{option} is missing");
+    }
+    let password = root.get_arguments().find(|a| a.get_long() == Some("password")).expect("--password");
+    assert!(password.is_hide_env_values_set());
+}

@@ -1,0 +1,89 @@
+//! Why packets were dropped, and what else a packet thread counts.
+
+crate::counters! {
+    /// Counters of the packet plane. Every drop has one.
+    pub struct PacketCounters {
+        /// Frames shorter than an Ethernet header.
+        drop_runt,
+        /// Frames whose source MAC is a group address.
+        drop_bad_source,
+        /// Frames to the link-local group 01:80:C2:00:00:0x, which bridges never pass on (spanning tree among them).
+        drop_link_local_group,
+        /// Frames from the bridge for a MAC on the same bridge.
+        drop_local,
+        /// Frames whose vnet header contradicts their content.
+        drop_bad_offload,
+        /// Frames for a peer to which no route leads now.
+        drop_no_route,
+        /// Frames that found the queue for their peer's session full.
+        drop_pending_full,
+        /// Frames that waited too long for a session with their peer.
+        drop_pending_expired,
+        /// Frames whose session had used up its key.
+        drop_key_exhausted,
+        /// Datagrams that found the outbox full.
+        drop_outbox_full,
+        /// Frames that not even fragments can carry.
+        drop_unsendable,
+        /// Frames too big for the path, answered with "too big".
+        drop_too_big_answered,
+        /// Frames too big for the path, not answered because there were too many.
+        drop_too_big_silent,
+        /// Datagrams that are not ours, or of another wire version.
+        drop_bad_header,
+        /// Direct datagrams addressed to another router.
+        drop_misdirected,
+        /// Datagrams for a session that this router does not have.
+        drop_unknown_session,
+        /// Datagrams too short to be sealed.
+        drop_short,
+        /// Datagrams of a lane that their session does not have.
+        drop_lane,
+        /// Datagrams seen before, or too old.
+        drop_replay,
+        /// Datagrams that are not authentic.
+        drop_forged,
+        /// Datagrams of a session that has ended.
+        drop_expired,
+        /// Unsealed datagrams that did not come over a proven path.
+        drop_plain,
+        /// Bundles with a malformed frame.
+        drop_bad_bundle,
+        /// Frames from a peer that contradict their own header.
+        drop_bad_frame,
+        /// Frames whose fragments did not all arrive, or contradicted each other.
+        drop_fragments,
+        /// Floods with a malformed header.
+        drop_bad_flood,
+        /// Floods that came back to their origin.
+        drop_flood_own,
+        /// Floods seen before.
+        drop_flood_duplicate,
+        /// Floods of more origins than the table of floods has room for.
+        drop_flood_no_room,
+        /// Floods not passed on because their hops were used up.
+        drop_flood_hops,
+        /// Floods not passed on because the next link takes smaller datagrams only.
+        drop_flood_too_big,
+        /// Datagrams to be relayed that did not come from a neighbour.
+        drop_relay_stranger,
+        /// Datagrams to be relayed to a router that is not reached from here.
+        drop_relay_no_route,
+        /// Datagrams to be relayed whose hops were used up.
+        drop_relay_hops,
+        /// Datagrams to be relayed that exceeded the neighbour's budget.
+        drop_relay_budget,
+        /// Datagrams to be relayed over a link that takes smaller datagrams only.
+        drop_relay_too_big,
+        /// Punts to the mesh plane that found no room.
+        drop_punt,
+        /// Frames flooded because nobody knows their destination.
+        flooded_unknown_unicast,
+        /// Broadcast and multicast frames flooded.
+        flooded_multicast,
+        /// Frames sent in fragments.
+        fragmented,
+        /// Datagrams relayed.
+        relayed,
+    }
+}

@@ -1,0 +1,206 @@
+//! Every flood once: one table of atomics, shared by all packet threads, remembers which floods passed here.
+//!
+//! Floods are numbered per (origin, incarnation, lane). A stream's window is a ring of words; each word holds the number
+//! of the block of 32 floods it stands for and one bit per flood, so that check and mark are one compare-and-swap.
+
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::time::Time;
+use crate::wire::flood::FloodHeader;
+
+use super::fib::NameHash;
+
+/// Streams a table of ordinary size remembers: lanes of 500 routers.
+pub const DEFAULT_STREAMS: usize = 2048;
+/// Words of a window: 1024 floods.
+const WORDS: usize = 32;
+/// Streams that share a bucket.
+const WAYS: usize = 8;
+/// A stream is thrown out for another only after this rest; a flood lives milliseconds.
+const IDLE: Duration = Duration::from_secs(5);
+/// Block numbers have 27 bits.
+const BLOCKS: u64 = 1 << 27;
+/// How often a thread looks again while another adds a stream.
+const TRIES: usize = 1000;
+
+/// What the table says of a flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not seen before; it is marked now.
+    First,
+    /// Seen before, or too old to tell.
+    Duplicate,
+    /// No room to remember it, so it must not be delivered.
+    NoRoom,
+}
+
+struct Stream {
+    /// Origin, lane and the low 12 bits of the incarnation; 0 is unused.
+    key: AtomicU64,
+    used: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+/// The table.
+pub struct Duplicates {
+    streams: Box<[Stream]>,
+    hash: NameHash,
+    /// Taken by the thread that adds a stream, which happens once per origin and lane.
+    adding: AtomicBool,
+}
+
+impl Duplicates {
+    /// A table for about `streams` streams; `key` is the random key of its hash.
+    pub fn new(streams: usize, key: u64) -> Duplicates {
+        let count = streams.next_power_of_two().max(WAYS);
+        let stream = || Stream { key: AtomicU64::new(0), used: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; WORDS] };
+        Duplicates { streams: (0..count).map(|_| stream()).collect(), hash: NameHash(key), adding: AtomicBool::new(false) }
+    }
+
+    /// Checks a flood and marks it as seen. Of any number of threads that ask for one flood, one is told [`Verdict::First`].
+    pub fn check(&self, flood: &FloodHeader, now: Time) -> Verdict {
+        let key = flood.origin.to_u64() << 16 | u64::from(flood.lane) << 12 | u64::from(flood.incarnation & 0x0fff);
+        if key == 0 {
+            return Verdict::NoRoom;
+        }
+        let Some(stream) = self.stream(key, now) else { return Verdict::NoRoom };
+        stream.used.store(now.0, Ordering::Relaxed);
+        let verdict = stream.mark(flood.sequence);
+        // Where the stream was thrown out meanwhile the mark may be lost, so this flood does not count as marked.
+        if stream.key.load(Ordering::SeqCst) == key { verdict } else { Verdict::Duplicate }
+    }
+
+    fn stream(&self, key: u64, now: Time) -> Option<&Stream> {
+        let buckets = self.streams.len() / WAYS;
+        let start = (self.hash.hash_one(key) as usize & (buckets - 1)) * WAYS;
+        let bucket = self.streams.get(start..start + WAYS)?;
+        for _ in 0..TRIES {
+            if let Some(known) = bucket.iter().find(|stream| stream.key.load(Ordering::SeqCst) == key) {
+                return Some(known);
+            }
+            if self.adding.compare_exchange(false, true, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                let added = add(bucket, key, now);
+                self.adding.store(false, Ordering::SeqCst);
+                return added;
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+}
+
+/// Adds a stream to its bucket, over an unused or rested one. The caller holds `adding`.
+fn add(bucket: &[Stream], key: u64, now: Time) -> Option<&Stream> {
+    // It may have been added between the caller's look and its turn.
+    if let Some(known) = bucket.iter().find(|stream| stream.key.load(Ordering::SeqCst) == key) {
+        return Some(known);
+    }
+    let rested = |stream: &&Stream| {
+        let unused = stream.key.load(Ordering::SeqCst) == 0;
+        unused || now.since(Time(stream.used.load(Ordering::Relaxed))) >= IDLE
+    };
+    let stream = bucket.iter().filter(rested).min_by_key(|stream| stream.used.load(Ordering::Relaxed))?;
+    stream.key.store(0, Ordering::SeqCst);
+    for word in &stream.words {
+        word.store(0, Ordering::SeqCst);
+    }
+    stream.used.store(now.0, Ordering::Relaxed);
+    stream.key.store(key, Ordering::SeqCst);
+    Some(stream)
+}
+
+impl Stream {
+    fn mark(&self, sequence: u32) -> Verdict {
+        let block = u64::from(sequence >> 5);
+        let bit = 1u64 << (sequence & 31);
+        let word = &self.words[block as usize % WORDS];
+        let mut seen = word.load(Ordering::SeqCst);
+        loop {
+            // A word in use has at least one bit set, so none set is a word never used.
+            let (known, bits) = (seen >> 32, seen & 0xffff_ffff);
+            let next = if bits == 0 {
+                block << 32 | bit
+            } else if known == block {
+                if bits & bit != 0 {
+                    return Verdict::Duplicate;
+                }
+                seen | bit
+            } else if (block.wrapping_sub(known) & (BLOCKS - 1)) < BLOCKS / 2 {
+                block << 32 | bit
+            } else {
+                return Verdict::Duplicate;
+            };
+            match word.compare_exchange_weak(seen, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Verdict::First,
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::PeerName;
+
+    fn flood(origin: u64, sequence: u32) -> FloodHeader {
+        FloodHeader { origin: PeerName::from_u64(origin), incarnation: 7, lane: 1, hop_limit: 9, sequence }
+    }
+
+    #[test]
+    fn each_flood_is_first_once() {
+        let table = Duplicates::new(16, 1);
+        for sequence in [0, 5, 3, 1000, u32::MAX, 31, 32] {
+            let origin = if sequence == u32::MAX { 2 } else { 1 };
+            assert_eq!(table.check(&flood(origin, sequence), Time(1)), Verdict::First, "{sequence}");
+            assert_eq!(table.check(&flood(origin, sequence), Time(1)), Verdict::Duplicate, "{sequence}");
+        }
+        assert_eq!(table.check(&flood(2, 0), Time(1)), Verdict::First, "sequences wrap");
+        assert_eq!(table.check(&flood(2, 0), Time(1)), Verdict::Duplicate);
+        let newer = FloodHeader { incarnation: 8, ..flood(1, 5) };
+        assert_eq!(table.check(&newer, Time(1)), Verdict::First, "a restarted origin counts anew");
+        assert_eq!(table.check(&FloodHeader { lane: 2, ..flood(1, 5) }, Time(1)), Verdict::First);
+    }
+
+    #[test]
+    fn what_left_the_window_is_a_duplicate() {
+        let table = Duplicates::new(16, 1);
+        assert_eq!(table.check(&flood(1, 1024), Time(1)), Verdict::First);
+        assert_eq!(table.check(&flood(1, 0), Time(1)), Verdict::Duplicate);
+        assert_eq!(table.check(&flood(1, 32), Time(1)), Verdict::First);
+    }
+
+    #[test]
+    fn streams_are_bounded_and_rested_ones_make_room() {
+        let table = Duplicates::new(WAYS, 1);
+        let second = Time(1_000_000_000);
+        for origin in 1..=WAYS as u64 {
+            assert_eq!(table.check(&flood(origin, 1), second), Verdict::First);
+        }
+        assert_eq!(table.check(&flood(99, 1), second), Verdict::NoRoom);
+        assert_eq!(table.check(&flood(99, 1), second + IDLE), Verdict::First);
+        assert_eq!(table.check(&flood(98, 1), second + IDLE / 2), Verdict::NoRoom);
+    }
+
+    #[test]
+    fn threads_agree_on_who_is_first() {
+        let table = Duplicates::new(64, 1);
+        let firsts = std::sync::atomic::AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for sequence in 0..20_000 {
+                        if table.check(&flood(u64::from(sequence % 5) + 1, sequence / 5), Time(1)) == Verdict::First {
+                            firsts.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        // A thread may give up where another is stopped while it adds a stream; nothing may be first twice.
+        let firsts = firsts.into_inner();
+        assert!((19_000..=20_000).contains(&firsts), "{firsts}");
+    }
+}

@@ -1,0 +1,224 @@
+//! The forwarder of one packet thread: frames and datagrams in, datagrams, frames and punts out.
+//!
+//! TAP to peers is in `transmit`, peers to TAP in `receive`, floods in `flood`, relaying in `relay`.
+
+mod flood;
+mod receive;
+mod relay;
+mod transmit;
+
+use std::sync::Arc;
+
+use crate::time::Time;
+use crate::wire::{PeerName, VnetHeader};
+
+use super::counters::PacketCounters;
+use super::duplicates::Duplicates;
+use super::fib::{Fib, Route};
+use super::fragment::{MAX_FRAME, Reassembly};
+use super::limit::TokenBucket;
+use super::mac_table::MacTable;
+use super::outbox::Outbox;
+use super::pending::Pending;
+use super::punt::Punt;
+use super::rejoin::Rejoin;
+use super::tap::TapSink;
+use transmit::PACKET_OVERHEAD;
+
+/// A flood must fit every path it may take; smaller paths than this one are served by fragments of this size.
+const MIN_FLOOD_DATAGRAM: u16 = 548;
+/// "Too big" answers per second, and at once.
+const ANSWERS: (u64, u64) = (1000, 100);
+/// Punts about unknown sessions per second, and at once.
+const UNKNOWN_SESSIONS: (u64, u64) = (20, 20);
+/// Share of a second that the relay budget allows at once, as a divisor.
+const RELAY_BURST: u64 = 20;
+
+/// What tells one forwarder from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Key lane of this packet thread, 1 to 15.
+    pub lane: u8,
+    /// Bytes per second that each neighbour may have relayed by this thread.
+    pub relay_budget: u64,
+}
+
+/// 20 Gbit/s: more than one thread can relay, so that only a neighbour gone mad meets it.
+pub const DEFAULT_RELAY_BUDGET: u64 = 2_500_000_000;
+
+/// What all packet threads of a router share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Who has which MAC.
+    pub macs: Arc<MacTable>,
+    /// Which floods were seen.
+    pub duplicates: Arc<Duplicates>,
+    /// What was dropped.
+    pub counters: Arc<PacketCounters>,
+}
+
+/// The forwarder of one packet thread.
+pub struct Forwarder {
+    fib: Arc<Fib>,
+    state: State,
+}
+
+/// Everything but the Fib, so that both can be borrowed at once.
+struct State {
+    settings: Settings,
+    shared: Shared,
+    pending: Pending,
+    reassembly: Reassembly,
+    /// What of [`Reassembly::given_up`] has been counted.
+    given_up: u64,
+    rejoin: Rejoin,
+    /// One datagram of a run that has to be fragmented.
+    scratch: Vec<u8>,
+    fragment_id: u16,
+    flood_sequence: u32,
+    /// Largest flood datagram that fits every path.
+    flood_datagram: u16,
+    answers: TokenBucket,
+    unknown_sessions: TokenBucket,
+    /// What each link may still have relayed, in order of [`Fib::links`].
+    relay_budgets: Vec<(PeerName, TokenBucket)>,
+}
+
+/// What one call from outside works with.
+struct Call<'f, 'o> {
+    fib: &'f Fib,
+    now: Time,
+    outbox: &'o mut Outbox,
+    tap: &'o mut dyn TapSink,
+}
+
+impl Forwarder {
+    /// A forwarder that knows what `fib` says.
+    pub fn new(settings: Settings, shared: Shared, fib: Arc<Fib>) -> Forwarder {
+        let mut state = State {
+            settings,
+            shared,
+            pending: Pending::default(),
+            reassembly: Reassembly::default(),
+            given_up: 0,
+            rejoin: Rejoin::default(),
+            scratch: vec![0; MAX_FRAME],
+            fragment_id: 0,
+            flood_sequence: 0,
+            flood_datagram: 0,
+            answers: TokenBucket::new(ANSWERS.0, ANSWERS.1),
+            unknown_sessions: TokenBucket::new(UNKNOWN_SESSIONS.0, UNKNOWN_SESSIONS.1),
+            relay_budgets: Vec::new(),
+        };
+        state.adopt(&fib);
+        Forwarder { fib, state }
+    }
+
+    /// Replaces the Fib and sends the frames that waited for a session it has.
+    pub fn set_fib(&mut self, now: Time, fib: Arc<Fib>, outbox: &mut Outbox, tap: &mut dyn TapSink) {
+        self.state.adopt(&fib);
+        self.fib = fib;
+        let ready = |peer: &PeerName| self.fib.peers.get(peer).is_some_and(|known| known.session.is_some());
+        let peers: Vec<PeerName> = self.state.pending.peers().filter(ready).collect();
+        let mut call = Call { fib: &self.fib, now, outbox, tap };
+        for peer in peers {
+            while let Some(mut waiting) = self.state.pending.pop(peer) {
+                self.state.resend(&mut call, peer, &waiting.vnet, &mut waiting.bytes);
+            }
+        }
+    }
+
+    /// The Fib in use.
+    pub fn fib(&self) -> &Arc<Fib> {
+        &self.fib
+    }
+
+    /// What this forwarder shares with others.
+    pub fn shared(&self) -> &Shared {
+        &self.state.shared
+    }
+
+    /// A frame was read from the TAP. `frame` is scratch afterwards. An answer to its sender goes to `tap`.
+    pub fn from_tap(&mut self, now: Time, vnet: &VnetHeader, frame: &mut [u8], outbox: &mut Outbox, tap: &mut dyn TapSink) {
+        self.state.tap_frame(&mut Call { fib: &self.fib, now, outbox, tap }, vnet, frame);
+    }
+
+    /// `buffer` was received from `from`: datagrams of `segment_size` bytes each but for a shorter last. It is scratch
+    /// afterwards.
+    pub fn from_udp(
+        &mut self,
+        now: Time,
+        from: crate::wire::Address,
+        buffer: &mut [u8],
+        segment_size: usize,
+        outbox: &mut Outbox,
+        tap: &mut dyn TapSink,
+    ) {
+        self.state.udp_buffer(&mut Call { fib: &self.fib, now, outbox, tap }, from, buffer, segment_size);
+    }
+
+    /// Drops what has waited too long, and asks again for sessions that are still wanted.
+    pub fn tick(&mut self, now: Time, outbox: &mut Outbox) {
+        let state = &mut self.state;
+        let expired = state.pending.expire(now);
+        state.shared.counters.drop_pending_expired.add(expired);
+        state.reassembly.expire(now);
+        state.count_given_up();
+        let waiting: Vec<PeerName> = state.pending.peers().collect();
+        for peer in waiting {
+            state.want_session(now, peer, outbox);
+        }
+    }
+
+    /// When [`Forwarder::tick`] should be called.
+    pub fn next_timeout(&self) -> Option<Time> {
+        [self.state.pending.next_timeout(), self.state.reassembly.next_timeout()].into_iter().flatten().min()
+    }
+}
+
+impl State {
+    /// Derives from a new Fib what is worth deriving once.
+    fn adopt(&mut self, fib: &Fib) {
+        let reachable = fib.peers.values().filter(|peer| peer.route != Route::Unreachable);
+        let smallest = fib.links.iter().map(|link| link.max_datagram).chain(reachable.map(|peer| peer.max_datagram)).min();
+        self.flood_datagram = smallest.unwrap_or(MIN_FLOOD_DATAGRAM).max(MIN_FLOOD_DATAGRAM);
+        let rate = self.settings.relay_budget;
+        let old = std::mem::take(&mut self.relay_budgets);
+        let budget = |peer| {
+            let known = old.iter().find(|(name, _)| *name == peer).map(|(_, bucket)| *bucket);
+            (peer, known.unwrap_or_else(|| TokenBucket::new(rate, rate / RELAY_BURST)))
+        };
+        self.relay_budgets = fib.links.iter().map(|link| budget(link.peer)).collect();
+    }
+
+    fn counters(&self) -> &PacketCounters {
+        &self.shared.counters
+    }
+
+    fn punt(&self, punt: Punt, outbox: &mut Outbox) {
+        if !outbox.punt(punt) {
+            self.counters().drop_punt.inc();
+        }
+    }
+
+    fn want_session(&mut self, now: Time, peer: PeerName, outbox: &mut Outbox) {
+        if self.pending.should_ask(now, peer) {
+            self.punt(Punt::WantSession(peer), outbox);
+        }
+    }
+
+    fn count_given_up(&mut self) {
+        let given_up = self.reassembly.given_up;
+        self.counters().drop_fragments.add(given_up - self.given_up);
+        self.given_up = given_up;
+    }
+}
+
+/// Largest inner IP packet of a path on which datagrams of `max_datagram` bytes fit: what bridge and containers use, and
+/// what "too big" announces. An inner VLAN tag costs four more.
+pub fn inner_mtu(max_datagram: u16) -> u16 {
+    max_datagram.saturating_sub(PACKET_OVERHEAD)
+}
+
+#[cfg(test)]
+mod tests;

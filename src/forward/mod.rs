@@ -1,0 +1,37 @@
+//! The packet plane's rules: where a frame goes, as bytes in and bytes out.
+//!
+//! A [`Forwarder`] belongs to one packet thread. It is handed frames and receive buffers, fills an [`Outbox`] and writes to a
+//! [`TapSink`]; what it decides by is an immutable [`Fib`], the shared [`MacTable`] and the shared table of floods seen.
+//!
+//! * TAP to peer: [`frame`] parses once, [`cut`] makes self-contained frames of a super frame, each is copied once, to where
+//!   it is sealed.
+//! * Peer to TAP: opened in place, [`rejoin`] makes a super frame again of what lies in one receive buffer.
+//! * What fits no datagram: [`too_big`] answers where there is an answer, [`fragment`] carries the rest.
+
+pub mod checksum;
+pub mod counters;
+pub mod cut;
+pub mod duplicates;
+pub mod fib;
+pub mod forwarder;
+pub mod fragment;
+pub mod frame;
+pub mod fuzz;
+pub mod limit;
+pub mod mac_table;
+pub mod outbox;
+pub mod pending;
+pub mod punt;
+pub mod rejoin;
+pub mod tap;
+pub mod testkit;
+pub mod too_big;
+
+pub use counters::PacketCounters;
+pub use duplicates::Duplicates;
+pub use fib::{Fib, FibLink, FibPeer, Route};
+pub use forwarder::{Forwarder, Settings, Shared};
+pub use mac_table::MacTable;
+pub use outbox::Outbox;
+pub use punt::Punt;
+pub use tap::TapSink;

@@ -1,0 +1,187 @@
+//! What the packet plane wants done: runs of datagrams to send, and punts to the mesh plane. Reused, never reallocated in
+//! steady state.
+
+use crate::wire::Address;
+
+use super::punt::Punt;
+
+/// Most bytes of one run: the payload limit of UDP over IPv4, which `UDP_SEGMENT` obeys for the whole run.
+pub const MAX_RUN_BYTES: usize = 65_507;
+/// Most datagrams of one run: `UDP_MAX_SEGMENTS` of kernels before 6.9.
+pub const MAX_RUN_DATAGRAMS: usize = 64;
+/// Most runs between two drains: a super frame flooded to 100 links makes 200.
+const MAX_RUNS: usize = 512;
+/// Most punts between two drains.
+const MAX_PUNTS: usize = 256;
+
+/// One contiguous run of equal datagrams to one address; the last may be shorter.
+struct Run {
+    address: Address,
+    segment: usize,
+    used: usize,
+    datagrams: usize,
+    closed: bool,
+    bytes: Vec<u8>,
+}
+
+/// The packet plane's output.
+#[derive(Default)]
+pub struct Outbox {
+    runs: Vec<Run>,
+    /// A digest of each live run's address, searched before the address itself.
+    digests: Vec<u64>,
+    bytes: usize,
+    /// What the mesh plane should hear of.
+    pub punts: Vec<Punt>,
+}
+
+impl Outbox {
+    /// An empty outbox.
+    pub fn new() -> Outbox {
+        Outbox::default()
+    }
+
+    /// Room for one datagram of `length` bytes to `address`, behind everything already reserved for that address; its bytes
+    /// are arbitrary and must all be written. `None` where the outbox is full or the datagram cannot exist.
+    pub fn reserve(&mut self, address: Address, length: usize) -> Option<&mut [u8]> {
+        if length == 0 || length > MAX_RUN_BYTES {
+            return None;
+        }
+        let digest = digest(address);
+        let found = self.digests.iter().rposition(|known| *known == digest);
+        let open = found.filter(|&at| self.runs.get(at).is_some_and(|run| run.address == address && run.fits(length)));
+        let at = match open {
+            Some(at) => at,
+            None => self.open_run(address, digest, length)?,
+        };
+        let run = self.runs.get_mut(at)?;
+        let start = run.used;
+        run.used += length;
+        run.datagrams += 1;
+        run.closed = length < run.segment;
+        self.bytes += length;
+        if run.bytes.len() < run.used {
+            run.bytes.resize(run.used, 0);
+        }
+        run.bytes.get_mut(start..start + length)
+    }
+
+    fn open_run(&mut self, address: Address, digest: u64, segment: usize) -> Option<usize> {
+        let at = self.digests.len();
+        if at >= MAX_RUNS {
+            return None;
+        }
+        match self.runs.get_mut(at) {
+            Some(run) => (run.address, run.segment, run.used, run.datagrams, run.closed) = (address, segment, 0, 0, false),
+            None => self.runs.push(Run { address, segment, used: 0, datagrams: 0, closed: false, bytes: Vec::new() }),
+        }
+        self.digests.push(digest);
+        Some(at)
+    }
+
+    /// Adds a punt; false where there are too many.
+    pub fn punt(&mut self, punt: Punt) -> bool {
+        let room = self.punts.len() < MAX_PUNTS;
+        if room {
+            self.punts.push(punt);
+        }
+        room
+    }
+
+    /// The runs in order: address, bytes, and the size of all datagrams but perhaps the last.
+    pub fn runs(&self) -> impl Iterator<Item = (Address, &[u8], usize)> + Clone {
+        self.runs.iter().take(self.digests.len()).filter_map(|run| Some((run.address, run.bytes.get(..run.used)?, run.segment)))
+    }
+
+    /// Bytes waiting to be sent.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Runs waiting to be sent.
+    pub fn len(&self) -> usize {
+        self.digests.len()
+    }
+
+    /// True where no datagram waits.
+    pub fn is_empty(&self) -> bool {
+        self.digests.is_empty()
+    }
+
+    /// Forgets the datagrams, keeping the memory. Punts stay: they go another way.
+    pub fn clear(&mut self) {
+        self.digests.clear();
+        self.bytes = 0;
+    }
+}
+
+impl Run {
+    fn fits(&self, length: usize) -> bool {
+        !self.closed && length <= self.segment && self.used + length <= MAX_RUN_BYTES && self.datagrams < MAX_RUN_DATAGRAMS
+    }
+}
+
+/// Two addresses with one digest never share a run, they only end each other's.
+fn digest(address: Address) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let addr = address.socket_addr();
+    let port = u64::from(addr.port());
+    match addr.ip() {
+        std::net::IpAddr::V4(ip) => u64::from(ip.to_bits()) << 16 | port,
+        std::net::IpAddr::V6(ip) => {
+            let bits = ip.to_bits();
+            ((bits >> 64) as u64).wrapping_mul(ODD) ^ (bits as u64).wrapping_mul(ODD.rotate_left(31) | 1) ^ port << 48
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> Address {
+        Address::udp(([10, 0, 0, 1], port).into())
+    }
+
+    fn shape(outbox: &Outbox) -> Vec<(u16, usize, usize)> {
+        outbox.runs().map(|(address, bytes, segment)| (address.socket_addr().port(), bytes.len(), segment)).collect()
+    }
+
+    #[test]
+    fn runs_hold_equal_datagrams_and_a_shorter_last() {
+        let mut outbox = Outbox::new();
+        for (port, length) in [(1, 100), (2, 50), (1, 100), (1, 40), (1, 40), (2, 60), (2, 60)] {
+            assert_eq!(outbox.reserve(address(port), length).map(|room| room.len()), Some(length));
+        }
+        assert_eq!(shape(&outbox), [(1, 240, 100), (2, 50, 50), (1, 40, 40), (2, 120, 60)]);
+        assert_eq!((outbox.bytes(), outbox.len()), (450, 4));
+        outbox.clear();
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
+        assert!(outbox.reserve(address(3), 7).is_some());
+        assert_eq!(shape(&outbox), [(3, 7, 7)]);
+    }
+
+    #[test]
+    fn runs_end_at_their_limits() {
+        let mut outbox = Outbox::new();
+        for _ in 0..MAX_RUN_DATAGRAMS + 1 {
+            assert!(outbox.reserve(address(1), 10).is_some());
+        }
+        for _ in 0..46 {
+            assert!(outbox.reserve(address(2), 1440).is_some());
+        }
+        assert_eq!(shape(&outbox), [(1, 640, 10), (1, 10, 10), (2, 45 * 1440, 1440), (2, 1440, 1440)]);
+        assert!(outbox.reserve(address(1), 0).is_none());
+        assert!(outbox.reserve(address(1), MAX_RUN_BYTES + 1).is_none());
+    }
+
+    #[test]
+    fn a_full_outbox_refuses() {
+        let mut outbox = Outbox::new();
+        for port in 0..MAX_RUNS as u16 {
+            assert!(outbox.reserve(address(port), 10).is_some());
+        }
+        assert!(outbox.reserve(address(9999), 10).is_none());
+        assert!(outbox.reserve(address(5), 10).is_some(), "open runs still take datagrams");
+    }
+}

@@ -1,0 +1,125 @@
+//! The one exception in other programs' firewalls.
+//!
+//! Where `bridge-nf-call-iptables` is on (wherever Docker or Kubernetes runs), frames between two ports of a bridge pass the host's FORWARD
+//! chains, and a drop there is final: a table of our own cannot overrule it. So where such a chain would drop traffic from the bridge to
+//! the same bridge, one marked rule that accepts it goes into `DOCKER-USER` where Docker made that chain for this purpose, else to the head
+//! of FORWARD, for IPv4 and IPv6, in the legacy or the nft flavour of iptables, whichever holds the chain, and into native nftables chains
+//! alike. It is looked after as long as the router runs (others rewrite their tables) and removed afterwards.
+//!
+//! Everything here blocks for some milliseconds, because it runs other programs: call it from `spawn_blocking`.
+
+mod iptables;
+mod nft;
+
+use std::fs;
+use std::io;
+use std::process::{Command, Stdio};
+
+use super::HostError;
+
+/// The comment on our rule.
+pub const MARK: &str = "weave-router";
+
+/// Keeper of the exception for one bridge.
+#[derive(Debug)]
+pub struct Firewall {
+    bridge: String,
+    /// Sentences that were said already: a missing program is worth one line, not one every few seconds.
+    said: Vec<String>,
+}
+
+/// What [`Firewall::ensure`] found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Rules that had to be put in now, as "program table chain".
+    pub inserted: Vec<String>,
+    /// What an operator should know, each sentence once.
+    pub warnings: Vec<String>,
+}
+
+/// What one kind of table did.
+#[derive(Default)]
+struct Step {
+    inserted: Vec<String>,
+    failures: Vec<HostError>,
+}
+
+impl Firewall {
+    /// A keeper for this bridge; nothing is done yet.
+    pub fn new(bridge: &str) -> Firewall {
+        Firewall { bridge: bridge.into(), said: Vec::new() }
+    }
+
+    /// Puts the exception in where it is needed and missing. Idempotent, meant to be called every few seconds.
+    pub fn ensure(&mut self) -> Checked {
+        let mut step = Step::default();
+        for v6 in [false, true].into_iter().filter(|v6| bridged_traffic_is_filtered(*v6)) {
+            let tools = iptables::tools(v6);
+            for tool in &tools {
+                step.take(iptables::ensure(tool, &self.bridge));
+            }
+            match nft::ensure(&self.bridge, v6) {
+                // Where there is iptables alone, nobody made chains with nft.
+                Err(HostError::MissingProgram { .. }) if !tools.is_empty() => {}
+                outcome => step.take(outcome),
+            }
+        }
+        let mut checked = Checked { inserted: step.inserted, warnings: Vec::new() };
+        for sentence in step.failures.iter().map(ToString::to_string) {
+            if !self.said.contains(&sentence) {
+                self.said.push(sentence.clone());
+                checked.warnings.push(sentence);
+            }
+        }
+        checked
+    }
+
+    /// Takes the exception out again, wherever it is; answers with what could not be done.
+    pub fn remove(&mut self) -> Vec<HostError> {
+        let mut failures = Vec::new();
+        for v6 in [false, true] {
+            for tool in iptables::tools(v6) {
+                failures.extend(iptables::remove(&tool, &self.bridge).err());
+            }
+        }
+        failures.extend(nft::remove(&self.bridge).err());
+        failures.retain(|e| !matches!(e, HostError::MissingProgram { .. }));
+        failures
+    }
+}
+
+impl Step {
+    fn take(&mut self, outcome: Result<Vec<String>, HostError>) {
+        match outcome {
+            Ok(inserted) => self.inserted.extend(inserted),
+            Err(error) => self.failures.push(error),
+        }
+    }
+}
+
+/// True where frames between ports of a bridge are shown to the host's firewall.
+fn bridged_traffic_is_filtered(v6: bool) -> bool {
+    let knob = if v6 { "bridge-nf-call-ip6tables" } else { "bridge-nf-call-iptables" };
+    // Without the module br_netfilter the file is not there, and nothing is filtered.
+    fs::read_to_string(format!("/proc/sys/net/bridge/{knob}")).is_ok_and(|value| value.trim() == "1")
+}
+
+/// Runs a program to its end and answers with what it printed; its complaint becomes the error.
+fn run(program: &str, args: &[&str], attempted: &str, hint: &str) -> Result<String, HostError> {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|e| match e.kind() {
+        // Permission is denied, too, where a directory of the search path cannot be read.
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+            HostError::MissingProgram { attempted: attempted.into(), program: program.into(), hint: hint.into() }
+        }
+        _ => HostError::io(format!("{attempted} with {program}"), e),
+    })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().find(|l| !l.trim().is_empty() && !l.starts_with('#')).unwrap_or("nothing").to_string();
+    Err(HostError::Program { attempted: attempted.into(), program: format!("{program} {}", args.join(" ")), output: line })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Against real iptables and nft in network namespaces; they need root and skip what is not installed.
+
+use super::*;
+use crate::host::lab::tests::lab_or_skip;
+use crate::host::lab::{Lab, in_namespace};
+
+const OURS: &str = "-i weave -o weave -m comment --comment weave-router -j ACCEPT";
+
+struct Wall {
+    _lab: Lab,
+    host: String,
+}
+
+impl Wall {
+    /// A host where `setup` was run by a shell; `None` where there is no root, or a program of `needs` is missing.
+    fn new(needs: &[&str], setup: &str) -> Option<Wall> {
+        for program in needs {
+            if Command::new(program).arg("--version").output().is_err() {
+                eprintln!("skipped: {program} is not installed");
+                return None;
+            }
+        }
+        let mut lab = lab_or_skip("wrf")?;
+        let host = lab.host("h1").expect("a host");
+        let wall = Wall { _lab: lab, host };
+        wall.shell(setup);
+        Some(wall)
+    }
+
+    fn shell(&self, script: &str) -> String {
+        let output = in_namespace(&self.host, || Command::new("sh").args(["-ec", script]).output()).expect("entered").expect("a shell");
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn ensure(&self, firewall: &mut Firewall) -> Checked {
+        in_namespace(&self.host, || firewall.ensure()).expect("entered")
+    }
+
+    fn remove(&self, firewall: &mut Firewall) {
+        let failures = in_namespace(&self.host, || firewall.remove()).expect("entered");
+        assert!(failures.is_empty(), "{failures:?}");
+    }
+
+    /// Puts the exception in, sees it where it is wanted, once, then takes it out and finds everything as it was.
+    fn goes_in_and_out(&self, list: &str, wanted: &[&str], inserted: &[&str]) {
+        let before = self.shell(list);
+        let mut firewall = Firewall::new("weave");
+        let checked = self.ensure(&mut firewall);
+        assert_eq!(checked.inserted, inserted);
+        assert_eq!(checked.warnings, [""; 0]);
+        let during = self.shell(list);
+        for line in wanted {
+            assert_eq!(during.lines().filter(|l| l.trim() == *line).count(), 1, "{line} in {during}");
+        }
+        assert_eq!(self.ensure(&mut firewall), Checked::default(), "the second time there is nothing to do");
+        self.remove(&mut firewall);
+        assert_eq!(self.shell(list), before);
+    }
+}
+
+#[test]
+fn an_open_firewall_is_left_alone() {
+    let Some(wall) = Wall::new(&["iptables-nft", "nft"], "iptables-nft -P FORWARD ACCEPT; nft add table inet mine") else { return };
+    assert_eq!(wall.ensure(&mut Firewall::new("weave")), Checked::default());
+}
+
+#[test]
+fn a_dropping_policy_gets_the_rule_at_the_head_of_forward() {
+    let setup = "for t in iptables-nft ip6tables-nft; do $t -P FORWARD DROP; $t -A FORWARD -i other -j ACCEPT; done";
+    let Some(wall) = Wall::new(&["iptables-nft", "ip6tables-nft"], setup) else { return };
+    let wanted = format!("-A FORWARD {OURS}");
+    wall.goes_in_and_out("iptables-nft -S FORWARD", &[&wanted], &["iptables-nft filter FORWARD", "ip6tables-nft filter FORWARD"]);
+    wall.goes_in_and_out("ip6tables-nft -S FORWARD", &[&wanted], &["iptables-nft filter FORWARD", "ip6tables-nft filter FORWARD"]);
+}
+
+#[test]
+fn legacy_tables_are_found_where_they_are_loaded() {
+    let Some(wall) = Wall::new(&["iptables-legacy"], "iptables-legacy -P FORWARD DROP") else { return };
+    wall.goes_in_and_out("iptables-legacy -S FORWARD", &[&format!("-A FORWARD {OURS}")], &["iptables-legacy filter FORWARD"]);
+}
+
+#[test]
+fn docker_user_is_preferred() {
+    let setup = "iptables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DOCKER-USER
+        iptables-nft -A DOCKER-USER -j RETURN";
+    let Some(wall) = Wall::new(&["iptables-nft"], setup) else { return };
+    wall.goes_in_and_out("iptables-nft -S", &[&format!("-A DOCKER-USER {OURS}")], &["iptables-nft filter DOCKER-USER"]);
+}
+
+#[test]
+fn a_native_chain_that_rejects_gets_the_rule() {
+    let setup = "nft 'table inet firewalld { chain rest { reject with icmpx admin-prohibited; }
+        chain filter_FORWARD { type filter hook forward priority filter + 10; policy accept; ct state established accept; goto rest; }; }'";
+    let Some(wall) = Wall::new(&["nft"], setup) else { return };
+    let wanted = "iifname \"weave\" oifname \"weave\" accept comment \"weave-router\"";
+    wall.goes_in_and_out("nft list table inet firewalld", &[wanted], &["nft inet firewalld filter_FORWARD"]);
+}
+
+#[test]
+fn a_rule_that_others_removed_or_overtook_is_put_back() {
+    let Some(wall) = Wall::new(&["iptables-nft"], "iptables-nft -P FORWARD DROP") else { return };
+    let mut firewall = Firewall::new("weave");
+    assert_eq!(wall.ensure(&mut firewall).inserted.len(), 1);
+    wall.shell("iptables-nft -F FORWARD");
+    assert_eq!(wall.ensure(&mut firewall).inserted.len(), 1, "flushed");
+    wall.shell("iptables-nft -I FORWARD 1 -p udp -j DROP");
+    assert_eq!(wall.ensure(&mut firewall).inserted.len(), 1, "overtaken");
+    let rules = wall.shell("iptables-nft -S FORWARD");
+    assert_eq!(rules.lines().nth(1), Some(format!("-A FORWARD {OURS}").as_str()), "{rules}");
+    assert_eq!(rules.lines().count(), 3, "{rules}");
+}
+
+#[test]
+fn another_bridge_is_another_rule() {
+    let Some(wall) = Wall::new(&["iptables-nft"], "iptables-nft -P FORWARD DROP") else { return };
+    let (mut one, mut two) = (Firewall::new("weave"), Firewall::new("weave2"));
+    wall.ensure(&mut one);
+    wall.ensure(&mut two);
+    wall.remove(&mut one);
+    let rules = wall.shell("iptables-nft -S FORWARD");
+    assert!(!rules.contains(OURS) && rules.contains("-i weave2 -o weave2"), "{rules}");
+}
+
+#[test]
+fn frames_between_two_containers_pass_a_dropping_host() {
+    use crate::host::lab::traffic::{Echo, echo_once};
+    let Some(mut lab) = lab_or_skip("wrf") else { return };
+    if Command::new("iptables-nft").arg("--version").output().is_err() {
+        return eprintln!("skipped: iptables-nft is not installed");
+    }
+    let host = lab.host("h1").expect("a host");
+    if !in_namespace(&host, || bridged_traffic_is_filtered(false)).expect("entered") {
+        return eprintln!("skipped: this kernel does not show bridged frames to iptables");
+    }
+    lab.bridge("h1", "weave", None).expect("a bridge");
+    let one = lab.container("h1", "c1", "10.32.0.1/24").expect("a container");
+    let two = lab.container("h1", "c2", "10.32.0.2/24").expect("a container");
+    let echo = Echo::start(&two.namespace, two.ip).expect("an echo service");
+    let passes = || echo_once(&one.namespace, echo.address(), 64, std::time::Duration::from_millis(500)).expect("sent").is_some();
+    assert!(crate::host::lab::clock::wait_until(std::time::Duration::from_secs(5), passes), "an open host");
+    let wall = Wall { _lab: lab, host };
+    wall.shell("iptables-nft -P FORWARD DROP");
+    assert!(!passes(), "a dropping host");
+    let mut firewall = Firewall::new("weave");
+    wall.ensure(&mut firewall);
+    assert!(passes(), "with the exception");
+    wall.remove(&mut firewall);
+    assert!(!passes(), "without it again");
+}
+
+#[test]
+fn a_missing_program_is_one_sentence() {
+    let error = run("no-such-program", &[], "let frames pass", "iptables -I FORWARD").expect_err("there is none");
+    let sentence = "could not let frames pass: the program 'no-such-program' is not installed; install it, or accept the traffic yourself: \
+        iptables -I FORWARD";
+    assert_eq!(error.to_string(), sentence);
+}

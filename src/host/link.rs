@@ -1,0 +1,144 @@
+//! Interfaces as the kernel describes them, reduced to what the router asks about.
+
+use futures::TryStreamExt;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::{Handle, LinkUnspec};
+
+use super::HostError;
+
+/// One interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Kind as `ip link` prints it (`bridge`, `veth`, `tun`, …); "physical" where the kernel gives none.
+    pub kind: String,
+    /// The alias an operator, or we, gave it.
+    pub alias: String,
+    /// MTU.
+    pub mtu: u32,
+    /// MAC; zeros where it has none.
+    pub mac: [u8; 6],
+    /// The bridge or bond it is a port of.
+    pub master: Option<u32>,
+    /// Administratively up.
+    pub up: bool,
+    /// A loopback interface.
+    pub loopback: bool,
+    /// The VLAN which untagged frames belong to, for a bridge with VLAN filtering switched on.
+    pub pvid: Option<u16>,
+}
+
+impl Link {
+    /// Reads a netlink message.
+    pub fn from_message(message: &LinkMessage) -> Link {
+        let flags = message.header.flags;
+        let mut link = Link {
+            index: message.header.index,
+            kind: "physical".into(),
+            up: flags.contains(LinkFlags::Up),
+            loopback: flags.contains(LinkFlags::Loopback),
+            ..Link::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
+                LinkAttribute::Controller(master) => link.master = Some(*master).filter(|m| *m != 0),
+                LinkAttribute::LinkInfo(infos) => link.read_infos(infos),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    fn read_infos(&mut self, infos: &[LinkInfo]) {
+        for info in infos {
+            match info {
+                LinkInfo::Kind(kind) => self.kind = kind.to_string(),
+                LinkInfo::Data(InfoData::Bridge(data)) => {
+                    let filtering = data.contains(&InfoBridge::VlanFiltering(true));
+                    let pvid = data.iter().find_map(|d| match d {
+                        InfoBridge::VlanDefaultPvid(vid) => Some(*vid),
+                        _ => None,
+                    });
+                    self.pvid = pvid.filter(|_| filtering);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// True for a name an interface may have.
+pub fn valid_name(name: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':' && b != b'%';
+    (1..=15).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
+}
+
+/// The interface of this name, if there is one.
+pub async fn by_name(handle: &Handle, name: &str) -> Result<Option<Link>, HostError> {
+    if !valid_name(name) {
+        return Err(HostError::BadName(name.into()));
+    }
+    let answer = handle.link().get().match_name(name).execute().try_next().await;
+    found(answer, || format!("look up the interface {name}"))
+}
+
+/// The interface of this index, if there is one.
+pub async fn by_index(handle: &Handle, index: u32) -> Result<Option<Link>, HostError> {
+    let answer = handle.link().get().match_index(index).execute().try_next().await;
+    found(answer, || format!("look up the interface with index {index}"))
+}
+
+/// All interfaces of this network namespace.
+pub async fn all(handle: &Handle) -> Result<Vec<Link>, HostError> {
+    let links: Result<Vec<LinkMessage>, _> = handle.link().get().execute().try_collect().await;
+    Ok(links.map_err(|e| HostError::netlink("list the interfaces", e))?.iter().map(Link::from_message).collect())
+}
+
+/// Changes an interface; `what` completes the sentence "could not …".
+pub(super) async fn set(handle: &Handle, message: LinkMessage, what: impl Into<String>) -> Result<(), HostError> {
+    handle.link().set(message).execute().await.map_err(|e| HostError::netlink(what, e))
+}
+
+/// Keeps the kernel from giving the interface an IPv6 link-local address of its own. A kernel without IPv6 has nothing to switch off.
+pub(super) async fn no_link_local(handle: &Handle, index: u32) -> Result<(), HostError> {
+    let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let message = LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![inet6])).build();
+    match set(handle, message, format!("switch off IPv6 addresses on the interface with index {index}")).await {
+        Err(e) if matches!(e.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL)) => Ok(()),
+        other => other,
+    }
+}
+
+fn found(answer: Result<Option<LinkMessage>, rtnetlink::Error>, what: impl Fn() -> String) -> Result<Option<Link>, HostError> {
+    match answer {
+        Ok(message) => Ok(message.as_ref().map(Link::from_message)),
+        Err(error) => match HostError::netlink(what(), error) {
+            e if e.errno() == Some(libc::ENODEV) => Ok(None),
+            e => Err(e),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_interfaces() {
+        for good in ["weave", "br-0123456789ab", "a.1", "eth0@x"] {
+            assert!(valid_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", "sixteen-bytes-xx", "a b", "a/b", "a:b", "br%d", "ümlaut"] {
+            assert!(!valid_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The mesh thread: feeds the mesh plane from its own sockets and mailbox, and carries out what it says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::forward::{Fib, MacTable, Punt};
+use crate::io::clock::Clock;
+use crate::io::mailbox::{self, Receiver, Sender};
+use crate::io::udp::{RECV_BATCH, ThreadSockets};
+use crate::mesh::command::{Command, Event};
+use crate::mesh::snapshot::Snapshot;
+use crate::mesh::{Mesh, Outbox};
+use crate::time::Time;
+use crate::wire::Address;
+
+/// Messages the mesh thread's mailbox holds; beyond that the sender hears "busy".
+const MAILBOX: usize = 4096;
+/// Messages, and datagrams per socket, handled before the others get their turn.
+const BUDGET: usize = 256;
+/// The mailbox's waker; sockets count from zero.
+const WAKE: Token = Token(usize::MAX);
+
+/// What the other threads tell the mesh thread.
+pub enum MeshInput {
+    /// A command from the management plane.
+    Command(Command),
+    /// Something a packet thread found that is the mesh plane's to handle.
+    Punt(Punt),
+    /// The kernel refused a datagram to this address as too big for the path.
+    TooBig(Address),
+    /// Please say how things stand.
+    Snapshot(Box<dyn FnOnce(Snapshot) + Send>),
+    /// Say goodbye to the neighbours and end.
+    Stop,
+}
+
+/// Where the mesh plane's events go.
+pub type EventSink = Box<dyn FnMut(Event) + Send>;
+
+/// Everything the thread owns.
+pub struct MeshThread {
+    mesh: Mesh,
+    sockets: ThreadSockets,
+    ready: Vec<bool>,
+    inbox: Receiver<MeshInput>,
+    poll: Poll,
+    out: Outbox,
+    fib: Arc<ArcSwap<Fib>>,
+    packet_wakers: Vec<Arc<Waker>>,
+    macs: Arc<MacTable>,
+    events: EventSink,
+    clock: Clock,
+}
+
+/// The parts a mesh thread is made of.
+pub struct MeshParts {
+    /// The state machine.
+    pub mesh: Mesh,
+    /// The control sockets.
+    pub sockets: ThreadSockets,
+    /// Where packet threads read the Fib.
+    pub fib: Arc<ArcSwap<Fib>>,
+    /// Wakers of the packet threads, which look at the Fib when woken.
+    pub packet_wakers: Vec<Arc<Waker>>,
+    /// The MAC table, into which announcements go.
+    pub macs: Arc<MacTable>,
+    /// Where other events go.
+    pub events: EventSink,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The poll of a mesh thread and its mailbox, made before the thread's other parts because those need the sender.
+pub fn inbox() -> std::io::Result<(Poll, Sender<MeshInput>, Receiver<MeshInput>)> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+    let (sender, receiver) = mailbox::mailbox(MAILBOX, waker);
+    Ok((poll, sender, receiver))
+}
+
+impl MeshThread {
+    /// Joins the parts; `poll` and `inbox` are from [`inbox`].
+    pub fn new(parts: MeshParts, poll: Poll, inbox: Receiver<MeshInput>) -> std::io::Result<MeshThread> {
+        let MeshParts { mesh, mut sockets, fib, packet_wakers, macs, events, clock } = parts;
+        for (n, socket) in sockets.sockets().iter_mut().enumerate() {
+            poll.registry().register(socket, Token(n), Interest::READABLE)?;
+        }
+        let ready = vec![true; sockets.sockets().len()];
+        Ok(MeshThread { mesh, sockets, ready, inbox, poll, out: Outbox::default(), fib, packet_wakers, macs, events, clock })
+    }
+
+    /// Runs until [`MeshInput::Stop`], or until polling fails, which is returned.
+    pub fn run(mut self) -> std::io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        let mut more = false;
+        self.mesh.handle_timeout(self.clock.now(), &mut self.out);
+        self.carry_out();
+        loop {
+            let timeout = if more || self.ready.contains(&true) { Some(Duration::ZERO) } else { self.until_timeout() };
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            for event in events.iter().filter(|event| event.token() != WAKE) {
+                if let Some(ready) = self.ready.get_mut(event.token().0) {
+                    *ready = true;
+                }
+            }
+            let (stop, left) = self.read_inbox();
+            more = left;
+            self.read_sockets();
+            self.fire_timers();
+            if stop {
+                let now = self.clock.now();
+                self.mesh.handle_command(now, Command::Leave, &mut self.out);
+                self.carry_out();
+                return Ok(());
+            }
+        }
+    }
+
+    fn until_timeout(&self) -> Option<Duration> {
+        self.mesh.next_timeout().map(|at| at.since(self.clock.now()))
+    }
+
+    fn read_inbox(&mut self) -> (bool, bool) {
+        let mut batch = Vec::new();
+        let more = self.inbox.drain(BUDGET, |input| batch.push(input));
+        let mut stop = false;
+        for input in batch {
+            let now = self.clock.now();
+            match input {
+                MeshInput::Command(command) => self.mesh.handle_command(now, command, &mut self.out),
+                MeshInput::Punt(punt) => self.mesh.handle_punt(now, punt, &mut self.out),
+                MeshInput::TooBig(address) => self.mesh.handle_too_big(now, address, &mut self.out),
+                MeshInput::Snapshot(answer) => answer(self.mesh.snapshot(now)),
+                MeshInput::Stop => stop = true,
+            }
+            self.carry_out();
+        }
+        (stop, more)
+    }
+
+    fn read_sockets(&mut self) {
+        for n in 0..self.ready.len() {
+            let mut budget = BUDGET;
+            while self.ready[n] && budget > 0 {
+                let (clock, mesh, out) = (&self.clock, &mut self.mesh, &mut self.out);
+                let Some(socket) = self.sockets.sockets().get_mut(n) else { break };
+                let received = socket.recv(|from, batch, size| {
+                    for datagram in batch.chunks_mut(size) {
+                        mesh.handle_datagram(clock.now(), from, datagram, out);
+                    }
+                });
+                // An error is counted by the socket; it says nothing about the next datagram.
+                let received = received.unwrap_or(0);
+                self.ready[n] = received == RECV_BATCH;
+                budget = budget.saturating_sub(received);
+                self.carry_out();
+            }
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.clock.now();
+        if self.mesh.next_timeout().is_some_and(|at: Time| at <= now) {
+            self.mesh.handle_timeout(now, &mut self.out);
+            self.carry_out();
+        }
+    }
+
+    /// Does what the mesh plane has said: the Fib first, so that data can flow by the time the peer hears of it.
+    fn carry_out(&mut self) {
+        if let Some(fib) = self.out.fib.take() {
+            self.fib.store(fib);
+            for waker in &self.packet_wakers {
+                if let Err(error) = waker.wake() {
+                    tracing::warn!(%error, "could not wake a packet thread; it will see the new routes with its next frame");
+                }
+            }
+        }
+        let mut out = std::mem::take(&mut self.out);
+        for (to, bytes) in out.datagrams.drain(..) {
+            self.sockets.send_to(to, &bytes);
+        }
+        // Probes of the path MTU are meant to be too big now and then; what fits is said by their answers.
+        self.sockets.take_too_big().for_each(drop);
+        for event in out.events.drain(..) {
+            match event {
+                Event::MacAnnounced { vlan, mac, owner } => {
+                    // What is ours is learned from its own frames.
+                    let elsewhere = owner.filter(|owner| *owner != self.mesh.name());
+                    self.macs.announce(vlan, mac, elsewhere, self.clock.now());
+                }
+                other => (self.events)(other),
+            }
+        }
+        // The emptied buffers are used again.
+        self.out = out;
+    }
+}

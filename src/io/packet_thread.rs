@@ -1,0 +1,310 @@
+//! A packet thread: moves frames between the TAP and the UDP sockets, and does nothing else.
+
+use std::io::{ErrorKind, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::forward::{Fib, Forwarder, Outbox, TapSink};
+use crate::io::clock::Clock;
+use crate::io::mailbox::{self, Receiver, Sender};
+use crate::io::mesh_thread::MeshInput;
+use crate::io::tap::{self, Tap};
+use crate::io::udp::{OffloadReport, RECV_BATCH, Run, ThreadSockets};
+use crate::wire::{VnetHeader, vnet};
+
+/// Reads of the TAP before the sockets get their turn.
+const TAP_BUDGET: usize = 64;
+/// Receive calls per socket before the TAP gets its turn.
+const UDP_BUDGET: usize = 8;
+/// Bytes that wait in the outbox before they are sent although the TAP has more: one good batch, so that a small frame
+/// never waits behind more than that.
+const FLUSH_BYTES: usize = 40 * 1024;
+/// The mailbox's waker and the TAP; sockets count from zero.
+const WAKE: Token = Token(usize::MAX);
+const TAP: Token = Token(usize::MAX - 1);
+
+/// What the management plane tells a packet thread.
+pub enum PacketInput {
+    /// Use this TAP from now on (the former one was deleted under us).
+    Tap(Box<Tap>),
+    /// Please say which offloads are in use.
+    Report(Box<dyn FnOnce(ThreadReport) + Send>),
+    /// End.
+    Stop,
+}
+
+/// Which offloads a packet thread uses.
+#[derive(Debug)]
+pub struct ThreadReport {
+    /// The TAP's mask of `TUN_F_*`; `None` where the TAP is missing.
+    pub tap: Option<u32>,
+    /// Each socket's, by the address it is bound to.
+    pub udp: Vec<(std::net::SocketAddr, OffloadReport)>,
+}
+
+crate::counters! {
+    /// What a packet thread could not hand on.
+    pub struct PacketThreadCounters {
+        /// Frames the kernel did not take from us because the TAP was down or its queue was full.
+        tap_write_refused,
+        /// Super frames the kernel refused, after which segments are written one by one.
+        tap_super_refused,
+        /// Frames for a TAP that has been deleted and not put back yet.
+        tap_missing,
+        /// Control datagrams and requests the mesh plane was too busy to take.
+        mesh_busy,
+    }
+}
+
+/// The parts a packet thread is made of.
+pub struct PacketParts {
+    /// The TAP queue.
+    pub tap: Tap,
+    /// This thread's sockets.
+    pub sockets: ThreadSockets,
+    /// The rules.
+    pub forwarder: Forwarder,
+    /// The mesh plane's picture.
+    pub fib: Arc<ArcSwap<Fib>>,
+    /// The mesh plane's mailbox.
+    pub mesh: Sender<MeshInput>,
+    /// What could not be handed on.
+    pub counters: Arc<PacketThreadCounters>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A packet thread's poll and mailbox, made before its other parts.
+pub struct PacketInbox {
+    poll: Poll,
+    receiver: Receiver<PacketInput>,
+    /// Wakes the thread without a message: a new Fib is there.
+    pub waker: Arc<Waker>,
+    /// The sending end.
+    pub sender: Sender<PacketInput>,
+}
+
+impl PacketInbox {
+    /// Makes both.
+    pub fn new() -> std::io::Result<PacketInbox> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (sender, receiver) = mailbox::mailbox(16, waker.clone());
+        Ok(PacketInbox { poll, receiver, waker, sender })
+    }
+}
+
+/// The TAP as the forwarder writes to it: never blocks, counts what the kernel does not take.
+struct Port {
+    tap: Option<Tap>,
+    counters: Arc<PacketThreadCounters>,
+}
+
+impl TapSink for Port {
+    fn write(&mut self, vnet: &VnetHeader, parts: &[IoSlice<'_>]) {
+        let Some(tap) = &mut self.tap else { return self.counters.tap_missing.inc() };
+        match tap.write_frame(vnet, parts) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EBADFD) => self.counters.tap_missing.inc(),
+            Err(error) if error.kind() == ErrorKind::InvalidInput && vnet.gso_kind() != 0 => self.counters.tap_super_refused.inc(),
+            Err(_) => self.counters.tap_write_refused.inc(),
+        }
+    }
+
+    fn gso(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.gso_usable(vnet::GSO_TCPV4))
+    }
+
+    fn uso(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.gso_usable(vnet::GSO_UDP_L4))
+    }
+
+    fn csum(&self) -> bool {
+        true
+    }
+}
+
+/// The thread's state.
+pub struct PacketThread {
+    poll: Poll,
+    inbox: Receiver<PacketInput>,
+    port: Port,
+    sockets: ThreadSockets,
+    forwarder: Forwarder,
+    out: Outbox,
+    fib: Arc<ArcSwap<Fib>>,
+    generation: u64,
+    mesh: Sender<MeshInput>,
+    clock: Clock,
+    tap_ready: bool,
+    ready: Vec<bool>,
+    buffer: Box<[u8]>,
+}
+
+impl PacketThread {
+    /// Joins the parts.
+    pub fn new(parts: PacketParts, inbox: PacketInbox) -> std::io::Result<PacketThread> {
+        let PacketParts { tap, mut sockets, forwarder, fib, mesh, counters, clock } = parts;
+        let PacketInbox { poll, receiver, .. } = inbox;
+        for (n, socket) in sockets.sockets().iter_mut().enumerate() {
+            poll.registry().register(socket, Token(n), Interest::READABLE)?;
+        }
+        let ready = vec![true; sockets.sockets().len()];
+        let mut thread = PacketThread {
+            poll,
+            inbox: receiver,
+            port: Port { tap: None, counters },
+            sockets,
+            forwarder,
+            out: Outbox::new(),
+            fib,
+            generation: u64::MAX,
+            mesh,
+            clock,
+            tap_ready: false,
+            ready,
+            buffer: vec![0; tap::MIN_BUFFER].into_boxed_slice(),
+        };
+        thread.plug(tap)?;
+        Ok(thread)
+    }
+
+    /// Runs until [`PacketInput::Stop`], or until polling fails, which is returned.
+    pub fn run(mut self) -> std::io::Result<()> {
+        let mut events = Events::with_capacity(16);
+        loop {
+            match self.poll.poll(&mut events, self.patience()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            let mut woken = false;
+            for event in &events {
+                match event.token() {
+                    WAKE => woken = true,
+                    TAP => self.tap_ready = true,
+                    Token(n) => self.ready.iter_mut().skip(n).take(1).for_each(|ready| *ready = true),
+                }
+            }
+            if woken && self.read_inbox() {
+                return Ok(());
+            }
+            self.refresh_fib();
+            self.read_tap();
+            self.read_sockets();
+            if self.forwarder.next_timeout().is_some_and(|at| at <= self.clock.now()) {
+                self.forwarder.tick(self.clock.now(), &mut self.out);
+            }
+            self.flush();
+        }
+    }
+
+    /// How long the poll may wait: not at all while something is known to be unread.
+    fn patience(&self) -> Option<Duration> {
+        if self.tap_ready || self.ready.contains(&true) {
+            return Some(Duration::ZERO);
+        }
+        self.forwarder.next_timeout().map(|at| at.since(self.clock.now()))
+    }
+
+    fn read_inbox(&mut self) -> bool {
+        let mut inputs = Vec::new();
+        self.inbox.drain(usize::MAX, |input| inputs.push(input));
+        for input in inputs {
+            match input {
+                PacketInput::Stop => return true,
+                PacketInput::Report(answer) => answer(self.report()),
+                PacketInput::Tap(tap) => {
+                    if let Err(error) = self.plug(*tap) {
+                        tracing::error!(%error, "could not poll the new TAP; frames do not flow until it is made again");
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn report(&mut self) -> ThreadReport {
+        let udp = self.sockets.sockets().iter().map(|socket| (socket.local_addr(), socket.offload_report())).collect();
+        ThreadReport { tap: self.port.tap.as_ref().map(Tap::offload), udp }
+    }
+
+    fn plug(&mut self, mut tap: Tap) -> std::io::Result<()> {
+        self.poll.registry().register(&mut tap, TAP, Interest::READABLE)?;
+        self.port.tap = Some(tap);
+        self.tap_ready = true;
+        Ok(())
+    }
+
+    fn refresh_fib(&mut self) {
+        let fib = self.fib.load();
+        if fib.generation != self.generation {
+            self.generation = fib.generation;
+            let fib = Arc::clone(&fib);
+            self.forwarder.set_fib(self.clock.now(), fib, &mut self.out, &mut self.port);
+        }
+    }
+
+    fn read_tap(&mut self) {
+        let now = self.clock.now();
+        for _ in 0..TAP_BUDGET {
+            let Some(tap) = self.port.tap.as_mut().filter(|_| self.tap_ready) else { return };
+            match tap.read(&mut self.buffer) {
+                Ok(Some((vnet, frame))) => self.forwarder.from_tap(now, &vnet, frame, &mut self.out, &mut self.port),
+                Ok(None) => self.tap_ready = false,
+                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+                    // Deleted under us: the management plane sees it too and sends another.
+                    self.port.tap = None;
+                    self.tap_ready = false;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "reading the TAP failed");
+                    self.tap_ready = false;
+                }
+            }
+            if self.out.bytes() >= FLUSH_BYTES {
+                self.flush();
+            }
+        }
+    }
+
+    fn read_sockets(&mut self) {
+        for n in 0..self.ready.len() {
+            for _ in 0..UDP_BUDGET {
+                if !self.ready[n] {
+                    break;
+                }
+                let now = self.clock.now();
+                let (forwarder, out, port) = (&mut self.forwarder, &mut self.out, &mut self.port);
+                let Some(socket) = self.sockets.sockets().get_mut(n) else { break };
+                let received = socket.recv(|from, batch, size| forwarder.from_udp(now, from, batch, size, out, port));
+                // A failed call is counted by the socket and says nothing about the next datagram.
+                // Fewer than a batch: the queue was empty, and the next datagram is a new event.
+                self.ready[n] = received.unwrap_or(0) == RECV_BATCH;
+                if !self.out.is_empty() {
+                    self.flush();
+                }
+            }
+        }
+    }
+
+    /// Sends what lies in the outbox and hands the mesh plane what is its business.
+    fn flush(&mut self) {
+        if !self.out.is_empty() {
+            self.sockets.send(self.out.runs().map(|(to, bytes, segment)| Run { to, bytes, segment }));
+            for address in self.sockets.take_too_big() {
+                if self.mesh.try_send(MeshInput::TooBig(address)).is_err() {
+                    self.port.counters.mesh_busy.inc();
+                }
+            }
+        }
+        for punt in self.out.punts.drain(..) {
+            if self.mesh.try_send(MeshInput::Punt(punt)).is_err() {
+                self.port.counters.mesh_busy.inc();
+            }
+        }
+        self.out.clear();
+    }
+}

@@ -1,0 +1,267 @@
+//! One queue of a TAP device: Ethernet frames and super frames, each with the virtio-net header.
+//!
+//! A TAP must never speak for itself. Before it is set up, give it `addrgenmode none` (netlink) and `accept_ra 0`, or the kernel
+//! announces a link-local address and sends router solicitations and multicast reports into the mesh.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use zerocopy::IntoBytes;
+
+use super::offload::OffloadPolicy;
+use super::sys::{link, tun, vector};
+use crate::wire::vnet::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_LEN, VnetHeader};
+
+#[cfg(test)]
+mod tests;
+
+/// Least length of a read buffer: an IP packet of 65,535 bytes behind an Ethernet header with a VLAN tag. The kernel cuts short what
+/// does not fit, and does not say so.
+pub const MIN_BUFFER: usize = 65_535 + 14 + 4;
+/// The TAP's MTU: a bridge drops what is bigger than the port before anybody can answer "too big", so the TAP takes everything.
+pub const MTU: u32 = 65_521;
+/// Frames that wait for the reader; a super frame counts as one.
+pub const QUEUE_LEN: u32 = 10_000;
+/// Most parts of one [`Tap::write_frame`].
+pub const MAX_PARTS: usize = vector::MAX_PARTS;
+
+const TSO: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+const TSO_ECN: u32 = TSO | libc::TUN_F_TSO_ECN;
+/// USO only with both families, and only since Linux 6.2.
+const USO_TSO_ECN: u32 = TSO_ECN | libc::TUN_F_USO4 | libc::TUN_F_USO6;
+/// What is offered to the kernel, best first.
+const LADDER: [u32; 5] = [USO_TSO_ECN, TSO_ECN, TSO, libc::TUN_F_CSUM, 0];
+
+/// So many super frames refused in a row mean that the kernel is at fault (Linux 6.6.44 refuses good ones), not one odd frame.
+const GIVE_UP_AFTER: u32 = 8;
+
+/// Why there is no TAP.
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    /// Not a name.
+    #[error("\"{0}\" cannot be the name of a TAP: 1 to 15 letters, digits or dashes are")]
+    BadName(String),
+    /// The driver is not there.
+    #[error("cannot open /dev/net/tun ({0}): load the module (modprobe tun), or give the container --device /dev/net/tun")]
+    NoDriver(io::Error),
+    /// No privilege.
+    #[error("creating TAP \"{0}\" needs CAP_NET_ADMIN and access to /dev/net/tun: run as root, or give the container both")]
+    Denied(String),
+    /// Another process holds it.
+    #[error("TAP \"{0}\" is in use by another process: stop it or choose another name")]
+    Busy(String),
+    /// The name is something else's.
+    #[error("interface \"{0}\" exists and is not a TAP of this kind: delete it (ip link del {0}) or choose another name")]
+    Taken(String),
+    /// Somebody attached a queue without the header.
+    #[error("TAP \"{0}\" has lost its virtio-net header, because another program attached a queue without it: delete it (ip link del {0})")]
+    NoHeader(String),
+    /// Anything else.
+    #[error("cannot {what} TAP \"{name}\": {source}")]
+    Failed {
+        /// The step.
+        what: &'static str,
+        /// The TAP.
+        name: String,
+        /// The kernel's word.
+        source: io::Error,
+    },
+}
+
+/// One queue of a TAP. Reads and writes never wait; register it with a poll (edge-triggered: read until `None`).
+#[derive(Debug)]
+pub struct Tap {
+    fd: OwnedFd,
+    name: String,
+    ifindex: u32,
+    policy: OffloadPolicy,
+    multi_queue: bool,
+    offload: u32,
+    tcp: GsoWrites,
+    udp: GsoWrites,
+}
+
+/// Whether the kernel takes super frames of one kind from us.
+#[derive(Clone, Copy, Debug)]
+struct GsoWrites {
+    usable: bool,
+    refused: u32,
+}
+
+impl Tap {
+    /// Creates TAP `name` in the calling thread's network namespace, or attaches to it. It goes with its last queue.
+    pub fn open(name: &str, policy: OffloadPolicy, multi_queue: bool) -> Result<Tap, TapError> {
+        if !link::valid_name(name) {
+            return Err(TapError::BadName(name.to_owned()));
+        }
+        let failed = |what| move |source| TapError::Failed { what, name: name.to_owned(), source };
+        let fd = tun::open().map_err(|error| open_error(name, error))?;
+        tun::attach(fd.as_fd(), name, multi_queue).map_err(|error| attach_error(name, error))?;
+        if !tun::has_vnet_header(fd.as_fd()).map_err(failed("read the flags of"))? {
+            return Err(TapError::NoHeader(name.to_owned()));
+        }
+        let offload = offer_offloads(fd.as_fd(), policy).map_err(failed("set the offloads of"))?;
+        let ifindex = link::index(name).map_err(failed("find"))?;
+        let gso = |mask| GsoWrites { usable: offload & mask == mask, refused: 0 };
+        let (tcp, udp) = (gso(TSO), gso(USO_TSO_ECN));
+        Ok(Tap { fd, name: name.to_owned(), ifindex, policy, multi_queue, offload, tcp, udp })
+    }
+
+    /// One more queue of the same TAP, for another thread. It must have been opened with `multi_queue`, and the caller must be in the
+    /// TAP's network namespace.
+    pub fn another_queue(&self) -> Result<Tap, TapError> {
+        Tap::open(&self.name, self.policy, self.multi_queue)
+    }
+
+    /// Sets MTU ([`MTU`]), queue length ([`QUEUE_LEN`]) and whether the link is up. Call it from the namespace the TAP is in.
+    pub fn configure(&self, mtu: u32, queue_len: u32, up: bool) -> Result<(), TapError> {
+        let failed = |what| move |source| TapError::Failed { what, name: self.name.clone(), source };
+        link::set_mtu(&self.name, mtu).map_err(failed("set the MTU of"))?;
+        link::set_queue_len(&self.name, queue_len).map_err(failed("set the queue length of"))?;
+        link::set_up(&self.name, up).map_err(failed("set the state of"))
+    }
+
+    /// The interface's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The interface's index.
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// The offloads that the kernel hands us frames with, a mask of `TUN_F_*` (0x6f is all of them).
+    pub fn offload(&self) -> u32 {
+        self.offload
+    }
+
+    /// True while super frames of this type may be written; otherwise the caller writes their segments.
+    pub fn gso_usable(&self, gso_type: u8) -> bool {
+        match (VnetHeader { gso_type, ..VnetHeader::default() }).gso_kind() {
+            GSO_NONE => true,
+            GSO_TCPV4 | GSO_TCPV6 => self.tcp.usable,
+            GSO_UDP_L4 => self.udp.usable,
+            _ => false,
+        }
+    }
+
+    /// The next frame with its header, in `buf`, which must be [`MIN_BUFFER`] long; `None` where none waits.
+    pub fn read<'a>(&mut self, buf: &'a mut [u8]) -> io::Result<Option<(VnetHeader, &'a mut [u8])>> {
+        if buf.len() < MIN_BUFFER {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the buffer is too short for a super frame"));
+        }
+        let mut vnet = VnetHeader::default();
+        let n = loop {
+            match vector::read(self.fd.as_fd(), vnet.as_mut_bytes(), buf) {
+                Ok(n) => break n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let frame = n.checked_sub(VNET_LEN).and_then(|len| buf.get_mut(..len)).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Some((vnet, frame)))
+    }
+
+    /// Writes one frame, which lies in at most [`MAX_PARTS`] parts, with one system call.
+    ///
+    /// Errors are for the caller to count: `WouldBlock` and `ENOBUFS` where the kernel is behind, `EIO` where the link is down, `EINVAL`
+    /// where it does not like the header. After a run of `EINVAL`s [`Tap::gso_usable`] says no.
+    pub fn write_frame(&mut self, vnet: &VnetHeader, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let result = loop {
+            match vector::write(self.fd.as_fd(), vnet.as_bytes(), parts) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        let gso = match vnet.gso_kind() {
+            GSO_TCPV4 | GSO_TCPV6 => Some(&mut self.tcp),
+            GSO_UDP_L4 => Some(&mut self.udp),
+            _ => None,
+        };
+        if let Some(gso) = gso
+            && gso.note(&result)
+        {
+            tracing::warn!(tap = self.name, gso_type = vnet.gso_type, "the kernel refuses super frames; writing single frames from now on");
+        }
+        result.map(drop)
+    }
+}
+
+impl GsoWrites {
+    /// Learns from a write; true where it was the last straw.
+    fn note(&mut self, result: &io::Result<usize>) -> bool {
+        match result {
+            Ok(_) => self.refused = 0,
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.refused += 1,
+            Err(_) => {}
+        }
+        let give_up = self.usable && self.refused >= GIVE_UP_AFTER;
+        self.usable &= !give_up;
+        give_up
+    }
+}
+
+fn open_error(name: &str, error: io::Error) -> TapError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => TapError::Denied(name.to_owned()),
+        _ => TapError::NoDriver(error),
+    }
+}
+
+fn attach_error(name: &str, error: io::Error) -> TapError {
+    let name = name.to_owned();
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => TapError::Denied(name),
+        Some(libc::EBUSY) => TapError::Busy(name),
+        Some(libc::EINVAL | libc::EEXIST) if link::index(&name).is_ok() => TapError::Taken(name),
+        Some(libc::ENODEV) => TapError::NoDriver(error),
+        _ => TapError::Failed { what: "create", name, source: error },
+    }
+}
+
+/// Goes down the ladder to what the kernel takes. Off still asks, because the mask of a persistent TAP is what its last user left.
+fn offer_offloads(fd: BorrowedFd<'_>, policy: OffloadPolicy) -> io::Result<u32> {
+    let ladder = match policy {
+        OffloadPolicy::Auto => &LADDER[..],
+        OffloadPolicy::Off => &[0],
+    };
+    let mut result = Ok(0);
+    for mask in ladder {
+        result = tun::set_offload(fd, *mask).map(|()| *mask);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Tap {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Source for Tap {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).deregister(registry)
+    }
+}

@@ -1,0 +1,218 @@
+//! TAPs in network namespaces of their own; the kernel's IP stack is the other side.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::time::Duration;
+
+use mio::{Events, Poll};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::*;
+use crate::io::sys::sockopt;
+use crate::io::testing::in_own_namespace;
+use crate::io::udp::path_mtu;
+use crate::wire::address::Address;
+use crate::wire::vnet::NEEDS_CSUM;
+
+const NAME: &str = "weave-test";
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 1);
+const THEIRS: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 2);
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split_whitespace()).status().expect("the tests need iproute2");
+    assert!(status.success(), "ip {arguments}: {status}");
+}
+
+/// A TAP that the kernel reaches 10.9.9.2 through, itself being 10.9.9.1 with MAC 02:00:00:00:00:01.
+fn with_addresses(policy: OffloadPolicy) -> Tap {
+    let tap = Tap::open(NAME, policy, false).expect("a TAP");
+    ip(&format!("link set {NAME} address 02:00:00:00:00:01 addrgenmode none"));
+    tap.configure(MTU, QUEUE_LEN, true).expect("configured");
+    ip(&format!("addr add {OURS}/24 dev {NAME}"));
+    ip(&format!("neigh add {THEIRS} lladdr 02:00:00:00:00:02 dev {NAME}"));
+    tap
+}
+
+/// A UDP header's source, destination, length, checksum and payload behind an IPv4 and an Ethernet header from 10.9.9.2 to 10.9.9.1.
+/// The checksum is partial.
+fn udp_frame(port: u16, payload: &[u8]) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]).ipv4(THEIRS.octets(), OURS.octets(), 64);
+    let mut frame = Vec::new();
+    builder.udp(7, port).write(&mut frame, payload).expect("a frame");
+    let [a, b] = u16::try_from(8 + payload.len()).expect("a UDP length").to_be_bytes();
+    let pseudo = [&THEIRS.octets()[..], &OURS.octets(), &[0, 17, a, b]].concat();
+    let mut sum: u32 = pseudo.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    frame[40..42].copy_from_slice(&u16::try_from(sum).expect("folded").to_be_bytes());
+    frame
+}
+
+fn partial(gso_type: u8, gso_size: u16) -> VnetHeader {
+    VnetHeader { flags: NEEDS_CSUM, gso_type, hdr_len: 0, gso_size, csum_start: 34, csum_offset: 6 }
+}
+
+/// The next frame to UDP port `port`, whatever else the kernel says meanwhile.
+fn next_udp(tap: &mut Tap, port: u16) -> (VnetHeader, Vec<u8>) {
+    let mut poll = Poll::new().expect("a poll");
+    poll.registry().register(tap, Token(0), Interest::READABLE).expect("registered");
+    let mut buffer = vec![0; MIN_BUFFER];
+    let found = loop {
+        match tap.read(&mut buffer).expect("a working TAP") {
+            Some((vnet, frame)) if frame.get(36..38) == Some(&port.to_be_bytes()[..]) => break (vnet, frame.to_vec()),
+            Some(_) => {}
+            None => {
+                let mut events = Events::with_capacity(1);
+                poll.poll(&mut events, Some(Duration::from_secs(10))).expect("a poll");
+                assert!(!events.is_empty(), "no frame came");
+            }
+        }
+    };
+    poll.registry().deregister(tap).expect("deregistered");
+    found
+}
+
+/// A kernel socket that sends runs of datagrams of 1000 bytes to 10.9.9.2.
+fn segmenting_socket() -> UdpSocket {
+    let socket = UdpSocket::bind((OURS, 0)).expect("a socket");
+    sockopt::set(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 1000).expect("segmentation");
+    socket
+}
+
+#[test]
+fn opens_with_offloads_and_takes_everything() {
+    in_own_namespace("tap-open", || {
+        let tap = with_addresses(OffloadPolicy::Auto);
+        assert!(LADDER[..3].contains(&tap.offload()), "{:#x}", tap.offload());
+        assert_eq!((tap.name(), link::index(NAME).ok()), (NAME, Some(tap.ifindex())));
+        assert!(tap.gso_usable(GSO_NONE) && tap.gso_usable(GSO_TCPV4 | 0x80) && tap.gso_usable(GSO_TCPV6));
+        assert_eq!(tap.gso_usable(GSO_UDP_L4), tap.offload() == 0x6f);
+        assert!(!tap.gso_usable(3), "UFO");
+        let theirs = Address::udp(SocketAddr::new(THEIRS.into(), 9));
+        assert_eq!(path_mtu(theirs).expect("a route").to_string(), MTU.to_string());
+
+        drop(tap);
+        assert!(link::index(NAME).is_err(), "the TAP goes with its last queue");
+    });
+}
+
+#[test]
+fn super_frames_come_whole_unless_switched_off() {
+    in_own_namespace("tap-read", || {
+        let payload: Vec<u8> = (0..20_500u32).map(|n| n as u8).collect();
+        for (policy, sizes) in [(OffloadPolicy::Auto, vec![20_500]), (OffloadPolicy::Off, [vec![1000; 20], vec![500]].concat())] {
+            let mut tap = with_addresses(policy);
+            let sizes = if tap.gso_usable(GSO_UDP_L4) || policy == OffloadPolicy::Off { sizes } else { continue };
+            segmenting_socket().send_to(&payload, (THEIRS, 4242)).expect("sent");
+            let mut got = Vec::new();
+            for size in sizes {
+                let (vnet, frame) = next_udp(&mut tap, 4242);
+                assert_eq!(frame.len(), 14 + 20 + 8 + size);
+                match policy {
+                    OffloadPolicy::Auto => {
+                        assert_eq!((vnet.needs_csum(), vnet.gso_type, vnet.gso_size), (true, GSO_UDP_L4, 1000));
+                        assert_eq!((vnet.csum_start, vnet.csum_offset), (34, 6));
+                    }
+                    OffloadPolicy::Off => assert_eq!((vnet.needs_csum(), vnet.gso_type), (false, GSO_NONE)),
+                }
+                got.extend_from_slice(&frame[42..]);
+            }
+            assert!(got == payload, "the same bytes");
+        }
+    });
+}
+
+#[test]
+fn a_super_frame_is_written_from_parts() {
+    in_own_namespace("tap-write", || {
+        let mut tap = with_addresses(OffloadPolicy::Auto);
+        let socket = UdpSocket::bind((OURS, 4243)).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let payload: Vec<u8> = (0..10_500u32).map(|n| n as u8).collect();
+        let frame = udp_frame(4243, &payload);
+        let parts: Vec<_> = frame.chunks(777).map(IoSlice::new).collect();
+        let expected: Vec<&[u8]> = if tap.gso_usable(GSO_UDP_L4) {
+            tap.write_frame(&partial(GSO_UDP_L4, 1000), &parts).expect("written");
+            payload.chunks(1000).collect()
+        } else {
+            tap.write_frame(&partial(GSO_NONE, 0), &parts).expect("written");
+            vec![&payload]
+        };
+        for datagram in expected {
+            let mut buffer = vec![0; 65_536];
+            let (len, from) = socket.recv_from(&mut buffer).expect("a datagram");
+            assert_eq!((&buffer[..len], from), (datagram, SocketAddr::new(THEIRS.into(), 7)));
+        }
+    });
+}
+
+#[test]
+fn a_frame_that_is_not_ip_leaves_as_it_is() {
+    in_own_namespace("tap-frame", || {
+        let mut tap = with_addresses(OffloadPolicy::Auto);
+        let every_protocol = i32::from((libc::ETH_P_ALL as u16).to_be());
+        let mut sink = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(every_protocol))).expect("a packet socket");
+        sink.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], &[0x88, 0xb5], &[0x5a; 50]].concat();
+        let (head, tail) = frame.split_at(14);
+        tap.write_frame(&VnetHeader::default(), &[IoSlice::new(head), IoSlice::new(tail)]).expect("written");
+        let mut buffer = [0; 2048];
+        while sink.read(&mut buffer).expect("the frame comes") != frame.len() || buffer[..frame.len()] != frame[..] {}
+    });
+}
+
+#[test]
+fn super_frames_are_given_up_when_the_kernel_keeps_refusing() {
+    in_own_namespace("tap-refused", || {
+        let mut tap = with_addresses(OffloadPolicy::Auto);
+        let frame = udp_frame(4244, &[0; 3000]);
+        let parts = [IoSlice::new(&frame)];
+        // A segment size of zero is what any kernel refuses.
+        let bad = partial(GSO_TCPV4, 0);
+        for _ in 1..GIVE_UP_AFTER {
+            assert_eq!(tap.write_frame(&bad, &parts).err().and_then(|e| e.raw_os_error()), Some(libc::EINVAL));
+            assert!(tap.gso_usable(GSO_TCPV4));
+        }
+        assert!(tap.write_frame(&bad, &parts).is_err());
+        assert!(!tap.gso_usable(GSO_TCPV4) && !tap.gso_usable(GSO_TCPV6));
+        assert!(tap.gso_usable(GSO_NONE));
+        assert_eq!(tap.gso_usable(GSO_UDP_L4), tap.offload() == 0x6f, "kinds are judged apart");
+
+        tap.configure(MTU, QUEUE_LEN, false).expect("down");
+        let error = tap.write_frame(&VnetHeader::default(), &parts).expect_err("the link is down");
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+        let too_many = vec![IoSlice::new(&[]); MAX_PARTS + 1];
+        assert_eq!(tap.write_frame(&VnetHeader::default(), &too_many).map_err(|e| e.kind()), Err(io::ErrorKind::InvalidInput));
+        assert!(tap.read(&mut [0; 2048]).is_err(), "a buffer that would cut super frames short is refused");
+    });
+}
+
+#[test]
+fn queues_share_a_tap() {
+    in_own_namespace("tap-queues", || {
+        let first = Tap::open(NAME, OffloadPolicy::Auto, true).expect("a TAP");
+        let second = first.another_queue().expect("one more queue");
+        assert_eq!((first.ifindex(), first.offload()), (second.ifindex(), second.offload()));
+        assert!(matches!(Tap::open(NAME, OffloadPolicy::Auto, false), Err(TapError::Taken(_))), "a queue of the other kind");
+    });
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    for bad in ["", "much-too-long-a-name", "a/b", "tap%d", "a b", ".."] {
+        assert!(matches!(Tap::open(bad, OffloadPolicy::Auto, false), Err(TapError::BadName(_))), "{bad}");
+    }
+    let kind = |errno| open_error(NAME, io::Error::from_raw_os_error(errno)).to_string();
+    assert!(kind(libc::EACCES).contains("CAP_NET_ADMIN"));
+    assert!(kind(libc::ENOENT).contains("modprobe tun") && kind(libc::ENODEV).contains("modprobe tun"));
+    in_own_namespace("tap-errors", || {
+        let _holder = Tap::open(NAME, OffloadPolicy::Auto, false).expect("a TAP");
+        let error = Tap::open(NAME, OffloadPolicy::Auto, false).expect_err("held");
+        assert_eq!(error.to_string(), "TAP \"weave-test\" is in use by another process: stop it or choose another name");
+        let error = Tap::open("lo", OffloadPolicy::Auto, false).expect_err("loopback is no TAP");
+        assert!(error.to_string().contains("interface \"lo\" exists and is not a TAP"), "{error}");
+    });
+}

@@ -1,0 +1,253 @@
+//! One UDP socket: batches both ways, with segmentation and receive offload where they work.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use socket2::Socket;
+
+use super::UdpCounters;
+use super::run::{MAX_SEGMENTS, Messages, Run, count};
+use crate::io::offload::{Offload, OffloadPolicy};
+use crate::io::sys::mmsg::{self, Message, RECV_BATCH};
+use crate::io::sys::sockopt;
+use crate::wire::address::Address;
+
+/// Room for one message: loopback and veth hand over joined buffers of any size that IP can have.
+const RECV_SIZE: usize = 65_536;
+/// Bytes of room in each direction, asked from the kernel: with the default of 212 KiB, TCP over the mesh sees loss at multi-gigabit rates.
+pub(super) const SOCKET_BUFFER: i32 = 8 << 20;
+/// Addresses remembered as too small for a datagram until the caller asks; the others come again with the next datagram.
+const TOO_BIG: usize = 32;
+
+/// A bound, non-blocking UDP socket with its receive buffers.
+pub struct UdpSocket {
+    socket: Socket,
+    local: SocketAddr,
+    buffers: Box<[u8]>,
+    granted: i32,
+    gso: Offload,
+    gro: Offload,
+    too_big: Vec<Address>,
+    /// The last reading of the kernel's drop count.
+    dropped: u32,
+    counters: Arc<UdpCounters>,
+}
+
+/// Which offloads a socket uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffloadReport {
+    /// Segmentation of sends (`UDP_SEGMENT`).
+    pub gso: Offload,
+    /// Joined receives (`UDP_GRO`).
+    pub gro: Offload,
+}
+
+impl UdpSocket {
+    pub(super) fn new(socket: Socket, local: SocketAddr, policy: OffloadPolicy, counters: Arc<UdpCounters>) -> io::Result<UdpSocket> {
+        let fd = socket.as_fd();
+        // Don't fragment, and don't let an ICMP message that anybody can forge stop us: the mesh finds the path MTU by itself.
+        let (level, option, probe) = match local {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+        };
+        sockopt::set(fd, level, option, probe)?;
+        sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+        let receive = grow(fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)?;
+        let granted = receive.min(grow(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)?);
+        let (gso, gro) = match policy {
+            OffloadPolicy::Off => (Offload::unwanted(), Offload::unwanted()),
+            OffloadPolicy::Auto => (
+                // Setting "no segmentation" by default changes nothing, but fails where the kernel knows no segmentation.
+                probed("UDP_SEGMENT", sockopt::set(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0)),
+                probed("UDP_GRO", sockopt::set(fd, libc::SOL_UDP, libc::UDP_GRO, 1)),
+            ),
+        };
+        let buffers = vec![0; RECV_BATCH * RECV_SIZE].into_boxed_slice();
+        Ok(UdpSocket { socket, local, buffers, granted, gso, gro, too_big: Vec::with_capacity(TOO_BIG), dropped: 0, counters })
+    }
+
+    /// What the socket is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The smaller of the kernel's buffers that the socket got, in bytes.
+    pub(super) fn granted_buffer(&self) -> i32 {
+        self.granted
+    }
+
+    /// Which offloads are in use, and why not those that are not.
+    pub fn offload_report(&self) -> OffloadReport {
+        OffloadReport { gso: self.gso.clone(), gro: self.gro.clone() }
+    }
+
+    /// Receives up to [`RECV_BATCH`] messages; how many came, 0 where none wait.
+    ///
+    /// The handler gets the sender, the datagrams end to end, and the size of each (never 0; the last may be shorter).
+    pub fn recv(&mut self, mut handler: impl FnMut(Address, &mut [u8], usize)) -> io::Result<usize> {
+        let (counters, dropped) = (&self.counters, &mut self.dropped);
+        let result = mmsg::receive(self.socket.as_fd(), &mut self.buffers, RECV_SIZE, |message| {
+            if let Some(now) = message.dropped {
+                counters.kernel_drops.add(now.wrapping_sub(*dropped).into());
+                *dropped = now;
+            }
+            if message.truncated {
+                counters.recv_truncated.inc();
+            } else {
+                handler(Address::udp(message.from), message.bytes, message.segment);
+            }
+        });
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) => {
+                self.counters.recv_failed.inc();
+                Err(error)
+            }
+            received => received,
+        }
+    }
+
+    /// Sends runs to addresses of this socket's family; how many datagrams the kernel took. The rest are dropped and counted.
+    /// The iterator is cloned to go through it again, and each clone must yield the same.
+    pub fn send<'a>(&mut self, runs: impl Iterator<Item = Run<'a>> + Clone) -> usize {
+        let mut messages = Messages::new(runs, self.max_segments());
+        let mut sent = 0;
+        loop {
+            let (taken, failed) = push(self.socket.as_fd(), &mut messages);
+            sent += taken;
+            let Some((message, error)) = failed else { return sent };
+            if error.kind() == io::ErrorKind::WouldBlock {
+                let dropped = count(&message) + messages.map(|m| count(&m)).sum::<usize>();
+                self.counters.send_again.add(dropped as u64);
+                return sent;
+            }
+            match message.segment {
+                Some(segment) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE)) => {
+                    sent += self.send_singly(&message, segment, &error);
+                    messages.limit(self.max_segments());
+                }
+                _ => self.refused(&message, &error),
+            }
+        }
+    }
+
+    /// Addresses that a datagram was too big for since the last call.
+    pub fn take_too_big(&mut self) -> impl Iterator<Item = Address> {
+        self.too_big.drain(..)
+    }
+
+    fn max_segments(&self) -> usize {
+        if self.gso.is_on() { MAX_SEGMENTS } else { 1 }
+    }
+
+    /// Sends the datagrams of a message that failed with `error` one by one: if that works, segmentation offload is to blame.
+    fn send_singly(&mut self, message: &Message<'_>, segment: u16, error: &io::Error) -> usize {
+        let run = Run { to: Address::udp(message.to), bytes: message.bytes, segment: segment.into() };
+        let mut singles = Messages::new(std::iter::once(run), 1);
+        let mut sent = 0;
+        loop {
+            let (taken, failed) = push(self.socket.as_fd(), &mut singles);
+            sent += taken;
+            let Some((single, error)) = failed else { break };
+            match error.raw_os_error() {
+                // Where the first is too big or the buffer is full, so it is for the others.
+                Some(libc::EMSGSIZE | libc::EAGAIN) => {
+                    self.refused(&single, &error);
+                    singles.for_each(|single| self.refused(&single, &error));
+                    break;
+                }
+                _ => self.refused(&single, &error),
+            }
+        }
+        if sent > 0 && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO)) && self.gso.is_on() {
+            tracing::warn!(local = %self.local, to = %message.to, %error, "segmentation offload does not work on this path; sending single datagrams from now on");
+            self.gso = Offload::Off(format!("a send to {} failed with it ({error}) and worked without", message.to));
+            self.counters.gso_given_up.inc();
+        }
+        sent
+    }
+
+    /// Counts a message that was not sent, by reason.
+    fn refused(&mut self, message: &Message<'_>, error: &io::Error) {
+        let counters = &self.counters;
+        let counter = match error.raw_os_error() {
+            Some(libc::EAGAIN) => &counters.send_again,
+            Some(libc::ENOBUFS | libc::ENOMEM) => &counters.send_nobufs,
+            Some(libc::EPERM | libc::EACCES) => &counters.send_eperm,
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EADDRNOTAVAIL) => &counters.send_unreachable,
+            Some(libc::EMSGSIZE) => &counters.send_msgsize,
+            Some(libc::ECONNREFUSED) => &counters.send_refused,
+            _ => &counters.send_other,
+        };
+        counter.add(count(message) as u64);
+        let to = Address::udp(message.to);
+        let too_big = error.raw_os_error() == Some(libc::EMSGSIZE);
+        if too_big && self.too_big.len() < TOO_BIG && !self.too_big.contains(&to) {
+            self.too_big.push(to);
+        }
+    }
+}
+
+/// Gives messages to the kernel until one fails: how many datagrams it took, and the failed message, after which `messages` goes on.
+fn push<'a, I>(fd: BorrowedFd<'_>, messages: &mut Messages<'a, I>) -> (usize, Option<(Message<'a>, io::Error)>)
+where
+    I: Iterator<Item = Run<'a>> + Clone,
+{
+    let mut sent = 0;
+    loop {
+        match mmsg::send(fd, messages.clone()) {
+            Ok(0) => return (sent, None),
+            Ok(taken) => sent += messages.take(taken).map(|message| count(&message)).sum::<usize>(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (sent, messages.next().map(|message| (message, error))),
+        }
+    }
+}
+
+/// Asks for [`SOCKET_BUFFER`], beyond the administrator's limit where we may, else up to it; what was granted.
+fn grow(fd: BorrowedFd<'_>, force: i32, plain: i32) -> io::Result<i32> {
+    if sockopt::set(fd, libc::SOL_SOCKET, force, SOCKET_BUFFER).is_ok() {
+        return Ok(SOCKET_BUFFER);
+    }
+    sockopt::set(fd, libc::SOL_SOCKET, plain, SOCKET_BUFFER)?;
+    // The kernel doubles what it grants, for its own bookkeeping.
+    Ok(sockopt::get(fd, libc::SOL_SOCKET, plain)? / 2)
+}
+
+fn probed(what: &str, result: io::Result<()>) -> Offload {
+    match result {
+        Ok(()) => Offload::On,
+        Err(error) => Offload::Off(format!("this kernel has no {what}: {error}")),
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for UdpSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Source for UdpSocket {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.socket.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.socket.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.socket.as_raw_fd()).deregister(registry)
+    }
+}

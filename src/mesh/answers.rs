@@ -1,0 +1,295 @@
+//! Handshakes that others start.
+//!
+//! ```text
+//!   first message (IK) ── answer ──► session, unconfirmed
+//!   first message (XX) ── answer ──► half open ── third message ──► session, unconfirmed
+//!                                        └── 10 s ──► forgotten
+//! ```
+//!
+//! A repeated first message gets the same answer again, byte for byte. Half-open handshakes are bounded, in all and
+//! per host.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Outbox;
+use super::core::{MOST_MEMBERS, Member, Mesh};
+use super::guard::Admission;
+use super::handshakes::Way;
+use super::send::clear;
+use crate::crypto::{Answer, Established, HandshakeError, Next, Pattern, PublicIdentity, Question, Responder, Session, Stamp};
+use crate::time::Time;
+use crate::wire::handshake::{Handshake, Reject, TOKEN_LEN, Type};
+use crate::wire::{Address, Kind, PeerName};
+
+/// How long an answer is kept for repetitions, and a half-open handshake for its third message.
+const KEEP: Duration = Duration::from_secs(10);
+/// Answers kept in all.
+const MOST: usize = 1024;
+/// Answers kept per host: a NAT may hide a few dozen routers.
+const MOST_PER_HOST: usize = 64;
+/// Third messages that may fail before a half-open handshake is forgotten.
+const MOST_FAILURES: u8 = 4;
+
+#[derive(Debug)]
+struct Kept {
+    first: Vec<u8>,
+    answer: Vec<u8>,
+    at: Time,
+    index: u32,
+    half_open: Option<Box<Responder>>,
+    failures: u8,
+}
+
+/// Answers given lately, by where the question came from and its sender's index.
+#[derive(Debug, Default)]
+pub struct Answers {
+    kept: BTreeMap<(Way, u32), Kept>,
+}
+
+impl Answers {
+    /// True where `index` is ours in a half-open handshake.
+    pub fn uses(&self, index: u32) -> bool {
+        self.kept.values().any(|kept| kept.index == index && kept.half_open.is_some())
+    }
+
+    /// Forgets what is old.
+    pub fn expire(&mut self, now: Time) {
+        self.kept.retain(|_, kept| now.since(kept.at) < KEEP);
+    }
+
+    fn has_room(&self, way: Way) -> bool {
+        let same_host = |other: &Way| match (way, *other) {
+            (Way::Direct(a), Way::Direct(b)) => a.socket_addr().ip() == b.socket_addr().ip(),
+            (Way::Relayed(a), Way::Relayed(b)) => a == b,
+            (Way::Direct(_), Way::Relayed(_)) | (Way::Relayed(_), Way::Direct(_)) => false,
+        };
+        self.kept.len() < MOST && self.kept.keys().filter(|(other, _)| same_host(other)).count() < MOST_PER_HOST
+    }
+}
+
+impl Mesh {
+    /// A first message. `len` is that of its datagram.
+    pub(super) fn on_first(&mut self, now: Time, way: Way, shake: &Handshake<'_>, len: usize, out: &mut Outbox) {
+        if self.left || self.yields_to_ours(way, shake.source) {
+            return;
+        }
+        let key = (way, shake.sender_index);
+        if let Some(kept) = self.answers.kept.get(&key).filter(|kept| kept.first == shake.message) {
+            let answer = kept.answer.clone();
+            return self.send_way(way, answer, out);
+        }
+        match self.guard.admit(now, way, shake) {
+            Admission::Serve => {}
+            Admission::Retry(token) => return self.send_retry(way, shake, token, out),
+            Admission::Drop => return self.counters.handshakes_limited.inc(),
+        }
+        if let Way::Direct(address) = way
+            && let Err((reject, why)) = self.address_allowed(address)
+        {
+            return self.refuse(now, way, shake, Some(reject), why, out);
+        }
+        self.answers.expire(now);
+        if !self.answers.has_room(way) || self.keyrings.len() >= MOST_MEMBERS {
+            return self.counters.handshakes_limited.inc();
+        }
+        let pattern = if shake.kind == Type::IkOne { Pattern::Ik } else { Pattern::Xx };
+        let question = match Question::read(&self.local, pattern, shake.message, &mut self.rng) {
+            Ok(question) => question,
+            Err(error) => return self.refuse_error(now, way, shake, &error, out),
+        };
+        if let (Some(peer), Some(stamp)) = (question.peer().copied(), question.stamp())
+            && !self.is_fresh(now, way, shake, &peer, stamp, out)
+        {
+            return;
+        }
+        let (index, stamp) = (self.free_index(), self.next_stamp());
+        match question.answer(&self.local, stamp, index) {
+            Ok(answer) => self.answered(now, way, shake, (answer, index, len), out),
+            Err(error) => self.refuse_error(now, way, shake, &error, out),
+        }
+    }
+
+    /// Whether our own handshake under way goes before the one of `source`.
+    fn yields_to_ours(&self, way: Way, source: PeerName) -> bool {
+        self.own < source
+            && self.attempts.values().any(|attempt| attempt.way == way || (attempt.peer == Some(source) && attempt.pending.is_some()))
+    }
+
+    /// Checks the initiator that an IK message names; says what is wrong.
+    fn is_fresh(&mut self, now: Time, way: Way, shake: &Handshake<'_>, peer: &PublicIdentity, stamp: Stamp, out: &mut Outbox) -> bool {
+        let name = peer.name();
+        if let Err((reject, why)) = self.admit(peer, true, way) {
+            self.refuse(now, way, shake, Some(reject), why, out);
+            return false;
+        }
+        let last = self.members.get(&name).map(|member| member.stamp).unwrap_or_default();
+        if stamp <= last {
+            self.counters.stale_stamps.inc();
+            if stamp.incarnation < last.incarnation {
+                self.reject(now, way, shake, Reject::Stale, out);
+            }
+            return false;
+        }
+        // Crossing initiations: the lower name's wins. One that travels another way may never arrive, so it crosses nothing.
+        let crossing = self.attempts.values().any(|attempt| attempt.way == way && attempt.pending.is_none());
+        !(crossing && self.own < name)
+    }
+
+    fn answered(&mut self, now: Time, way: Way, shake: &Handshake<'_>, (answer, index, len): (Answer, u32, usize), out: &mut Outbox) {
+        let number = if shake.kind == Type::IkOne { Type::IkTwo } else { Type::XxTwo };
+        let datagram = clear(kind_of(way), shake.source, shake.sender_index, |out| {
+            Handshake::whole(self.own, number, index, &answer.message).write(out);
+        });
+        if datagram.len() > len {
+            return self.counters.handshakes_malformed.inc();
+        }
+        let half_open = match answer.next {
+            Next::Third(responder) => Some(responder),
+            Next::Established(established) => {
+                if let Err((reject, why)) = self.admit(&established.peer, established.authenticated, way) {
+                    return self.refuse(now, way, shake, Some(reject), why, out);
+                }
+                let (session, member) = self.member_of(now, *established);
+                self.complete(now, session, member, way, false, None, out);
+                None
+            }
+        };
+        let kept = Kept { first: shake.message.to_vec(), answer: datagram.clone(), at: now, index, half_open, failures: 0 };
+        self.answers.kept.insert((way, shake.sender_index), kept);
+        self.send_way(way, datagram, out);
+    }
+
+    /// The third message of an XX handshake.
+    pub(super) fn on_third(&mut self, now: Time, way: Way, index: u32, shake: &Handshake<'_>, out: &mut Outbox) {
+        let key = (way, shake.sender_index);
+        let Some(kept) = self.answers.kept.get_mut(&key).filter(|kept| kept.index == index) else {
+            return self.counters.handshakes_malformed.inc();
+        };
+        // Repeated because our word on the new session is still under way.
+        let Some(responder) = &mut kept.half_open else { return };
+        match responder.read_third(&self.local, shake.message) {
+            Ok(established) => {
+                kept.half_open = None;
+                if let Err((reject, why)) = self.admit(&established.peer, established.authenticated, way) {
+                    return self.refuse(now, way, shake, Some(reject), why, out);
+                }
+                let known = self.members.get(&established.peer.name()).map(|member| member.stamp.incarnation);
+                if known.is_some_and(|known| established.stamp.incarnation < known) {
+                    let why = "it has an older incarnation than before: its state directory may be an old copy".to_string();
+                    return self.refuse(now, way, shake, Some(Reject::Stale), why, out);
+                }
+                let (session, member) = self.member_of(now, established);
+                self.complete(now, session, member, way, false, None, out);
+            }
+            Err(error) => {
+                kept.failures += 1;
+                if kept.failures >= MOST_FAILURES {
+                    kept.half_open = None;
+                }
+                self.refuse_error(now, way, shake, &error, out);
+            }
+        }
+    }
+
+    /// Splits what a handshake gave into the session, its time set, and what is remembered of the peer.
+    pub(super) fn member_of(&self, now: Time, established: Established) -> (Arc<Session>, Member) {
+        let Established { mut session, peer, stamp, offer, authenticated, psk_index, .. } = established;
+        session.set_established(now);
+        let authenticated = authenticated || !self.config.allow.is_empty();
+        let nickname = offer.nickname.unwrap_or_default();
+        (Arc::new(session), Member { identity: peer, nickname, authenticated, stamp, psk_index })
+    }
+
+    /// Whether a router may have a session with us at all.
+    pub(super) fn admit(&self, peer: &PublicIdentity, authenticated: bool, way: Way) -> Result<(), (Reject, String)> {
+        let (name, key) = (peer.name(), peer.key);
+        if !self.config.allow.is_empty() && !self.config.allow.contains(&key) {
+            return Err((Reject::NotAllowed, format!("the key {key} of {name} is not allowed here: add --allow {key}")));
+        }
+        let known =
+            self.store.node(name).map(|node| node.identity.key).or_else(|| self.members.get(&name).map(|member| member.identity.key));
+        if known.is_some_and(|known| known != key) {
+            let why = format!("a different router with the name {name} is known: give one of the two a new identity");
+            return Err((Reject::NameClash, why));
+        }
+        match way {
+            Way::Direct(address) if !authenticated => self.address_allowed(address),
+            Way::Direct(_) | Way::Relayed(_) => Ok(()),
+        }
+    }
+
+    /// Whether links to and from this address are taken: without password and pins, private ones only.
+    pub(super) fn address_allowed(&self, address: Address) -> Result<(), (Reject, String)> {
+        let secret = self.local.psks.iter().any(|psk| psk.is_secret());
+        if secret || !self.config.allow.is_empty() || self.config.open || address.is_private() {
+            return Ok(());
+        }
+        let why = format!(
+            "{address} is a public address and nothing authenticates this mesh: set a --password on all routers, pin keys with --allow, \
+             or accept anybody with --open"
+        );
+        Err((Reject::Unauthenticated, why))
+    }
+
+    fn refuse_error(&mut self, now: Time, way: Way, shake: &Handshake<'_>, error: &HandshakeError, out: &mut Outbox) {
+        let why = match error {
+            HandshakeError::Password => format!("wrong password: {error}"),
+            other => other.to_string(),
+        };
+        match error {
+            HandshakeError::Malformed(_) | HandshakeError::Over | HandshakeError::NoSuchPassword(_) => {
+                self.counters.handshakes_malformed.inc()
+            }
+            _ => self.refuse(now, way, shake, error.reject(), why, out),
+        }
+    }
+
+    /// Refuses a handshake: a short word to its sender, a line for the log, an entry in the status.
+    fn refuse(&mut self, now: Time, way: Way, shake: &Handshake<'_>, reject: Option<Reject>, why: String, out: &mut Outbox) {
+        self.counters.handshakes_refused.inc();
+        if let Some(reject) = reject {
+            self.reject(now, way, shake, reject, out);
+        }
+        let whom = match way {
+            Way::Direct(address) => {
+                self.note_refusal(now, address, &why);
+                address.socket_addr().ip().to_string()
+            }
+            Way::Relayed(peer) => peer.to_string(),
+        };
+        self.refused(whom, why, out);
+    }
+
+    pub(super) fn reject(&mut self, now: Time, way: Way, shake: &Handshake<'_>, reject: Reject, out: &mut Outbox) {
+        if !self.guard.may_reject(now) {
+            return;
+        }
+        let body = reject.to_bytes();
+        self.send_aside(way, shake, Kind::Reject, Type::Reject, &body, out);
+    }
+
+    fn send_retry(&mut self, way: Way, shake: &Handshake<'_>, token: [u8; TOKEN_LEN], out: &mut Outbox) {
+        self.counters.retries_sent.inc();
+        self.send_aside(way, shake, Kind::Retry, Type::Retry, &token, out);
+    }
+
+    /// A word beside the handshake: a kind of its own when direct, a handshake type when relayed.
+    fn send_aside(&mut self, way: Way, shake: &Handshake<'_>, kind: Kind, number: Type, body: &[u8], out: &mut Outbox) {
+        let datagram = match way {
+            Way::Direct(_) => clear(kind, shake.source, shake.sender_index, |out| out.extend_from_slice(body)),
+            Way::Relayed(_) => clear(Kind::HandshakeRelayed, shake.source, shake.sender_index, |out| {
+                Handshake::whole(self.own, number, 0, body).write(out);
+            }),
+        };
+        self.send_way(way, datagram, out);
+    }
+}
+
+fn kind_of(way: Way) -> Kind {
+    match way {
+        Way::Direct(_) => Kind::HandshakeDirect,
+        Way::Relayed(_) => Kind::HandshakeRelayed,
+    }
+}

@@ -1,0 +1,171 @@
+//! What the rest of the program tells the mesh plane, and what it answers besides datagrams.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::wire::{Address, PeerName};
+
+/// A host that was named by a person: `HOST[:PORT]`, IPv6 in brackets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// UDP port; `None` is the default port.
+    pub port: Option<u16>,
+}
+
+/// Why a text is not a target.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is not a peer: {why}; write HOST, HOST:PORT, or [IPV6]:PORT")]
+pub struct BadTarget {
+    text: String,
+    why: &'static str,
+}
+
+impl FromStr for Target {
+    type Err = BadTarget;
+
+    fn from_str(text: &str) -> Result<Target, BadTarget> {
+        let bad = |why| BadTarget { text: text.to_string(), why };
+        let port = |p: &str| match p.parse::<u16>() {
+            Ok(0) | Err(_) => Err(bad("the port is not a number from 1 to 65535")),
+            Ok(port) => Ok(Some(port)),
+        };
+        if let Some(rest) = text.strip_prefix('[') {
+            let (host, after) = rest.split_once(']').ok_or_else(|| bad("the bracket is not closed"))?;
+            host.split('%')
+                .next()
+                .unwrap_or("")
+                .parse::<std::net::Ipv6Addr>()
+                .map_err(|_| bad("no IPv6 address stands in the brackets"))?;
+            let port = match after.strip_prefix(':') {
+                Some(p) => port(p)?,
+                None if after.is_empty() => None,
+                None => return Err(bad("only :PORT may follow the bracket")),
+            };
+            return Ok(Target { host: host.to_string(), port });
+        }
+        let (host, port) = match text.split_once(':') {
+            Some((_, p)) if p.contains(':') => match text.parse::<std::net::Ipv6Addr>() {
+                Ok(_) => (text, None),
+                Err(_) => return Err(bad("it holds more than one colon")),
+            },
+            Some((host, p)) => (host, port(p)?),
+            None => (text, None),
+        };
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+        if host.is_empty() || host.starts_with('-') || !host.chars().all(legal) {
+            return Err(bad("that is no host name"));
+        }
+        Ok(Target { host: host.to_string(), port })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.host.contains(':'), self.port) {
+            (true, Some(port)) => write!(f, "[{}]:{port}", self.host),
+            (false, Some(port)) => write!(f, "{}:{port}", self.host),
+            (_, None) => f.write_str(&self.host),
+        }
+    }
+}
+
+/// A command to the mesh plane. All are idempotent.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Keep trying to have a link to each of these hosts.
+    Connect(Vec<Target>),
+    /// Stop trying; live links stay.
+    Forget(Vec<Target>),
+    /// The answer to [`Event::Resolve`]: addresses, or a sentence that says why there are none.
+    Resolved(Target, Result<Vec<Address>, String>),
+    /// Our own underlay addresses, which gossip tells the others; sent at start and on every change.
+    LocalAddresses(Vec<Address>),
+    /// MACs seen on this host's bridge: (VLAN, MAC) and whether it is there now or gone.
+    LocalMacs(Vec<LocalMac>),
+    /// The answer to [`Event::Persist`]: this incarnation is on disk.
+    Persisted(u64),
+    /// Tell the peers that this router is going down.
+    Leave,
+}
+
+/// One MAC that appeared on, or vanished from, this host's bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalMac {
+    /// VLAN id, 0 for untagged.
+    pub vlan: u16,
+    /// The MAC.
+    pub mac: [u8; 6],
+    /// True where it is here, false where it has gone.
+    pub present: bool,
+}
+
+/// What the mesh plane says besides datagrams and Fibs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Please resolve this host and answer with [`Command::Resolved`].
+    Resolve(Target),
+    /// A link came up.
+    LinkUp {
+        /// The neighbour.
+        peer: PeerName,
+        /// Its nickname.
+        nickname: String,
+        /// Its address.
+        address: Address,
+    },
+    /// A link went down, with a sentence that says why.
+    LinkDown {
+        /// The neighbour.
+        peer: PeerName,
+        /// Its nickname.
+        nickname: String,
+        /// Why.
+        reason: String,
+    },
+    /// An attempt failed; said at most once per target and reason until it changes.
+    Refused {
+        /// Who or where.
+        whom: String,
+        /// Why, for the log and for `status connections`.
+        reason: String,
+    },
+    /// MAC ownership heard from the mesh: (VLAN, MAC) is at this peer, or no longer.
+    MacAnnounced {
+        /// VLAN id.
+        vlan: u16,
+        /// The MAC.
+        mac: [u8; 6],
+        /// Where it is; `None` where it was withdrawn.
+        owner: Option<PeerName>,
+    },
+    /// Please store this incarnation as ours, and answer with [`Command::Persisted`] once it is on disk: the mesh
+    /// remembers a later one than we did.
+    Persist(u64),
+    /// Something an operator should know, at warning level.
+    Warning(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_parse_and_print() {
+        for (text, host, port) in [
+            ("192.168.7.235", "192.168.7.235", None),
+            ("h2.example:7000", "h2.example", Some(7000)),
+            ("[fd00::2]:6783", "fd00::2", Some(6783)),
+            ("[fd00::2]", "fd00::2", None),
+            ("fd00::2", "fd00::2", None),
+        ] {
+            let target: Target = text.parse().expect(text);
+            assert_eq!((target.host.as_str(), target.port), (host, port), "{text}");
+            assert_eq!(target.to_string().parse::<Target>().as_ref(), Ok(&target));
+        }
+        for bad in ["", ":1", "h:0", "h:65536", "h:x", "[::1", "[x]:1", "[::1]1", "a:b:c", "-h", "a b"] {
+            assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
+    }
+}

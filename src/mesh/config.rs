@@ -1,0 +1,57 @@
+//! What the mesh plane is told at its start, and what it hands back.
+
+use std::sync::Arc;
+
+use super::command::Event;
+use crate::crypto::{Identity, Psks, PublicKey, SuiteTiming};
+use crate::forward::Fib;
+use crate::wire::Address;
+
+/// Links a router keeps unless it is told otherwise.
+pub const CONN_LIMIT: usize = 100;
+
+/// What a mesh plane is made of.
+#[derive(Clone)]
+pub struct MeshConfig {
+    /// This router's keys.
+    pub identity: Arc<Identity>,
+    /// Name of the network.
+    pub network: String,
+    /// What the operator calls this router.
+    pub nickname: String,
+    /// Version of the software, for `status` on other routers.
+    pub version: String,
+    /// The passwords in use, newest first.
+    pub psks: Psks,
+    /// Allowed suites with what they cost here.
+    pub suites: Vec<SuiteTiming>,
+    /// Keys that may join; empty where any may.
+    pub allow: Vec<PublicKey>,
+    /// True to take links from public addresses although nothing authenticates them.
+    pub open: bool,
+    /// True to dial peers that were learned from others.
+    pub discovery: bool,
+    /// Most links, apart from those to configured hosts; 0 for no limit.
+    pub conn_limit: usize,
+    /// UDP port for targets that name none.
+    pub port: u16,
+    /// Counts starts of this router; persisted before it is used.
+    pub incarnation: u64,
+    /// Highest lane, 0 to 15: the number of packet threads.
+    pub lanes: u8,
+    /// True to run without encryption of data.
+    pub no_encryption: bool,
+    /// This host's underlay addresses, with our port.
+    pub addresses: Vec<Address>,
+}
+
+/// What a call to the mesh plane asks for.
+#[derive(Default)]
+pub struct Outbox {
+    /// Datagrams to send, in order.
+    pub datagrams: Vec<(Address, Vec<u8>)>,
+    /// A new picture for the packet threads, where something changed.
+    pub fib: Option<Arc<Fib>>,
+    /// What the rest of the program should know.
+    pub events: Vec<Event>,
+}

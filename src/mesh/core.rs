@@ -1,0 +1,412 @@
+//! The state machine itself: what it holds, what comes in, and its clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::adjacency::{Adjacency, Challenge};
+use super::answers::Answers;
+use super::command::{Command, Event, Target};
+use super::config::{MeshConfig, Outbox};
+use super::counters::MeshCounters;
+use super::gossip::{self, Store};
+use super::guard::Guard;
+use super::handshakes::{Attempt, Way};
+use super::keyring::Keyring;
+use super::macs::Macs;
+use super::routes::Routes;
+use super::targets::{Goal, Targets};
+use crate::crypto::{Local, Offer, PublicIdentity, Signatures, Stamp};
+use crate::forward::Punt;
+use crate::forward::fib::Activity;
+use crate::forward::limit::TokenBucket;
+use crate::time::Time;
+use crate::wire::{Address, PeerName};
+
+/// How often housekeeping runs: what has no timer of its own.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How long a refusal of ours is shown in the status.
+const SHOW_REFUSALS: Duration = Duration::from_secs(90);
+/// Routers remembered beyond those of the mesh, and sessions with others at once.
+pub(super) const MOST_MEMBERS: usize = 4096;
+/// Refusals remembered.
+const MOST_REFUSALS: usize = 256;
+
+/// What handshakes proved of a router.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub identity: PublicIdentity,
+    pub nickname: String,
+    /// True where a password or a pinned key proved it a member.
+    pub authenticated: bool,
+    /// The newest stamp seen: initiations must be newer.
+    pub stamp: Stamp,
+    /// Which of our passwords it uses.
+    pub psk_index: usize,
+}
+
+/// The mesh plane of one router. See the [module](super) for what it does.
+pub struct Mesh {
+    /// The time of the last input.
+    pub(super) now: Time,
+    /// Which password to try next on a way that refused one.
+    pub(super) psk_next: BTreeMap<Way, usize>,
+    pub(super) discover_stale: bool,
+    pub(super) shed_at: Time,
+    /// Who is in the Fib that was handed out last.
+    pub(super) fib_peers: BTreeSet<PeerName>,
+    /// Handshakes from there that we refused lately, for the status.
+    pub(super) refusals: BTreeMap<Address, (Time, String)>,
+    pub(super) config: MeshConfig,
+    pub(super) local: Local,
+    pub(super) own: PeerName,
+    pub(super) rng: ChaCha12Rng,
+    pub(super) counters: Arc<MeshCounters>,
+    pub(super) store: Store,
+    pub(super) macs: Macs,
+    pub(super) targets: Targets,
+    /// Our handshakes under way, by our index.
+    pub(super) attempts: BTreeMap<u32, Attempt>,
+    /// Handshakes of others under way.
+    pub(super) answers: Answers,
+    pub(super) guard: Guard,
+    pub(super) stamp_counter: u64,
+    pub(super) members: BTreeMap<PeerName, Member>,
+    pub(super) keyrings: BTreeMap<PeerName, Keyring>,
+    /// Whose session an index of ours is.
+    pub(super) indices: BTreeMap<u32, PeerName>,
+    pub(super) adjacencies: BTreeMap<PeerName, Adjacency>,
+    /// Where a handshake that we answered came from: the address its confirmation proves.
+    pub(super) answered_at: BTreeMap<PeerName, Address>,
+    pub(super) challenges: BTreeMap<PeerName, Vec<Challenge>>,
+    /// When a direct path was last looked for, and the pause after that.
+    pub(super) path_tries: BTreeMap<PeerName, (Time, Duration)>,
+    pub(super) activities: BTreeMap<PeerName, Arc<Activity>>,
+    pub(super) relay_budget: BTreeMap<PeerName, TokenBucket>,
+    pub(super) routes: Routes,
+    /// When routes are to be computed anew.
+    pub(super) routes_due: Option<Time>,
+    pub(super) routes_at: Time,
+    /// When our LINKS record is to be brought up to date.
+    pub(super) links_due: Option<Time>,
+    /// Addresses at which neighbours see us.
+    pub(super) observed: BTreeMap<PeerName, Address>,
+    pub(super) fib_stale: bool,
+    pub(super) generation: u64,
+    /// True once we have said who we are.
+    introduced: bool,
+    pub(super) hash_key: u64,
+    housekeeping: Time,
+    pub(super) left: bool,
+    /// The last refusal told per target, so that each is told once.
+    pub(super) told: BTreeMap<String, String>,
+}
+
+impl Mesh {
+    /// A router's mesh plane. `seed` is its randomness; call [`Mesh::handle_timeout`] once to start it.
+    pub fn new(config: MeshConfig, signatures: Arc<dyn Signatures>, seed: [u8; 32]) -> Mesh {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let own = config.identity.name();
+        let store = Store::new(gossip::Config {
+            identity: Arc::clone(&config.identity),
+            signatures,
+            network: config.network.clone(),
+            incarnation: config.incarnation,
+            max_message: gossip::DEFAULT_MAX_MESSAGE,
+            limits: gossip::Limits::default(),
+        });
+        let local = local_end(&config);
+        Mesh {
+            own,
+            store,
+            local,
+            macs: Macs::new(own),
+            guard: Guard::new(random_bytes(&mut rng)),
+            hash_key: rng.next_u64(),
+            now: Time::ZERO,
+            psk_next: BTreeMap::new(),
+            discover_stale: true,
+            shed_at: Time::ZERO,
+            fib_peers: BTreeSet::new(),
+            refusals: BTreeMap::new(),
+            counters: Arc::default(),
+            targets: Targets::default(),
+            attempts: BTreeMap::new(),
+            answers: Answers::default(),
+            stamp_counter: 0,
+            members: BTreeMap::new(),
+            keyrings: BTreeMap::new(),
+            indices: BTreeMap::new(),
+            adjacencies: BTreeMap::new(),
+            answered_at: BTreeMap::new(),
+            challenges: BTreeMap::new(),
+            path_tries: BTreeMap::new(),
+            activities: BTreeMap::new(),
+            relay_budget: BTreeMap::new(),
+            routes: Routes::default(),
+            routes_due: None,
+            routes_at: Time::ZERO,
+            links_due: None,
+            observed: BTreeMap::new(),
+            fib_stale: true,
+            generation: 0,
+            introduced: false,
+            housekeeping: Time::ZERO,
+            left: false,
+            told: BTreeMap::new(),
+            config,
+            rng,
+        }
+    }
+
+    /// This router's name.
+    pub fn name(&self) -> PeerName {
+        self.own
+    }
+
+    /// What was dropped, refused and repaired.
+    pub fn counters(&self) -> Arc<MeshCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The same of the gossip.
+    pub fn gossip_counters(&self) -> Arc<gossip::GossipCounters> {
+        Arc::clone(self.store.counters())
+    }
+
+    /// A control datagram arrived. Its bytes are opened in place.
+    pub fn handle_datagram(&mut self, now: Time, from: Address, bytes: &mut [u8], out: &mut Outbox) {
+        self.now = now;
+        self.counters.datagrams_in.inc();
+        self.receive(now, from, bytes, out);
+        self.finish(now, out);
+    }
+
+    /// The rest of the program wants something.
+    pub fn handle_command(&mut self, now: Time, command: Command, out: &mut Outbox) {
+        self.now = now;
+        match command {
+            Command::Connect(targets) => {
+                for target in targets {
+                    self.told.remove(&target.to_string());
+                    self.targets.add(now, Goal::Host(target), Vec::new());
+                }
+            }
+            Command::Forget(targets) => self.forget_targets(&targets),
+            Command::Resolved(target, result) => self.targets.resolved(now, &target, result, &mut self.rng),
+            Command::LocalAddresses(addresses) => self.local_addresses(now, addresses, out),
+            Command::LocalMacs(macs) => macs.into_iter().for_each(|mac| self.macs.local(now, mac, &mut out.events)),
+            Command::Persisted(incarnation) => {
+                let mut said = gossip::Output::default();
+                self.store.adopt_incarnation(now, incarnation, &mut said);
+                self.spread(now, said, out);
+            }
+            Command::Leave => self.leave(now, out),
+        }
+        self.dial(now, out);
+        self.finish(now, out);
+    }
+
+    fn forget_targets(&mut self, targets: &[Target]) {
+        for target in targets {
+            let goal = Goal::Host(target.clone());
+            if self.targets.remove(&goal) {
+                self.attempts.retain(|_, attempt| attempt.goal.as_ref() != Some(&goal));
+                self.told.remove(&target.to_string());
+            }
+        }
+    }
+
+    /// A packet thread found something that is not its business.
+    pub fn handle_punt(&mut self, now: Time, punt: Punt, out: &mut Outbox) {
+        self.now = now;
+        match punt {
+            Punt::Control { from, mut bytes } => {
+                self.counters.datagrams_in.inc();
+                self.receive(now, from, &mut bytes, out);
+            }
+            Punt::WantSession(peer) => self.want_session(now, peer, out),
+            Punt::LocalMac(mac) => self.macs.local(now, mac, &mut out.events),
+            Punt::UnknownSession { from, .. } => self.unknown_session(now, from, out),
+        }
+        self.finish(now, out);
+    }
+
+    /// The kernel refused a datagram to `address` as too big for the path.
+    pub fn handle_too_big(&mut self, now: Time, address: Address, out: &mut Outbox) {
+        self.now = now;
+        for adjacency in self.adjacencies.values_mut().filter(|adjacency| adjacency.address == address) {
+            if adjacency.mtu.too_big(now) {
+                self.fib_stale = true;
+                self.links_due.get_or_insert(now);
+            }
+        }
+        self.tick_links(now, out);
+        self.finish(now, out);
+    }
+
+    /// Time has passed: does what is due.
+    pub fn handle_timeout(&mut self, now: Time, out: &mut Outbox) {
+        self.now = now;
+        self.tick_links(now, out);
+        self.tick_attempts(now, out);
+        self.tick_challenges(now, out);
+        if now >= self.housekeeping {
+            self.housekeeping = now + HOUSEKEEPING;
+            self.keep_house(now, out);
+        }
+        self.dial(now, out);
+        self.finish(now, out);
+    }
+
+    /// When [`Mesh::handle_timeout`] is to be called next, if nothing else happens.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let now = self.now;
+        let links = self.adjacencies.values().map(|adjacency| adjacency.due(now)).min();
+        let attempts = self.attempts.values().map(|attempt| attempt.due).min();
+        let challenges = self.challenges.values().flatten().map(|challenge| challenge.due).min();
+        [links, attempts, challenges, self.routes_due, self.links_due, self.macs.due(), self.targets.due(), Some(self.housekeeping)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What has no timer of its own: expiry, rekeys, discovery, paths.
+    fn keep_house(&mut self, now: Time, out: &mut Outbox) {
+        self.answers.expire(now);
+        self.refusals.retain(|_, (at, _)| now.since(*at) < SHOW_REFUSALS);
+        self.keep_keys(now, out);
+        self.keep_bounds();
+        self.seek_paths(now, out);
+        self.discover(now);
+        self.shed(now, out);
+        if self.store.next_timeout().is_some_and(|due| now >= due) {
+            let mut said = gossip::Output::default();
+            self.store.handle_timeout(now, &mut said);
+            self.spread(now, said, out);
+        }
+    }
+
+    /// Forgets strangers of the past, of whom an open mesh may have seen many.
+    fn keep_bounds(&mut self) {
+        if self.members.len() > MOST_MEMBERS {
+            let (keyrings, store) = (&self.keyrings, &self.store);
+            self.members.retain(|name, _| keyrings.contains_key(name) || store.node(*name).is_some());
+        }
+        if self.activities.len() > MOST_MEMBERS {
+            let (keyrings, fib) = (&self.keyrings, &self.fib_peers);
+            self.activities.retain(|name, _| keyrings.contains_key(name) || fib.contains(name));
+        }
+        if self.psk_next.len() > MOST_REFUSALS {
+            self.psk_next.clear();
+        }
+    }
+
+    /// After every input: what it made stale is brought up to date, once.
+    fn finish(&mut self, now: Time, out: &mut Outbox) {
+        if !std::mem::replace(&mut self.introduced, true) {
+            self.publish_node(now, out);
+        }
+        if let Some(macs) = self.macs.flush(now) {
+            let mut said = gossip::Output::default();
+            self.store.publish_macs(now, &macs, &mut said);
+            self.spread(now, said, out);
+        }
+        self.publish_links(now, out);
+        self.refresh_routes(now);
+        if std::mem::take(&mut self.fib_stale) {
+            out.fib = Some(Arc::new(self.build_fib()));
+        }
+        self.counters.datagrams_out.add(out.datagrams.len() as u64);
+    }
+
+    /// An index of ours that is free.
+    pub(super) fn free_index(&mut self) -> u32 {
+        loop {
+            let index = self.rng.next_u32() & crate::wire::header::MAX_INDEX;
+            if index != 0 && !self.indices.contains_key(&index) && !self.attempts.contains_key(&index) && !self.answers.uses(index) {
+                return index;
+            }
+        }
+    }
+
+    /// The next stamp of a handshake of ours.
+    pub(super) fn next_stamp(&mut self) -> Stamp {
+        self.stamp_counter += 1;
+        Stamp { incarnation: self.store.incarnation(), counter: self.stamp_counter }
+    }
+
+    /// The traffic counts of a peer, made where there are none.
+    pub(super) fn activity(&mut self, peer: PeerName) -> Arc<Activity> {
+        Arc::clone(self.activities.entry(peer).or_default())
+    }
+
+    /// True where data went to or came from `peer` within `within`.
+    pub(super) fn is_in_use(&self, now: Time, peer: PeerName, within: Duration) -> bool {
+        self.activities.get(&peer).is_some_and(|activity| {
+            let latest = activity.heard.load(Ordering::Relaxed).max(activity.sent.load(Ordering::Relaxed));
+            latest > 0 && now.since(Time(latest)) < within
+        })
+    }
+
+    /// What is known as the nickname of a peer.
+    pub(super) fn nickname(&self, peer: PeerName) -> String {
+        let told = self.store.node(peer).map(|node| node.nickname.to_string());
+        told.or_else(|| self.members.get(&peer).map(|member| member.nickname.clone())).unwrap_or_default()
+    }
+
+    /// Says a refusal, once per whom and reason.
+    pub(super) fn refused(&mut self, whom: String, reason: String, out: &mut Outbox) {
+        /// Whom to remember refusals of: beyond that they are forgotten, and may be said again.
+        const MOST: usize = 1024;
+        if self.told.get(&whom) == Some(&reason) {
+            return;
+        }
+        if self.told.len() >= MOST {
+            self.told.clear();
+        }
+        self.told.insert(whom.clone(), reason.clone());
+        out.events.push(Event::Refused { whom, reason });
+    }
+
+    /// Remembers a refusal of ours for the status.
+    pub(super) fn note_refusal(&mut self, now: Time, address: Address, why: &str) {
+        if self.refusals.len() < MOST_REFUSALS || self.refusals.contains_key(&address) {
+            self.refusals.insert(address, (now, why.to_string()));
+        }
+    }
+
+    /// A link to `peer` came up: earlier refusals are over, and would be news again.
+    pub(super) fn forget_refusals(&mut self, peer: PeerName, address: Address) {
+        self.refusals.remove(&address);
+        self.told.remove(&address.socket_addr().ip().to_string());
+        if let Some(target) = self.targets.target_of(peer) {
+            self.told.remove(&target);
+        }
+    }
+}
+
+/// What we bring to every handshake.
+fn local_end(config: &MeshConfig) -> Local {
+    let offer = Offer {
+        version_min: crate::wire::header::VERSION,
+        version_max: crate::wire::header::VERSION,
+        features: 0,
+        suites: config.suites.clone(),
+        lanes: config.lanes,
+        plain: config.no_encryption,
+        nickname: Some(config.nickname.clone()),
+    };
+    Local { identity: Arc::clone(&config.identity), network: config.network.clone(), psks: config.psks.clone(), offer }
+}
+
+fn random_bytes(rng: &mut dyn Rng) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}

@@ -1,0 +1,71 @@
+//! What the mesh plane dropped, refused and repaired, by name.
+
+crate::counters! {
+    /// Counters of the mesh plane.
+    pub struct MeshCounters {
+        /// Control datagrams received.
+        datagrams_in,
+        /// Control datagrams sent.
+        datagrams_out,
+        /// Datagrams that start with no header of ours.
+        garbage,
+        /// Datagrams of another wire version.
+        other_version,
+        /// Datagrams shorter than their kind allows, or with a record cut short.
+        truncated,
+        /// Datagrams of a kind that does not belong on the control port.
+        misplaced,
+        /// Sealed datagrams whose counter was seen before.
+        replayed,
+        /// Sealed datagrams whose tag does not match.
+        forged,
+        /// Sealed datagrams on a key past its end.
+        expired,
+        /// Sealed datagrams for a session that does not exist.
+        unknown_session,
+        /// Handshakes that carry this router's own name as their source.
+        reflected,
+        /// Datagrams for another router that may not be relayed.
+        not_ours,
+        /// Control datagrams relayed for others.
+        relayed,
+        /// Control datagrams for others dropped: no live link they came from, no route, or hop limit used up.
+        relay_dropped,
+        /// Control datagrams for others dropped because their link had used up its share.
+        relay_over_budget,
+        /// Relayed datagrams of this router dropped for want of a route.
+        no_route,
+        /// Handshakes started.
+        handshakes_started,
+        /// Handshakes that ended with a session.
+        handshakes_completed,
+        /// Handshakes refused by this router.
+        handshakes_refused,
+        /// Handshakes given up without an answer.
+        handshakes_timed_out,
+        /// Handshake messages that made no sense.
+        handshakes_malformed,
+        /// First handshake messages dropped because their stamp is not newer than the last.
+        stale_stamps,
+        /// First handshake messages dropped or put off under load.
+        handshakes_limited,
+        /// Retry tokens sent to initiators under load.
+        retries_sent,
+        /// Rejects received that belong to no handshake of ours, or came too often.
+        rejects_ignored,
+        /// Sessions replaced by newer ones.
+        rekeys,
+        /// Links that came up.
+        links_up,
+        /// Links that went down.
+        links_down,
+        /// Addresses of peers that changed after a sealed challenge and response.
+        addresses_moved,
+        /// Control records that made no sense where they came.
+        records_ignored,
+        /// Gossip messages or records refused.
+        gossip_refused,
+        /// MACs that moved between routers.
+        mac_moves,
+    }
+}

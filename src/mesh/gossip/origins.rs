@@ -1,0 +1,83 @@
+//! What is kept of one origin, and which of two records wins: the lattice under the gossip.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::crypto::PublicKey;
+use crate::time::Time;
+use crate::wire::body::{Body, LEFT};
+use crate::wire::record::{Edition, Record, RecordId};
+
+/// How an edition compares with what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It adds something: merge it.
+    Newer,
+    /// It is what is kept.
+    Known,
+    /// Something kept makes it void.
+    Older,
+}
+
+/// All that is kept of one origin: the records of its newest incarnation, or only its LEFT where that has gone.
+///
+/// The state is a join-semilattice: a newer incarnation replaces everything; within one, LEFT absorbs all other
+/// records, and else each record keeps its greatest edition. So any order and any repetition of merges
+/// ends in the same state.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) key: PublicKey,
+    pub(super) incarnation: u64,
+    pub(super) records: BTreeMap<(u8, u16), Arc<Record>>,
+    /// Since when no route leads there; `None` while one does. Only what is reachable is agreed on.
+    pub(super) unreachable_since: Option<Time>,
+}
+
+impl Origin {
+    pub(super) fn new(key: PublicKey, incarnation: u64, unreachable_since: Option<Time>) -> Origin {
+        Origin { key, incarnation, records: BTreeMap::new(), unreachable_since }
+    }
+
+    /// The LEFT record, where this incarnation has gone.
+    pub(super) fn left(&self) -> Option<&Arc<Record>> {
+        self.records.get(&(LEFT, 0))
+    }
+
+    /// Where an edition of the record (`kind`, `chunk`) stands against what is kept.
+    pub(super) fn standing(&self, id: RecordId, edition: Edition) -> Standing {
+        if edition.incarnation != self.incarnation {
+            return if edition.incarnation > self.incarnation { Standing::Newer } else { Standing::Older };
+        }
+        match (self.records.get(&(id.kind, id.chunk)), self.left()) {
+            (None, Some(_)) => Standing::Older,
+            (None, None) => Standing::Newer,
+            (Some(kept), _) => match edition.cmp(&kept.edition()) {
+                std::cmp::Ordering::Greater => Standing::Newer,
+                std::cmp::Ordering::Equal => Standing::Known,
+                std::cmp::Ordering::Less => Standing::Older,
+            },
+        }
+    }
+
+    /// Takes in a record that stands [`Standing::Newer`]; returns the records that it makes void.
+    pub(super) fn merge(&mut self, record: Arc<Record>) -> Vec<Arc<Record>> {
+        let id = record.id();
+        let mut void = Vec::new();
+        if record.edition().incarnation > self.incarnation || id.kind == LEFT {
+            self.incarnation = record.edition().incarnation;
+            void.extend(std::mem::take(&mut self.records).into_values());
+        }
+        void.extend(self.records.insert((id.kind, id.chunk), record));
+        void
+    }
+
+    /// A kept record that shows why an older edition of `id` is void.
+    pub(super) fn proof(&self, id: RecordId) -> Option<&Arc<Record>> {
+        self.records.get(&(id.kind, id.chunk)).or_else(|| self.left()).or_else(|| self.records.values().next())
+    }
+
+    /// The bodies of all chunks of one type.
+    pub(super) fn bodies(&self, kind: u8) -> impl Iterator<Item = &Body> {
+        self.records.range((kind, 0)..=(kind, u16::MAX)).map(|(_, record)| record.body())
+    }
+}

@@ -1,0 +1,374 @@
+//! Handshakes that we start.
+//!
+//! ```text
+//!          first message                answer (XX)                 a datagram opened
+//!  begin ───────────────► Asked ──────────────────────► Proving ─────────────────────► session
+//!                           │ answer (IK)                  │
+//!                           └──────────────────────────────┼─────────────────────────► session
+//!                           │ no answer, refused           │ no answer, refused
+//!                           └──────────────────────────────┴─────────────────────────► failed
+//! ```
+//!
+//! | state | sends | again |
+//! | --- | --- | --- |
+//! | Asked | first message | after 0.5, 1, 2, 4 s |
+//! | Proving | third message and a sealed confirmation | after 0.25, 0.5, 1, 2 s |
+//!
+//! Crossing initiations: the lower name's wins, so the router with the lower name passes over the other's first
+//! message while its own is under way, and the other gives up its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Outbox;
+use super::core::{Member, Mesh};
+use super::send::clear;
+use super::targets::{Action, Failure, Goal};
+use crate::crypto::{Initiator, Pattern, PublicIdentity, Session};
+use crate::time::Time;
+use crate::wire::handshake::{Handshake, Reject, TOKEN_LEN, Type};
+use crate::wire::{Address, Kind, PeerName};
+
+/// How long the first repetition waits; each further one waits twice as long.
+const RETRANSMIT: Duration = Duration::from_millis(500);
+/// The same for the third message: the peer has just answered.
+const RETRANSMIT_THIRD: Duration = Duration::from_millis(250);
+/// Times a message is sent to a host somebody named, or to a peer that frames wait for.
+const TRIES: u8 = 5;
+/// The same for addresses that were only learned: most of them are behind some NAT.
+const TRIES_LEARNED: u8 = 3;
+/// A refusal is unauthenticated, so a true answer may still come for this long.
+const REFUSAL_GRACE: Duration = Duration::from_millis(300);
+/// Handshakes under way at once.
+const MOST_ATTEMPTS: usize = 512;
+
+/// How handshake datagrams travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// Straight to, or from, this address.
+    Direct(Address),
+    /// Through relays to, or from, this router.
+    Relayed(PeerName),
+}
+
+/// A session that waits for the peer's proof, and who the peer is.
+#[derive(Debug)]
+pub struct Pending {
+    /// The session.
+    pub session: Arc<Session>,
+    pub(super) member: Member,
+}
+
+/// A handshake of ours under way.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Which target it is for; none for rekeys and sessions through relays.
+    pub goal: Option<Goal>,
+    /// How it travels.
+    pub way: Way,
+    /// With whom, where that is known beforehand.
+    pub peer: Option<PeerName>,
+    /// The session, once the third message of XX is out.
+    pub pending: Option<Pending>,
+    /// When it is continued.
+    pub due: Time,
+    initiator: Initiator,
+    pattern: Pattern,
+    psk_index: usize,
+    first: Vec<u8>,
+    third: Option<(u32, Vec<u8>)>,
+    token: Option<[u8; TOKEN_LEN]>,
+    sent: u8,
+    tries: u8,
+    refused: Option<Reject>,
+    error: Option<String>,
+}
+
+impl Mesh {
+    /// Pursues the targets that are due.
+    pub(super) fn dial(&mut self, now: Time, out: &mut Outbox) {
+        if self.left {
+            return;
+        }
+        let adjacencies = &self.adjacencies;
+        let linked = |peer: PeerName| adjacencies.get(&peer).is_some_and(|adjacency| adjacency.is_link());
+        let room = self.has_room();
+        for action in self.targets.poll(now, &linked, room) {
+            match action {
+                Action::Resolve(target) => out.events.push(super::command::Event::Resolve(target)),
+                Action::Dial(goal, address) => self.dial_address(now, goal, address, out),
+            }
+        }
+    }
+
+    fn dial_address(&mut self, now: Time, goal: Goal, address: Address, out: &mut Outbox) {
+        if self.config.addresses.contains(&address) {
+            return self.targets.failed(now, &goal, Failure::Own, "that is this router's own address", &mut self.rng);
+        }
+        if let Err((_, why)) = self.address_allowed(address) {
+            self.refused(goal_text(&goal, address), why.clone(), out);
+            return self.targets.failed(now, &goal, Failure::Refused, &why, &mut self.rng);
+        }
+        let way = Way::Direct(address);
+        if let Some(attempt) = self.attempts.values_mut().find(|attempt| attempt.way == way) {
+            match &attempt.goal {
+                None => attempt.goal = Some(goal),
+                Some(other) if *other == goal => {}
+                // Two goals lead there and one handshake is enough, but the other must not wait for an end it is never told.
+                Some(_) => self.targets.put_off(now, &goal),
+            }
+            return;
+        }
+        let known = match &goal {
+            Goal::Peer(name) => self.store.node(*name).map(|node| node.identity),
+            Goal::Host(_) | Goal::Hint(_) => None,
+        };
+        if !self.begin(now, way, Some(goal.clone()), known, out) {
+            self.targets.failed(now, &goal, Failure::Silent, "too many handshakes are under way", &mut self.rng);
+        }
+    }
+
+    /// Starts a handshake: IK with a known identity, else XX. False where it cannot be started.
+    pub(super) fn begin(&mut self, now: Time, way: Way, goal: Option<Goal>, known: Option<PublicIdentity>, out: &mut Outbox) -> bool {
+        if self.attempts.len() >= MOST_ATTEMPTS {
+            return false;
+        }
+        let index = self.free_index();
+        let stamp = self.next_stamp();
+        let psk_index = self.psk_for(&way, known.as_ref());
+        let started = match &known {
+            Some(peer) => Initiator::start_ik(&self.local, peer, psk_index, stamp, index, &mut self.rng),
+            None => Initiator::start_xx(&self.local, psk_index, stamp, index, &mut self.rng),
+        };
+        let (initiator, first) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let whom = known.map_or_else(|| format!("{way:?}"), |peer| peer.name().to_string());
+                self.refused(whom, error.to_string(), out);
+                return false;
+            }
+        };
+        let learned = matches!(goal, Some(Goal::Peer(_) | Goal::Hint(_)));
+        let pattern = if known.is_some() { Pattern::Ik } else { Pattern::Xx };
+        let attempt = Attempt {
+            goal,
+            way,
+            peer: known.map(|peer| peer.name()),
+            pending: None,
+            due: now,
+            initiator,
+            pattern,
+            psk_index,
+            first,
+            third: None,
+            token: None,
+            sent: 0,
+            tries: if learned { TRIES_LEARNED } else { TRIES },
+            refused: None,
+            error: None,
+        };
+        self.attempts.insert(index, attempt);
+        self.counters.handshakes_started.inc();
+        self.continue_attempt(now, index, out);
+        true
+    }
+
+    /// The password to try: the one that worked, or the next after one that did not.
+    fn psk_for(&self, way: &Way, known: Option<&PublicIdentity>) -> usize {
+        let remembered = known.and_then(|peer| self.members.get(&peer.name())).map(|member| member.psk_index);
+        let next = self.psk_next.get(way).copied();
+        next.or(remembered).unwrap_or(0) % self.local.psks.count()
+    }
+
+    /// Continues the attempts that are due.
+    pub(super) fn tick_attempts(&mut self, now: Time, out: &mut Outbox) {
+        let due: Vec<u32> = self.attempts.iter().filter(|(_, attempt)| now >= attempt.due).map(|(index, _)| *index).collect();
+        for index in due {
+            self.continue_attempt(now, index, out);
+        }
+    }
+
+    /// Sends the attempt's message again, or ends it.
+    fn continue_attempt(&mut self, now: Time, index: u32, out: &mut Outbox) {
+        let Some(attempt) = self.attempts.get_mut(&index) else { return };
+        if attempt.sent >= attempt.tries || attempt.refused.is_some() {
+            return self.give_up(now, index, out);
+        }
+        let base = if attempt.third.is_some() { RETRANSMIT_THIRD } else { RETRANSMIT };
+        attempt.due = now + base * (1u32 << attempt.sent.min(4));
+        attempt.sent += 1;
+        let attempt = &*attempt;
+        let destination = attempt.peer.unwrap_or(PeerName::NONE);
+        let kind = match attempt.way {
+            Way::Direct(_) => Kind::HandshakeDirect,
+            Way::Relayed(_) => Kind::HandshakeRelayed,
+        };
+        let datagram = match &attempt.third {
+            None => {
+                let number = if attempt.pattern == Pattern::Ik { Type::IkOne } else { Type::XxOne };
+                let shake = Handshake { token: attempt.token, ..Handshake::whole(self.own, number, index, &attempt.first) };
+                clear(kind, destination, 0, |out| shake.write(out))
+            }
+            Some((remote, message)) => {
+                clear(kind, destination, *remote, |out| Handshake::whole(self.own, Type::XxThree, index, message).write(out))
+            }
+        };
+        let confirm = attempt.pending.as_ref().map(|pending| Arc::clone(&pending.session));
+        let way = attempt.way;
+        self.send_way(way, datagram, out);
+        if let (Some(session), Way::Direct(address)) = (confirm, way) {
+            self.ask_for_link(&session, address, out);
+        }
+    }
+
+    /// Sends a clear datagram the way it is to go.
+    pub(super) fn send_way(&mut self, way: Way, datagram: Vec<u8>, out: &mut Outbox) {
+        let address = match way {
+            Way::Direct(address) => Some(address),
+            Way::Relayed(peer) => self.next_hop(peer, None),
+        };
+        match address {
+            Some(address) => out.datagrams.push((address, datagram)),
+            None => self.counters.no_route.inc(),
+        }
+    }
+
+    /// The answer to a first message of ours.
+    pub(super) fn on_answer(&mut self, now: Time, way: Way, index: u32, shake: &Handshake<'_>, out: &mut Outbox) {
+        let Some(attempt) = self.attempts.get_mut(&index).filter(|attempt| attempt.way == way && attempt.third.is_none()) else {
+            return self.counters.handshakes_malformed.inc();
+        };
+        let expected = if attempt.pattern == Pattern::Ik { Type::IkTwo } else { Type::XxTwo };
+        if shake.kind != expected {
+            return self.counters.handshakes_malformed.inc();
+        }
+        let (established, third) = match attempt.initiator.read_answer(&self.local, shake.message) {
+            Ok(answer) => answer,
+            Err(error) => {
+                use crate::crypto::HandshakeError::{Malformed, Unreadable};
+                self.counters.handshakes_malformed.inc();
+                attempt.error = Some(error.to_string());
+                if !matches!(error, Malformed(_) | Unreadable) {
+                    self.fail(now, index, Failure::Refused, error.to_string(), out);
+                }
+                return;
+            }
+        };
+        let goal = attempt.goal.clone();
+        if let Err((_, why)) = self.admit(&established.peer, established.authenticated, way) {
+            self.counters.handshakes_refused.inc();
+            return self.fail(now, index, Failure::Refused, why, out);
+        }
+        let (session, member) = self.member_of(now, established);
+        let Some(third) = third else {
+            self.attempts.remove(&index);
+            return self.complete(now, session, member, way, true, goal, out);
+        };
+        if let Some(goal) = &goal {
+            self.targets.handshaking(goal);
+        }
+        if let Some(attempt) = self.attempts.get_mut(&index) {
+            attempt.peer = Some(session.peer());
+            attempt.pending = Some(Pending { session, member });
+            attempt.third = Some((shake.sender_index, third));
+            attempt.sent = 0;
+        }
+        self.continue_attempt(now, index, out);
+    }
+
+    /// A datagram was opened on `index`: an XX handshake of ours that waited for it is over.
+    pub(super) fn prove_pending(&mut self, now: Time, index: u32, out: &mut Outbox) {
+        if self.attempts.get(&index).is_none_or(|attempt| attempt.pending.is_none()) {
+            return;
+        }
+        let Some(attempt) = self.attempts.remove(&index) else { return };
+        if let Some(Pending { session, member }) = attempt.pending {
+            self.complete(now, session, member, attempt.way, true, attempt.goal, out);
+        }
+    }
+
+    /// Somebody says that our handshake was refused: good for the log line, and for not waiting much longer.
+    pub(super) fn on_reject(&mut self, now: Time, way: Way, index: u32, reject: Reject) {
+        match self.attempts.get_mut(&index).filter(|attempt| attempt.way == way && attempt.refused.is_none()) {
+            Some(attempt) => {
+                attempt.refused = Some(reject);
+                attempt.due = attempt.due.min(now + REFUSAL_GRACE);
+            }
+            None => self.counters.rejects_ignored.inc(),
+        }
+    }
+
+    /// The responder is under load and wants its token back.
+    pub(super) fn on_retry(&mut self, now: Time, way: Way, index: u32, token: [u8; TOKEN_LEN], out: &mut Outbox) {
+        match self.attempts.get_mut(&index).filter(|attempt| attempt.way == way && attempt.token != Some(token) && attempt.third.is_none())
+        {
+            Some(attempt) => {
+                attempt.token = Some(token);
+                self.continue_attempt(now, index, out);
+            }
+            None => self.counters.rejects_ignored.inc(),
+        }
+    }
+
+    /// A handshake message under our own name arrived: the address that we dialled is ours, somebody sends our messages back, or
+    /// another router has our key.
+    pub(super) fn on_own_name(&mut self, now: Time, from: Address, shake: &Handshake<'_>, out: &mut Outbox) {
+        if !shake.kind.is_first() {
+            return;
+        }
+        let index = shake.sender_index;
+        let mine = |attempt: &&mut Attempt| attempt.first == shake.message && matches!(attempt.way, Way::Direct(_));
+        let Some(attempt) = self.attempts.get_mut(&index).filter(mine) else {
+            return self.reject(now, Way::Direct(from), shake, Reject::OwnKey, out);
+        };
+        if !self.config.addresses.contains(&from) && !from.socket_addr().ip().is_loopback() {
+            // Anybody on the path can do that: it must not end an attempt which the peer may still answer.
+            attempt.error = Some(format!("{from} sends this router's own messages back"));
+            return;
+        }
+        if let Some(Attempt { goal: Some(goal), .. }) = self.attempts.remove(&index) {
+            let why = format!("{from} is this router itself");
+            self.targets.failed(now, &goal, Failure::Own, &why, &mut self.rng);
+        }
+    }
+
+    /// An attempt has used up its tries.
+    fn give_up(&mut self, now: Time, index: u32, out: &mut Outbox) {
+        let Some(attempt) = self.attempts.get(&index) else { return };
+        let (failure, why) = match (attempt.refused, &attempt.error, attempt.pending.is_some()) {
+            (Some(Reject::Password), _, _) => (Failure::Refused, format!("wrong password: {}", Reject::Password)),
+            (Some(reject), _, _) => (Failure::Refused, format!("refused: {reject}")),
+            (None, Some(error), _) => (Failure::Silent, error.clone()),
+            (None, None, true) => (Failure::Silent, "the peer answered, but did not prove to have the same password".to_string()),
+            (None, None, false) => (Failure::Silent, "no answer".to_string()),
+        };
+        if failure == Failure::Silent {
+            self.counters.handshakes_timed_out.inc();
+        }
+        let another = attempt.refused == Some(Reject::Password) && attempt.psk_index + 1 < self.local.psks.count();
+        let (way, next) = (attempt.way, attempt.psk_index + 1);
+        if attempt.refused == Some(Reject::Password) && self.local.psks.count() > 1 {
+            self.psk_next.insert(way, next % self.local.psks.count());
+        }
+        self.fail(now, index, if another { Failure::Silent } else { failure }, why, out);
+    }
+
+    /// Ends an attempt without a session.
+    fn fail(&mut self, now: Time, index: u32, failure: Failure, why: String, out: &mut Outbox) {
+        let Some(attempt) = self.attempts.remove(&index) else { return };
+        let Some(goal) = attempt.goal else { return };
+        if let (Goal::Host(_), Way::Direct(address)) = (&goal, attempt.way) {
+            self.refused(goal_text(&goal, address), why.clone(), out);
+        }
+        self.targets.failed(now, &goal, failure, &why, &mut self.rng);
+    }
+}
+
+/// A goal as the log names it.
+fn goal_text(goal: &Goal, address: Address) -> String {
+    match goal {
+        Goal::Host(target) => target.to_string(),
+        Goal::Peer(name) => format!("{name} at {address}"),
+        Goal::Hint(address) => address.to_string(),
+    }
+}

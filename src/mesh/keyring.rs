@@ -1,0 +1,215 @@
+//! The sessions with one peer, and when they are replaced.
+//!
+//! ```text
+//!                    promote (a datagram was opened on it)
+//!            next ──────────────────────────────► current ──────────► previous ──► gone
+//!   responder │                                      ▲      replaced              60 s
+//!             └── gone after 10 s without            │
+//!  initiator ────────────────────────────────────────┘
+//! ```
+//!
+//! A session is due for replacement 120 s after its handshake, or when a lane has used 2^31 counters, and ends for
+//! good 180 s after that. The initiator of the last handshake replaces it; the other end steps in 10 s later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::crypto::Session;
+use crate::crypto::session::REKEY_COUNTER;
+use crate::time::Time;
+
+/// Age at which a session is to be replaced.
+pub const REKEY_AFTER: Duration = Duration::from_secs(120);
+/// The end of a session that could not be replaced: 180 s after it was due.
+pub const HARD_END: Duration = Duration::from_secs(300);
+/// How long a replaced session still receives.
+pub const KEEP_PREVIOUS: Duration = Duration::from_secs(60);
+/// How long an unconfirmed session of a responder is kept.
+const KEEP_NEXT: Duration = Duration::from_secs(10);
+/// Handshakes that end within this time of each other are taken to have crossed.
+const CROSSING: Duration = Duration::from_secs(5);
+/// The responder's patience with the initiator's rekey.
+const RESPONDER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The sessions with one peer.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    current: Option<Arc<Session>>,
+    next: Option<Arc<Session>>,
+    previous: Option<(Arc<Session>, Time)>,
+    /// No rekey before this: one is going on or has just failed.
+    quiet_until: Time,
+}
+
+impl Keyring {
+    /// Takes in the product of a handshake. The initiator seals with it at once, the responder once it is confirmed.
+    /// `lower` tells whether our name is lower than the peer's.
+    pub fn install(&mut self, now: Time, session: Arc<Session>, lower: bool) {
+        if session.may_seal() {
+            self.replace(now, session, lower);
+            return;
+        }
+        if let Some(old) = self.next.replace(session) {
+            old.retire();
+        }
+    }
+
+    /// Makes a confirmed `next` the current session. True where it did.
+    pub fn promote(&mut self, now: Time, lower: bool) -> bool {
+        let confirmed = self.next.as_ref().is_some_and(|next| next.is_confirmed());
+        let Some(next) = (if confirmed { self.next.take() } else { None }) else { return false };
+        self.replace(now, next, lower);
+        true
+    }
+
+    /// Of two handshakes that crossed and both ended, both routers keep that of the lower name as the current one.
+    fn replace(&mut self, now: Time, session: Arc<Session>, lower: bool) {
+        let ours_wins = |session: &Session| session.is_initiator() == lower;
+        let crossed = self.current.as_ref().is_some_and(|current| {
+            let fresh = now.since(current.established()) < CROSSING && !current.is_retired();
+            fresh && ours_wins(current) && !ours_wins(&session)
+        });
+        if crossed {
+            if let Some((older, _)) = self.previous.replace((session, now + KEEP_PREVIOUS)) {
+                older.retire();
+            }
+            return;
+        }
+        if let Some(old) = self.current.replace(session)
+            && let Some((older, _)) = self.previous.replace((old, now + KEEP_PREVIOUS))
+        {
+            older.retire();
+        }
+    }
+
+    /// The session to seal with.
+    pub fn current(&self) -> Option<&Arc<Session>> {
+        self.current.as_ref()
+    }
+
+    /// Every session that may receive.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.current.iter().chain(&self.next).chain(self.previous.iter().map(|(session, _)| session))
+    }
+
+    /// The session that we call `index`.
+    pub fn by_index(&self, index: u32) -> Option<&Arc<Session>> {
+        self.all().find(|session| session.local_index() == index)
+    }
+
+    /// True where no session is left.
+    pub fn is_empty(&self) -> bool {
+        self.current.is_none() && self.next.is_none() && self.previous.is_none()
+    }
+
+    /// Ends every session at once.
+    pub fn retire(&mut self) {
+        self.all().for_each(|session| session.retire());
+        *self = Keyring::default();
+    }
+
+    /// Drops what is past its end. True where something was dropped.
+    pub fn expire(&mut self, now: Time) -> bool {
+        let mut dropped = false;
+        if self.previous.as_ref().is_some_and(|(_, until)| now >= *until) {
+            dropped = drop_session(self.previous.take().map(|(session, _)| session));
+        }
+        if self.next.as_ref().is_some_and(|next| now.since(next.established()) >= KEEP_NEXT) {
+            dropped = drop_session(self.next.take());
+        }
+        if self.current.as_ref().is_some_and(|current| now.since(current.established()) >= HARD_END) {
+            dropped = drop_session(self.current.take());
+        }
+        dropped
+    }
+
+    /// True where we are to start the handshake that replaces the current session.
+    pub fn wants_rekey(&self, now: Time) -> bool {
+        let Some(current) = &self.current else { return false };
+        now >= self.quiet_until && self.next.is_none() && now >= rekey_at(current)
+    }
+
+    /// A rekey starts: none other for a while.
+    pub fn rekeying(&mut self, now: Time) {
+        self.quiet_until = now + RESPONDER_PATIENCE;
+    }
+
+    /// When [`Keyring::expire`] or [`Keyring::wants_rekey`] may be due.
+    pub fn due(&self) -> Option<Time> {
+        let rekey = self.current.as_ref().map(|current| rekey_at(current).max(self.quiet_until));
+        let hard = self.current.as_ref().map(|current| current.established() + HARD_END);
+        let next = self.next.as_ref().map(|next| next.established() + KEEP_NEXT);
+        let previous = self.previous.as_ref().map(|(_, until)| *until);
+        [rekey, hard, next, previous].into_iter().flatten().min()
+    }
+}
+
+fn rekey_at(session: &Session) -> Time {
+    let wait = if session.is_initiator() { Duration::ZERO } else { RESPONDER_PATIENCE };
+    let base = if session.sent() >= REKEY_COUNTER { Duration::ZERO } else { REKEY_AFTER };
+    session.established() + base + wait
+}
+
+fn drop_session(session: Option<Arc<Session>>) -> bool {
+    session.map(|session| session.retire()).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Suite, Terms};
+    use crate::wire::PeerName;
+
+    fn session(now: Time, initiator: bool, local_index: u32) -> Arc<Session> {
+        let root = crate::crypto::Root::from_bytes([7; 32]);
+        let (peer, suite) = (PeerName([2; 6]), Suite::ChaCha20Poly1305);
+        let terms = Terms { peer, initiator, local_index, remote_index: 9, suite, lanes: 0, plain: false, network: "weave" };
+        let mut session = Session::from_root(&root, &terms).expect("every build has this suite");
+        session.set_established(now);
+        Arc::new(session)
+    }
+
+    fn second(n: u64) -> Time {
+        Time(n * 1_000_000_000)
+    }
+
+    fn current(keys: &Keyring) -> Option<u32> {
+        keys.current().map(|session| session.local_index())
+    }
+
+    #[test]
+    fn make_before_break() {
+        let mut keys = Keyring::default();
+        keys.install(second(0), session(second(0), true, 1), true);
+        assert!(!keys.wants_rekey(second(119)) && keys.wants_rekey(second(120)));
+        keys.rekeying(second(120));
+        assert!(!keys.wants_rekey(second(121)));
+        let next = session(second(121), false, 2);
+        keys.install(second(121), Arc::clone(&next), true);
+        assert!(!keys.promote(second(121), true), "the responder waits for a datagram");
+        assert_eq!(current(&keys), Some(1));
+        next.mark_confirmed();
+        assert!(keys.promote(second(122), true));
+        assert_eq!((current(&keys), keys.all().count()), (Some(2), 2));
+        assert!(!keys.expire(second(181)) && keys.expire(second(183)));
+        assert_eq!(keys.all().count(), 1);
+        assert!(keys.expire(second(421)) && keys.is_empty(), "the hard end");
+        assert!(next.is_retired());
+    }
+
+    #[test]
+    fn of_crossing_handshakes_both_ends_keep_the_same() {
+        for (first, then) in [(true, false), (false, true)] {
+            for lower in [true, false] {
+                let mut keys = Keyring::default();
+                for (initiator, index) in [(first, 1), (then, 2)] {
+                    let session = session(second(0), initiator, index);
+                    session.mark_confirmed();
+                    keys.install(second(0), session, lower);
+                }
+                let kept = keys.current().map(|session| session.is_initiator());
+                assert_eq!(kept, Some(lower), "the session whose initiator has the lower name");
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Links: the wish for one, heartbeats, the end of one. The states are those of [`adjacency`](super::adjacency).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::adjacency::{ASK_EVERY, ASK_FOR, Adjacency, PATH_IDLE, Role};
+use super::command::Event;
+use super::config::Outbox;
+use super::core::{Member, Mesh};
+use super::gossip::Output;
+use super::handshakes::Way;
+use super::heartbeat::Verdict;
+use super::targets::{Failure, Goal};
+use crate::crypto::Session;
+use crate::time::Time;
+use crate::wire::control::{CloseReason, Link, Ping, Pong, Record};
+use crate::wire::{Address, PeerName};
+
+/// A new link is told to the mesh once its round trip and MTU are known, or after this.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Changes of cost and MTU are told at most this often.
+const RETELL: Duration = Duration::from_secs(10);
+
+impl Mesh {
+    /// A handshake is over.
+    #[expect(clippy::too_many_arguments, reason = "the two sides of a handshake end here, and nothing of it is kept together before")]
+    pub(super) fn complete(
+        &mut self,
+        now: Time,
+        session: Arc<Session>,
+        member: Member,
+        way: Way,
+        initiator: bool,
+        goal: Option<Goal>,
+        out: &mut Outbox,
+    ) {
+        let peer = session.peer();
+        self.counters.handshakes_completed.inc();
+        self.psk_next.remove(&way);
+        if !initiator {
+            self.drop_crossing(now, way, peer);
+        }
+        let before = self.members.get(&peer).map(|known| known.stamp);
+        if before.is_some_and(|before| member.stamp.incarnation > before.incarnation) {
+            self.end_sessions(now, peer, "it was restarted", out);
+        }
+        let stamp = member.stamp.max(before.unwrap_or_default());
+        self.members.insert(peer, Member { stamp, ..member });
+        self.keyrings.entry(peer).or_default().install(now, Arc::clone(&session), self.own < peer);
+        self.reindex(peer);
+        self.fib_stale = true;
+        if let Some(goal) = &goal {
+            self.targets.found(now, goal, peer, ASK_FOR + Duration::from_secs(1));
+        }
+        match (way, initiator) {
+            (Way::Direct(address), true) => self.reached(now, peer, address, goal.is_some(), out),
+            (Way::Direct(address), false) => {
+                self.answered_at.insert(peer, address);
+            }
+            (Way::Relayed(_), true) => self.send_any(peer, &session, &[], out),
+            (Way::Relayed(_), false) => {}
+        }
+    }
+
+    /// Our own handshakes with a peer whose handshake has just ended are not needed any more.
+    fn drop_crossing(&mut self, now: Time, way: Way, peer: PeerName) {
+        let crossing = |attempt: &super::handshakes::Attempt| attempt.way == way || attempt.peer == Some(peer);
+        let indices: Vec<u32> = self.attempts.iter().filter(|(_, attempt)| crossing(attempt)).map(|(index, _)| *index).collect();
+        for index in indices {
+            if let Some(goal) = self.attempts.remove(&index).and_then(|attempt| attempt.goal) {
+                self.targets.found(now, &goal, peer, ASK_FOR + Duration::from_secs(1));
+            }
+        }
+    }
+
+    /// A handshake of ours reached `peer` at `address`.
+    fn reached(&mut self, now: Time, peer: PeerName, address: Address, wish: bool, out: &mut Outbox) {
+        let role = if wish { Adjacency::asking(now) } else { Role::Path };
+        match self.adjacencies.get_mut(&peer) {
+            None => {
+                self.adjacencies.insert(peer, Adjacency::new(now, address, role, true));
+            }
+            Some(adjacency) if adjacency.is_link() => {}
+            Some(adjacency) => {
+                if adjacency.address != address {
+                    adjacency.move_to(now, address);
+                }
+                if wish {
+                    adjacency.role = role;
+                }
+            }
+        }
+        // The peer seals with the new session once it has heard something on it.
+        self.tick_link(now, peer, out);
+        self.send_direct(peer, address, &[], out);
+    }
+
+    /// Says on a session that we want a link, and at which address we see the peer.
+    pub(super) fn ask_for_link(&mut self, session: &Session, address: Address, out: &mut Outbox) {
+        let only = !self.routes.reachable(session.peer());
+        let records = [Record::Link(Link { answer: false, only }), Record::Observed(address)];
+        self.send_sealed(session, address, &records, out);
+    }
+
+    /// Sends what is due on every adjacency, and ends those that are dead.
+    pub(super) fn tick_links(&mut self, now: Time, out: &mut Outbox) {
+        for (peer, adjacency) in &mut self.adjacencies {
+            if let Some(activity) = self.activities.get(peer) {
+                adjacency.observe(activity);
+            }
+        }
+        let due: Vec<PeerName> =
+            self.adjacencies.iter().filter(|(_, adjacency)| adjacency.due(now) <= now).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            self.tick_link(now, peer, out);
+        }
+    }
+
+    fn tick_link(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+        let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
+        let address = adjacency.address;
+        if let Role::Asking { until, due } = adjacency.role {
+            if now >= until {
+                adjacency.role = Role::Path;
+                adjacency.since = now;
+            } else if now >= due {
+                adjacency.role = Role::Asking { until, due: now + ASK_EVERY };
+                if let Some(session) = self.keyrings.get(&peer).and_then(|keys| keys.current()).map(Arc::clone) {
+                    self.ask_for_link(&session, address, out);
+                }
+            }
+        }
+        let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
+        match adjacency.beat.poll(now) {
+            Verdict::Wait => {}
+            Verdict::Ping(sequence) => self.send_ping(now, peer, sequence, out),
+            Verdict::Dead => {
+                let silent = adjacency.beat.age(now);
+                return self.link_down(now, peer, &format!("no answer for {:.1} s", f64::from(silent) / 1000.0), out);
+            }
+        }
+        let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
+        let before = adjacency.mtu.max_datagram();
+        let probes = adjacency.mtu.poll(now);
+        if adjacency.mtu.max_datagram() != before {
+            self.fib_stale = true;
+            self.links_due.get_or_insert(now);
+        }
+        for probe in probes {
+            self.send_probe(peer, address, probe, out);
+        }
+        let Some(adjacency) = self.adjacencies.get(&peer) else { return };
+        let old = now.since(adjacency.since) >= PATH_IDLE;
+        if adjacency.role == Role::Path && old && !self.is_in_use(now, peer, PATH_IDLE) {
+            self.link_down(now, peer, "it is not used", out);
+        }
+    }
+
+    fn send_ping(&mut self, now: Time, peer: PeerName, sequence: u32, out: &mut Outbox) {
+        let root = self.store.root(now);
+        let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
+        let address = adjacency.address;
+        let (active, link, age) = (adjacency.beat.is_active(now), adjacency.is_link(), adjacency.beat.age(now));
+        let mut records = vec![Record::Ping(Ping { sequence, active, link, age, root })];
+        if adjacency.told.replace(address) != Some(address) {
+            records.push(Record::Observed(address));
+        }
+        self.send_direct(peer, address, &records, out);
+    }
+
+    /// A heartbeat.
+    pub(super) fn on_ping(&mut self, now: Time, peer: PeerName, from: Address, ping: &Ping, out: &mut Outbox) {
+        let Some(adjacency) = self.adjacencies.get_mut(&peer) else {
+            // A path in use is being challenged; to end it at the same time would start it all over.
+            if ping.link || !self.is_in_use(now, peer, PATH_IDLE) {
+                self.no_link(peer, from, out);
+            }
+            return;
+        };
+        if adjacency.address != from {
+            return;
+        }
+        adjacency.beat.heard(now, ping.active);
+        if ping.age < u16::MAX {
+            adjacency.beat.reported(now, Duration::from_millis(u64::from(ping.age)));
+        }
+        match adjacency.role {
+            Role::Asking { .. } if ping.link => self.link_up(now, peer, out),
+            Role::Path if ping.link => self.no_link(peer, from, out),
+            Role::Asking { .. } | Role::Path | Role::Link => {}
+        }
+        let root = self.store.root(now);
+        let active = self.adjacencies.get(&peer).is_some_and(|adjacency| adjacency.beat.is_active(now));
+        self.send_direct(peer, from, &[Record::Pong(Pong { sequence: ping.sequence, active, root })], out);
+        self.compare_root(now, peer, ping.root, out);
+    }
+
+    /// The answer to one.
+    pub(super) fn on_pong(&mut self, now: Time, peer: PeerName, pong: &Pong, out: &mut Outbox) {
+        let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
+        if !adjacency.beat.pong(now, pong.sequence) {
+            return self.counters.records_ignored.inc();
+        }
+        adjacency.beat.heard(now, pong.active);
+        if adjacency.is_link() && adjacency.cost != Some(adjacency.current_cost()) {
+            // The first measurement is what a new link's record waits for.
+            let due = if adjacency.cost.is_none() { now } else { now + RETELL };
+            self.links_due = Some(self.links_due.map_or(due, |other| other.min(due)));
+        }
+        self.compare_root(now, peer, pong.root, out);
+    }
+
+    fn compare_root(&mut self, now: Time, peer: PeerName, root: u64, out: &mut Outbox) {
+        if self.adjacencies.get(&peer).is_some_and(|adjacency| adjacency.is_link()) {
+            let mut said = Output::default();
+            self.store.on_root(now, peer, root, &mut said);
+            self.spread(now, said, out);
+        }
+    }
+
+    /// The peer wants a link, or consents to ours.
+    pub(super) fn on_link(&mut self, now: Time, peer: PeerName, from: Address, link: Link, out: &mut Outbox) {
+        // A wish from an address that is not proven is repeated; by then the challenge has been answered.
+        let Some(adjacency) = self.adjacencies.get(&peer) else {
+            if !link.answer && !self.left {
+                self.challenge(now, peer, from, out);
+            }
+            return;
+        };
+        if adjacency.address != from {
+            return;
+        }
+        let role = adjacency.role;
+        match role {
+            Role::Path if link.answer || self.left => return self.counters.records_ignored.inc(),
+            Role::Path if !(self.has_room() || link.only || self.targets.is_configured(peer)) => {
+                let referrals = self.referrals(peer);
+                self.send_direct(peer, from, &[Record::Close(CloseReason::Full, referrals)], out);
+                return self.let_go_unused(now, peer, out);
+            }
+            Role::Path | Role::Asking { .. } => self.link_up(now, peer, out),
+            Role::Link => {}
+        }
+        if !link.answer {
+            self.send_direct(peer, from, &[Record::Link(Link { answer: true, only: false }), Record::Observed(from)], out);
+        }
+    }
+
+    /// The peer ends, or refuses, a link.
+    pub(super) fn on_close(
+        &mut self,
+        now: Time,
+        peer: PeerName,
+        from: Address,
+        reason: CloseReason,
+        addresses: &[Address],
+        out: &mut Outbox,
+    ) {
+        let Some(adjacency) = self.adjacencies.get_mut(&peer).filter(|adjacency| adjacency.address == from) else { return };
+        match reason {
+            CloseReason::Leaving => self.link_down(now, peer, "it is shutting down", out),
+            CloseReason::NoLink => {
+                let asking = matches!(adjacency.role, Role::Asking { .. });
+                if !asking {
+                    self.link_down(now, peer, "it does not hold the link any more", out);
+                }
+            }
+            CloseReason::Full => {
+                let was_link = adjacency.is_link();
+                if was_link {
+                    self.link_down(now, peer, "it has all the links it may have", out);
+                } else {
+                    adjacency.role = Role::Path;
+                    self.let_go_unused(now, peer, out);
+                }
+                self.targets.refused_by(now, peer, Failure::Refused, "it has all the links it may have (--conn-limit)", &mut self.rng);
+                if self.config.discovery && self.link_count() == 0 {
+                    let hints = addresses.iter().filter(|address| !self.config.addresses.contains(address));
+                    hints.for_each(|address| self.targets.add(now, Goal::Hint(*address), vec![*address]));
+                }
+            }
+        }
+    }
+
+    /// A path that no frame uses is not kept for the sake of a link that was refused.
+    fn let_go_unused(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+        if !self.is_in_use(now, peer, PATH_IDLE) {
+            self.link_down(now, peer, "it is not used", out);
+        }
+    }
+
+    /// A path MTU probe arrived there.
+    pub(super) fn on_probed(&mut self, now: Time, peer: PeerName, nonce: u32, size: u16) {
+        let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
+        if adjacency.mtu.probed(now, nonce, size) {
+            self.fib_stale = true;
+            if adjacency.is_link() {
+                self.links_due.get_or_insert(now + SETTLE);
+            }
+        }
+    }
+
+    /// An adjacency becomes a link.
+    pub(super) fn link_up(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+        let Some(adjacency) = self.adjacencies.get_mut(&peer).filter(|adjacency| !adjacency.is_link()) else { return };
+        adjacency.role = Role::Link;
+        adjacency.since = now;
+        let address = adjacency.address;
+        self.counters.links_up.inc();
+        self.fib_stale = true;
+        self.links_due.get_or_insert(now + SETTLE);
+        self.forget_refusals(peer, address);
+        out.events.push(Event::LinkUp { peer, nickname: self.nickname(peer), address });
+        let mut said = Output::default();
+        self.store.link_up(now, peer, &mut said);
+        self.spread(now, said, out);
+    }
+
+    /// The end of an adjacency, link or not. The packet threads see it before the next Fib.
+    pub(super) fn link_down(&mut self, now: Time, peer: PeerName, reason: &str, out: &mut Outbox) {
+        let Some(adjacency) = self.adjacencies.remove(&peer) else { return };
+        self.fib_stale = true;
+        self.answered_at.remove(&peer);
+        if !adjacency.is_link() {
+            return;
+        }
+        self.counters.links_down.inc();
+        self.observed.remove(&peer);
+        self.relay_budget.remove(&peer);
+        self.store.link_down(peer);
+        self.links_due = Some(now);
+        out.events.push(Event::LinkDown { peer, nickname: self.nickname(peer), reason: reason.to_string() });
+    }
+
+    /// Says goodbye to everybody.
+    pub(super) fn leave(&mut self, now: Time, out: &mut Outbox) {
+        if std::mem::replace(&mut self.left, true) {
+            return;
+        }
+        let mut said = Output::default();
+        self.store.leave(now, &mut said);
+        let links: Vec<(PeerName, Address)> = self.adjacencies.iter().map(|(name, adjacency)| (*name, adjacency.address)).collect();
+        for (peer, address) in links {
+            // In one datagram, so that the word to the mesh is not passed over as that of a stranger; and twice, as
+            // nobody will be there to repeat it.
+            let mut records: Vec<Record<'_>> = said.to_all_but.iter().map(|(_, message)| Record::Gossip(message)).collect();
+            records.push(Record::Close(CloseReason::Leaving, Vec::new()));
+            self.send_direct(peer, address, &records, out);
+            self.send_direct(peer, address, &records, out);
+            self.link_down(now, peer, "this router is shutting down", out);
+        }
+        self.attempts.clear();
+    }
+}

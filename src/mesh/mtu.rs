@@ -1,0 +1,202 @@
+//! Search for the largest UDP payload that fits the path to a neighbour, by padded probes (the socket sets DF).
+//!
+//! ```text
+//!  Searching ── three rounds over ──► Settled ── every 60 s ──► Searching (upwards)
+//!      ▲                                 │
+//!      └── "too big", or three checks of the settled size lost ──┘ (from the base)
+//! ```
+//!
+//! A round probes every candidate above what is proven at once, so that a path is known one round trip after
+//! link-up; rounds repeat because probes are lost too. Links work at the base size from the start.
+
+use std::time::Duration;
+
+use crate::time::Time;
+use crate::wire::Address;
+
+/// UDP payload that every path is trusted to carry: IPv6's least MTU of 1280 less its headers.
+pub const BASE: u16 = 1232;
+/// Over IPv4: 9000 (jumbo), 1500, 1492 (PPPoE), 1480 (a tunnel), 1450 (VXLAN), 1420 (WireGuard), 1400, 1360, all less 28.
+const CANDIDATES_V4: [u16; 8] = [8972, 1472, 1464, 1452, 1422, 1392, 1372, 1332];
+/// The same over IPv6, less 48.
+const CANDIDATES_V6: [u16; 8] = [8952, 1452, 1444, 1432, 1402, 1372, 1352, 1312];
+/// Rounds of one search, and lost checks that start another.
+const ROUNDS: u8 = 3;
+/// Between rounds: longer than the round trip of most paths, and link-up should not wait for it.
+const ROUND_GAP: Duration = Duration::from_millis(100);
+/// Between searches upwards.
+const SEARCH_EVERY: Duration = Duration::from_secs(60);
+/// Between checks that the settled size still fits.
+const CHECK_EVERY: Duration = Duration::from_secs(15);
+/// Between the repetitions of a check that was not answered.
+const CHECK_GAP: Duration = Duration::from_millis(500);
+/// At most one "too big" in this time starts a search.
+const TOO_BIG_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Probing every candidate above the proven size; so many rounds are left.
+    Searching { rounds: u8 },
+    /// The size is known; so many checks in a row were lost.
+    Settled { lost: u8, search_at: Time },
+}
+
+/// The search of one path.
+#[derive(Debug)]
+pub struct MtuSearch {
+    candidates: &'static [u16],
+    proven: u16,
+    state: State,
+    due: Time,
+    nonce: u32,
+    last_too_big: Option<Time>,
+}
+
+impl MtuSearch {
+    /// A search towards `address`, starting at once.
+    pub fn new(now: Time, address: Address) -> MtuSearch {
+        let candidates: &'static [u16] = if address.underlay_overhead() == 28 { &CANDIDATES_V4 } else { &CANDIDATES_V6 };
+        MtuSearch { candidates, proven: BASE, state: State::Searching { rounds: ROUNDS }, due: now, nonce: 0, last_too_big: None }
+    }
+
+    /// The size known to fit.
+    pub fn max_datagram(&self) -> u16 {
+        self.proven
+    }
+
+    /// When [`MtuSearch::poll`] is due again.
+    pub fn due(&self) -> Time {
+        self.due
+    }
+
+    /// Probes to send now, as (nonce, size).
+    pub fn poll(&mut self, now: Time) -> Vec<(u32, u16)> {
+        if now < self.due {
+            return Vec::new();
+        }
+        match self.state {
+            State::Searching { rounds: 0 } => self.settle(now),
+            State::Searching { rounds } => {
+                let sizes: Vec<u16> = self.candidates.iter().copied().filter(|size| *size > self.proven).collect();
+                if sizes.is_empty() {
+                    self.settle(now);
+                    return Vec::new();
+                }
+                self.state = State::Searching { rounds: rounds - 1 };
+                self.due = now + ROUND_GAP;
+                return sizes.into_iter().map(|size| (self.next_nonce(), size)).collect();
+            }
+            State::Settled { search_at, lost: 0 } if now >= search_at => {
+                self.state = State::Searching { rounds: ROUNDS };
+                return self.poll(now);
+            }
+            State::Settled { lost: ROUNDS.., .. } => {
+                self.restart(now);
+                return self.poll(now);
+            }
+            State::Settled { lost, search_at } => {
+                self.state = State::Settled { lost: lost + 1, search_at };
+                self.due = now + CHECK_GAP;
+                return vec![(self.next_nonce(), self.proven)];
+            }
+        }
+        Vec::new()
+    }
+
+    fn settle(&mut self, now: Time) {
+        self.state = State::Settled { lost: 0, search_at: now + SEARCH_EVERY };
+        self.due = now + CHECK_EVERY;
+    }
+
+    fn restart(&mut self, now: Time) {
+        self.proven = BASE;
+        self.state = State::Searching { rounds: ROUNDS };
+        self.due = now;
+    }
+
+    fn next_nonce(&mut self) -> u32 {
+        self.nonce = self.nonce.wrapping_add(1);
+        self.nonce
+    }
+
+    /// A probe was answered. True where the known size grew.
+    pub fn probed(&mut self, now: Time, nonce: u32, size: u16) -> bool {
+        // An answer to an older probe is of use too, but not one of before a restart long ago.
+        if self.nonce.wrapping_sub(nonce) > 64 || !(size == BASE || self.candidates.contains(&size)) {
+            return false;
+        }
+        match self.state {
+            State::Settled { search_at, .. } => {
+                if size >= self.proven {
+                    self.state = State::Settled { lost: 0, search_at };
+                    self.due = now + CHECK_EVERY;
+                }
+            }
+            State::Searching { .. } => {}
+        }
+        let grew = size > self.proven;
+        self.proven = self.proven.max(size);
+        grew
+    }
+
+    /// The kernel refused a datagram as too big. True where a new search begins; probes in flight explain the
+    /// refusal while one is going on.
+    pub fn too_big(&mut self, now: Time) -> bool {
+        let recent = self.last_too_big.is_some_and(|last| now.since(last) < TOO_BIG_EVERY);
+        match self.state {
+            State::Settled { .. } if !recent => {
+                self.last_too_big = Some(now);
+                self.restart(now);
+                true
+            }
+            State::Settled { .. } | State::Searching { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(search: &mut MtuSearch, from_ms: u64, to_ms: u64, fits: u16) -> usize {
+        let mut probes = 0;
+        for ms in from_ms..to_ms {
+            let now = Time(ms * 1_000_000);
+            for (nonce, size) in search.poll(now) {
+                probes += 1;
+                if size <= fits {
+                    search.probed(now, nonce, size);
+                }
+            }
+        }
+        probes
+    }
+
+    #[test]
+    fn finds_the_size_grows_and_shrinks() {
+        let address = Address::udp("10.0.0.1:6783".parse().expect("an address"));
+        let mut search = MtuSearch::new(Time::ZERO, address);
+        assert_eq!(search.max_datagram(), BASE);
+        assert!(run(&mut search, 0, 1, 1472) > 0);
+        assert_eq!(search.max_datagram(), 1472, "one round trip is enough");
+        run(&mut search, 1, 30_000, 1472);
+        run(&mut search, 30_000, 130_000, 8972);
+        assert_eq!(search.max_datagram(), 8972);
+        run(&mut search, 130_000, 150_000, 1392);
+        assert_eq!(search.max_datagram(), 1392, "a black hole is found by checks");
+        assert!(search.too_big(Time(150_000_000_000)));
+        assert!(!search.too_big(Time(150_000_000_001)));
+        assert_eq!(search.max_datagram(), BASE);
+        run(&mut search, 150_000, 151_000, 1392);
+        assert_eq!(search.max_datagram(), 1392);
+    }
+
+    #[test]
+    fn a_settled_path_is_quiet() {
+        let address = Address::udp("[fd00::1]:6783".parse().expect("an address"));
+        let mut search = MtuSearch::new(Time::ZERO, address);
+        run(&mut search, 0, 1000, 1452);
+        assert!(run(&mut search, 1000, 59_000, 1452) <= 4);
+        assert!(!search.probed(Time(60_000_000_000), search.nonce, 7777), "only candidates count");
+    }
+}

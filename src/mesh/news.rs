@@ -1,0 +1,228 @@
+//! Gossip coming in and going out, and what it changes: topology, routes, discovery, MACs.
+
+use std::time::Duration;
+
+use super::command::Event;
+use super::config::Outbox;
+use super::core::Mesh;
+use super::gossip::{Change, Output};
+use super::routes::{Routes, quantise_cost};
+use super::targets::Goal;
+use crate::time::Time;
+use crate::wire::body::{Extensions, LinkEntry, MacEntry, Node};
+use crate::wire::control::Record;
+use crate::wire::{Address, PeerName};
+
+/// Routes follow news of others after this, so that a flood of records costs one computation.
+const ROUTES_SOON: Duration = Duration::from_millis(5);
+/// And at most this often.
+const ROUTES_EVERY: Duration = Duration::from_millis(100);
+/// The higher name leaves the first attempt to the lower one for this long.
+const POLITE: Duration = Duration::from_secs(3);
+/// Of the addresses that neighbours see us at, so many are told to the others.
+const MOST_OBSERVED: usize = 4;
+
+impl Mesh {
+    /// A message of the gossip from a neighbour.
+    pub(super) fn on_gossip(&mut self, now: Time, peer: PeerName, message: &[u8], out: &mut Outbox) {
+        if self.adjacencies.get(&peer).is_none_or(|adjacency| !adjacency.is_link()) {
+            return self.counters.records_ignored.inc();
+        }
+        let mut said = Output::default();
+        self.store.receive(now, peer, message, &mut said);
+        self.spread(now, said, out);
+    }
+
+    /// Sends what the store wants said, and draws the conclusions of what changed.
+    pub(super) fn spread(&mut self, now: Time, said: Output, out: &mut Outbox) {
+        for (peer, message) in &said.to_neighbour {
+            self.tell(*peer, message, out);
+        }
+        if !said.to_all_but.is_empty() {
+            let links: Vec<PeerName> =
+                self.adjacencies.iter().filter(|(_, adjacency)| adjacency.is_link()).map(|(name, _)| *name).collect();
+            for (except, message) in &said.to_all_but {
+                links.iter().filter(|link| Some(**link) != *except).for_each(|link| self.tell(*link, message, out));
+            }
+        }
+        out.events.extend(said.warnings.into_iter().map(Event::Warning));
+        for change in said.changes {
+            self.changed(now, change, out);
+        }
+    }
+
+    fn tell(&mut self, peer: PeerName, message: &[u8], out: &mut Outbox) {
+        if let Some(address) = self.adjacencies.get(&peer).map(|adjacency| adjacency.address) {
+            self.send_direct(peer, address, &[Record::Gossip(message)], out);
+        }
+    }
+
+    fn changed(&mut self, now: Time, change: Change, out: &mut Outbox) {
+        match change {
+            Change::Node(name) => {
+                self.discover_stale = true;
+                if name != self.own && !self.fib_peers.contains(&name) {
+                    self.routes_soon((now + ROUTES_SOON).max(self.routes_at + ROUTES_EVERY));
+                }
+            }
+            Change::Links(name) => {
+                self.discover_stale = true;
+                self.routes_soon(if name == self.own { now } else { (now + ROUTES_SOON).max(self.routes_at + ROUTES_EVERY) });
+            }
+            Change::Macs(name) => {
+                let entries: Vec<MacEntry> = self.store.macs_of(name).copied().collect();
+                let before = out.events.len();
+                self.macs.heard(now, name, &entries, &mut out.events);
+                self.counters.mac_moves.add((out.events.len() - before) as u64);
+            }
+            Change::Incarnation(name, incarnation) => {
+                if self.members.get(&name).is_some_and(|member| member.stamp.incarnation < incarnation) {
+                    self.end_sessions(now, name, "it was restarted", out);
+                }
+            }
+            Change::Left(name) | Change::Forgotten(name) => {
+                self.macs.forget(now, name, &mut out.events);
+                self.targets.remove(&Goal::Peer(name));
+                if name != self.own {
+                    self.end_sessions(now, name, "it has left the mesh", out);
+                }
+                if matches!(change, Change::Forgotten(_)) {
+                    self.activities.remove(&name);
+                    self.path_tries.remove(&name);
+                }
+                self.fib_stale = true;
+            }
+            Change::OwnIncarnation(incarnation) => out.events.push(Event::Persist(incarnation)),
+        }
+    }
+
+    fn routes_soon(&mut self, due: Time) {
+        self.routes_due = Some(self.routes_due.map_or(due, |other| other.min(due)));
+    }
+
+    /// Says who and where we are.
+    pub(super) fn publish_node(&mut self, now: Time, out: &mut Outbox) {
+        let public = self.config.identity.public();
+        let mut addresses = self.config.addresses.clone();
+        let mut seen: Vec<Address> = self.observed.values().copied().filter(|address| !addresses.contains(address)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        addresses.extend(seen.into_iter().take(MOST_OBSERVED));
+        let node = Node {
+            noise: public.noise,
+            certificate: public.certificate,
+            features: 0,
+            nickname: self.config.nickname.clone(),
+            version: self.config.version.clone(),
+            addresses,
+            extensions: Extensions::default(),
+        };
+        let mut said = Output::default();
+        self.store.publish_node(now, node, &mut said);
+        self.spread(now, said, out);
+    }
+
+    /// Our own addresses changed.
+    pub(super) fn local_addresses(&mut self, now: Time, addresses: Vec<Address>, out: &mut Outbox) {
+        if addresses == self.config.addresses {
+            return;
+        }
+        self.config.addresses = addresses;
+        self.targets.addresses_changed(now);
+        self.path_tries.clear();
+        self.publish_node(now, out);
+    }
+
+    /// A neighbour says where it sees us.
+    pub(super) fn on_observed(&mut self, now: Time, peer: PeerName, address: Address, out: &mut Outbox) {
+        let before = self.observed.insert(peer, address);
+        if before != Some(address) && !self.config.addresses.contains(&address) {
+            self.publish_node(now, out);
+        }
+    }
+
+    /// Says which links we have, where it is time.
+    pub(super) fn publish_links(&mut self, now: Time, out: &mut Outbox) {
+        if self.links_due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.links_due = None;
+        let mut links = Vec::new();
+        for (name, adjacency) in self.adjacencies.iter_mut().filter(|(_, adjacency)| adjacency.is_link()) {
+            let cost = adjacency.current_cost();
+            adjacency.cost = Some(cost);
+            links.push(LinkEntry { neighbour: *name, cost, max_datagram: adjacency.mtu.max_datagram() });
+        }
+        let mut said = Output::default();
+        self.store.publish_links(now, &links, &mut said);
+        self.spread(now, said, out);
+    }
+
+    /// Computes routes anew, where it is time.
+    pub(super) fn refresh_routes(&mut self, now: Time) {
+        if self.routes_due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.routes_due = None;
+        self.routes_at = now;
+        let topology = self.store.topology();
+        self.routes = Routes::compute(&topology, self.own);
+        self.fib_stale = true;
+    }
+
+    /// Takes up peers that gossip told of.
+    pub(super) fn discover(&mut self, now: Time) {
+        if !self.config.discovery || self.left || !std::mem::take(&mut self.discover_stale) {
+            return;
+        }
+        let known: Vec<PeerName> =
+            self.store.nodes().filter(|node| node.reachable && node.name != self.own).map(|node| node.name).collect();
+        for name in known {
+            let addresses = self.dialable(name);
+            if addresses.is_empty() {
+                continue;
+            }
+            let due = if self.own < name { now } else { now + POLITE };
+            self.targets.add(due, Goal::Peer(name), addresses);
+        }
+        for goal in self.targets.learned() {
+            let gone = |name: &PeerName| self.store.node(*name).is_none_or(|node| !node.reachable);
+            if matches!(&goal, Goal::Peer(name) if gone(name)) {
+                self.targets.remove(&goal);
+            }
+        }
+    }
+
+    /// The addresses of a peer that are worth trying: those in a network of ours first.
+    pub(super) fn dialable(&self, peer: PeerName) -> Vec<Address> {
+        let Some(node) = self.store.node(peer) else { return Vec::new() };
+        let usable = |address: &&Address| !self.config.addresses.contains(address) && !is_local_only(**address);
+        let mut addresses: Vec<Address> = node.addresses.iter().filter(usable).copied().collect();
+        addresses.sort_by_key(|address| !self.config.addresses.iter().any(|own| is_near(*own, *address)));
+        addresses
+    }
+}
+
+impl super::adjacency::Adjacency {
+    /// The cost to advertise now.
+    pub(super) fn current_cost(&self) -> u32 {
+        quantise_cost(self.beat.rtt().unwrap_or_default(), self.beat.loss(), self.cost)
+    }
+}
+
+/// True for addresses that mean something else on every host or link.
+fn is_local_only(address: Address) -> bool {
+    match address.socket_addr().ip() {
+        std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast(),
+        std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local(),
+    }
+}
+
+/// True where two addresses are likely in one network: 24 bits of IPv4 or 64 of IPv6 in common.
+fn is_near(a: Address, b: Address) -> bool {
+    match (a.socket_addr().ip(), b.socket_addr().ip()) {
+        (std::net::IpAddr::V4(a), std::net::IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
+        (std::net::IpAddr::V6(a), std::net::IpAddr::V6(b)) => a.octets()[..8] == b.octets()[..8],
+        (std::net::IpAddr::V4(_), std::net::IpAddr::V6(_)) | (std::net::IpAddr::V6(_), std::net::IpAddr::V4(_)) => false,
+    }
+}

@@ -1,0 +1,235 @@
+//! Direct paths: challenges, peers that move, sessions on demand, and the keeping of keys.
+//!
+//! A peer's address changes, and a direct path to a router without a link begins, only after a sealed challenge was
+//! answered from there. Sessions run through relays meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::Rng;
+
+use super::adjacency::{Adjacency, CHALLENGE_EVERY, CHALLENGES, Challenge, PATH_IDLE, Role};
+use super::config::Outbox;
+use super::core::Mesh;
+use super::handshakes::Way;
+use super::heartbeat::{ACTIVE_FOR, FAST};
+use crate::crypto::Session;
+use crate::time::Time;
+use crate::wire::control::Record;
+use crate::wire::{Address, PeerName};
+
+/// Addresses of one peer under challenge at once.
+const MOST_CHALLENGES: usize = 6;
+/// Pause after the first search for a direct path that found none; it doubles.
+const SEEK_FIRST: Duration = Duration::from_secs(2);
+/// The longest such pause.
+const SEEK_MOST: Duration = Duration::from_secs(60);
+/// A session that carried nothing for this long is not replaced.
+const UNUSED: Duration = Duration::from_secs(120);
+/// For this long the initiator of a relayed session repeats that it has it.
+const CONFIRM_FOR: Duration = Duration::from_secs(4);
+
+impl Mesh {
+    /// A datagram was opened on a session: what waited for that proof goes on.
+    pub(super) fn confirmed(&mut self, now: Time, peer: PeerName, session: &Arc<Session>, from: Option<Address>, out: &mut Outbox) {
+        self.prove_pending(now, session.local_index(), out);
+        let promoted = self.keyrings.get_mut(&peer).is_some_and(|keys| keys.promote(now, self.own < peer));
+        if promoted {
+            self.counters.rekeys.inc();
+            self.reindex(peer);
+            self.fib_stale = true;
+            // The initiator waits for proof on this very session, also where a crossed one stays the current.
+            if let Some(from) = from {
+                self.send_sealed(session, from, &[], out);
+            }
+        }
+        // The answer to a handshake was received where it was sent to: that address is proven.
+        if let (Some(from), None) = (from, self.adjacencies.get(&peer))
+            && self.answered_at.get(&peer) == Some(&from)
+        {
+            self.answered_at.remove(&peer);
+            self.adjacencies.insert(peer, Adjacency::new(now, from, Role::Path, false));
+            self.fib_stale = true;
+        }
+    }
+
+    /// A DIRECT datagram of `peer` was opened.
+    pub(super) fn heard_direct(&mut self, now: Time, peer: PeerName, from: Address, out: &mut Outbox) {
+        let of_use = self.is_in_use(now, peer, PATH_IDLE);
+        match self.adjacencies.get_mut(&peer) {
+            Some(adjacency) if adjacency.address == from => adjacency.beat.heard(now, false),
+            // Two addresses that both work are not a move.
+            Some(adjacency) if u128::from(adjacency.beat.age(now)) < 2 * FAST.as_millis() => {}
+            Some(_) => self.challenge(now, peer, from, out),
+            // Only a path that is of use is proven back: else two routers keep each other's idle paths alive for ever.
+            None if of_use => self.challenge(now, peer, from, out),
+            None => {}
+        }
+    }
+
+    /// Asks whether `peer` is at `address`.
+    pub(super) fn challenge(&mut self, now: Time, peer: PeerName, address: Address, out: &mut Outbox) {
+        let under_way = self.challenges.entry(peer).or_default();
+        if under_way.len() >= MOST_CHALLENGES || under_way.iter().any(|challenge| challenge.address == address) {
+            return;
+        }
+        let nonce = self.rng.next_u64();
+        under_way.push(Challenge { address, nonce, due: now + CHALLENGE_EVERY, left: CHALLENGES - 1 });
+        self.send_direct(peer, address, &[Record::Challenge(nonce)], out);
+    }
+
+    /// Repeats challenges that were not answered.
+    pub(super) fn tick_challenges(&mut self, now: Time, out: &mut Outbox) {
+        let mut again = Vec::new();
+        self.challenges.retain(|peer, challenges| {
+            challenges.retain(|challenge| challenge.left > 0 || now < challenge.due);
+            for challenge in challenges.iter_mut().filter(|challenge| now >= challenge.due) {
+                challenge.left -= 1;
+                challenge.due = now + CHALLENGE_EVERY;
+                again.push((*peer, challenge.address, challenge.nonce));
+            }
+            !challenges.is_empty()
+        });
+        for (peer, address, nonce) in again {
+            self.send_direct(peer, address, &[Record::Challenge(nonce)], out);
+        }
+    }
+
+    /// The peer is where we asked.
+    pub(super) fn on_response(&mut self, now: Time, peer: PeerName, from: Address, nonce: u64, out: &mut Outbox) {
+        let right = |challenge: &Challenge| challenge.address == from && challenge.nonce == nonce;
+        if !self.challenges.get(&peer).is_some_and(|challenges| challenges.iter().any(right)) {
+            return self.counters.records_ignored.inc();
+        }
+        self.challenges.remove(&peer);
+        self.path_tries.remove(&peer);
+        self.fib_stale = true;
+        match self.adjacencies.get_mut(&peer) {
+            Some(adjacency) if adjacency.address == from => {}
+            Some(adjacency) => {
+                adjacency.move_to(now, from);
+                self.counters.addresses_moved.inc();
+            }
+            None => {
+                self.adjacencies.insert(peer, Adjacency::new(now, from, Role::Path, false));
+            }
+        }
+        self.tick_links(now, out);
+    }
+
+    /// Looks for direct paths to peers that frames are exchanged with through relays.
+    pub(super) fn seek_paths(&mut self, now: Time, out: &mut Outbox) {
+        if !self.config.discovery || self.left {
+            return;
+        }
+        let relayed = self.keyrings.iter().filter(|(peer, keys)| keys.current().is_some() && !self.adjacencies.contains_key(peer));
+        let busy: Vec<PeerName> = relayed.map(|(peer, _)| *peer).filter(|peer| self.is_in_use(now, *peer, ACTIVE_FOR)).collect();
+        for peer in busy {
+            let pause = match self.path_tries.get(&peer) {
+                Some((at, pause)) if now.since(*at) < *pause => continue,
+                Some((_, pause)) => (*pause * 2).min(SEEK_MOST),
+                None => SEEK_FIRST,
+            };
+            self.path_tries.insert(peer, (now, pause));
+            for address in self.dialable(peer).into_iter().take(MOST_CHALLENGES) {
+                self.challenge(now, peer, address, out);
+            }
+        }
+    }
+
+    /// Frames wait for a session with `peer`.
+    pub(super) fn want_session(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+        let has_one = self.keyrings.get(&peer).is_some_and(|keys| keys.current().is_some());
+        // A dial to an address that may never answer is no reason to wait, only a handshake along the route is.
+        let way = self.way_to(peer);
+        let under_way = self.attempts.values().any(|attempt| Some(attempt.way) == way && attempt.peer == Some(peer));
+        if has_one || peer == self.own || self.left || under_way {
+            return;
+        }
+        self.handshake_with(now, peer, out);
+    }
+
+    /// Starts a handshake with a peer whose key is known, by whatever way there is.
+    fn handshake_with(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+        let told = self.store.node(peer).map(|node| node.identity);
+        let Some(identity) = told.or_else(|| self.members.get(&peer).map(|member| member.identity)) else { return };
+        let Some(way) = self.way_to(peer) else { return self.counters.no_route.inc() };
+        self.begin(now, way, None, Some(identity), out);
+    }
+
+    /// How datagrams get to a peer now.
+    fn way_to(&self, peer: PeerName) -> Option<Way> {
+        match self.adjacencies.get(&peer) {
+            Some(adjacency) => Some(Way::Direct(adjacency.address)),
+            None => self.next_hop(peer, None).map(|_| Way::Relayed(peer)),
+        }
+    }
+
+    /// A datagram for a session that we do not have. Whoever sent it finds out by its heartbeats; an answer to an
+    /// address that proved nothing would only help somebody who lies about his.
+    pub(super) fn unknown_session(&mut self, now: Time, from: Address, _out: &mut Outbox) {
+        if self.link_at(from).is_none() {
+            self.targets.sign_of_life(now, from);
+        }
+    }
+
+    /// Promotes, replaces and drops sessions.
+    pub(super) fn keep_keys(&mut self, now: Time, out: &mut Outbox) {
+        let peers: Vec<PeerName> = self.keyrings.keys().copied().collect();
+        for peer in peers {
+            let lower = self.own < peer;
+            let Some(keys) = self.keyrings.get_mut(&peer) else { continue };
+            let promoted = keys.promote(now, lower);
+            let dropped = keys.expire(now);
+            if promoted || dropped {
+                self.fib_stale = true;
+                self.reindex(peer);
+            }
+            self.repeat_confirmation(now, peer, out);
+            let Some(keys) = self.keyrings.get_mut(&peer) else { continue };
+            if keys.is_empty() {
+                self.keyrings.remove(&peer);
+                self.link_down(now, peer, "its key ended before it could be replaced", out);
+                continue;
+            }
+            let wants = keys.wants_rekey(now) && !self.left;
+            if wants && (self.adjacencies.contains_key(&peer) || self.is_in_use(now, peer, UNUSED)) {
+                if let Some(keys) = self.keyrings.get_mut(&peer) {
+                    keys.rekeying(now);
+                }
+                self.handshake_with(now, peer, out);
+            }
+        }
+    }
+
+    /// The responder of a relayed handshake may seal only once it has heard from us.
+    fn repeat_confirmation(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+        if self.adjacencies.contains_key(&peer) {
+            return;
+        }
+        let Some(session) = self.keyrings.get(&peer).and_then(|keys| keys.current()).map(Arc::clone) else { return };
+        if session.is_initiator() && now.since(session.established()) < CONFIRM_FOR {
+            self.send_any(peer, &session, &[], out);
+        }
+    }
+
+    /// Brings the index table up to date with a peer's sessions.
+    pub(super) fn reindex(&mut self, peer: PeerName) {
+        self.indices.retain(|_, other| *other != peer);
+        if let Some(keys) = self.keyrings.get(&peer) {
+            self.indices.extend(keys.all().map(|session| (session.local_index(), peer)));
+        }
+    }
+
+    /// Ends all sessions with a peer at once, and its link with them.
+    pub(super) fn end_sessions(&mut self, now: Time, peer: PeerName, why: &str, out: &mut Outbox) {
+        self.link_down(now, peer, why, out);
+        if let Some(mut keys) = self.keyrings.remove(&peer) {
+            keys.retire();
+            self.fib_stale = true;
+        }
+        self.challenges.remove(&peer);
+        self.answered_at.remove(&peer);
+        self.reindex(peer);
+    }
+}

@@ -1,0 +1,153 @@
+//! Control datagrams coming in.
+//!
+//! | kind | for us | for another |
+//! | --- | --- | --- |
+//! | handshake, reject, retry DIRECT | [`handshakes`](super::handshakes), [`answers`](super::answers) | dropped |
+//! | handshake RELAYED | the same, if from a live link | relayed |
+//! | control DIRECT | opened; proves life, moves nothing | dropped |
+//! | control RELAYED | opened; proves neither life nor path | relayed |
+//! | data kinds | dropped: they belong to the packet threads | dropped |
+
+use std::sync::Arc;
+
+use super::config::Outbox;
+use super::core::Mesh;
+use super::handshakes::Way;
+use crate::crypto::{OpenError, Session};
+use crate::time::Time;
+use crate::wire::control::{CloseReason, Record, Records};
+use crate::wire::handshake::{Handshake, Reject, Type, parse_retry};
+use crate::wire::header::BadHeader;
+use crate::wire::{Address, HEADER_LEN, Header, Kind, PeerName};
+
+impl Mesh {
+    /// Takes one datagram apart.
+    pub(super) fn receive(&mut self, now: Time, from: Address, bytes: &mut [u8], out: &mut Outbox) {
+        let header = match Header::parse(bytes) {
+            Ok(header) => header,
+            Err(BadHeader::Version) => return self.counters.other_version.inc(),
+            Err(BadHeader::Short) => return self.counters.truncated.inc(),
+            Err(BadHeader::Kind) => return self.counters.garbage.inc(),
+        };
+        let ours = header.destination == self.own || (header.destination == PeerName::NONE && header.kind == Kind::HandshakeDirect);
+        match header.kind {
+            Kind::HandshakeRelayed | Kind::ControlRelayed if !ours => self.relay(now, from, &header, bytes, out),
+            Kind::HandshakeDirect | Kind::ControlDirect | Kind::Reject | Kind::Retry if !ours => self.counters.not_ours.inc(),
+            Kind::HandshakeDirect => self.handshake(now, from, &header, bytes, out),
+            Kind::HandshakeRelayed => match self.link_at(from) {
+                Some(_) => self.handshake(now, from, &header, bytes, out),
+                None => self.counters.relay_dropped.inc(),
+            },
+            Kind::ControlDirect | Kind::ControlRelayed => self.control(now, from, &header, bytes, out),
+            Kind::Reject => match Reject::parse(body(bytes)) {
+                Some(reject) => self.on_reject(now, Way::Direct(from), header.index, reject),
+                None => self.counters.truncated.inc(),
+            },
+            Kind::Retry => match parse_retry(body(bytes)) {
+                Some(token) => self.on_retry(now, Way::Direct(from), header.index, token, out),
+                None => self.counters.truncated.inc(),
+            },
+            Kind::DataDirect | Kind::DataRelayed | Kind::Flood | Kind::PlainDirect | Kind::PlainRelayed | Kind::PlainFlood => {
+                self.counters.misplaced.inc();
+            }
+        }
+    }
+
+    /// A handshake datagram for us.
+    fn handshake(&mut self, now: Time, from: Address, header: &Header, bytes: &[u8], out: &mut Outbox) {
+        let Some(shake) = Handshake::parse(body(bytes)) else { return self.counters.handshakes_malformed.inc() };
+        if shake.source == self.own {
+            self.counters.reflected.inc();
+            return self.on_own_name(now, from, &shake, out);
+        }
+        if shake.fragments != 1 {
+            return self.counters.handshakes_malformed.inc();
+        }
+        let way = if header.kind == Kind::HandshakeRelayed { Way::Relayed(shake.source) } else { Way::Direct(from) };
+        match shake.kind {
+            Type::XxOne | Type::IkOne => self.on_first(now, way, &shake, bytes.len(), out),
+            Type::XxTwo | Type::IkTwo => self.on_answer(now, way, header.index, &shake, out),
+            Type::XxThree => self.on_third(now, way, header.index, &shake, out),
+            Type::Reject => match Reject::parse(shake.message) {
+                Some(reject) => self.on_reject(now, way, header.index, reject),
+                None => self.counters.truncated.inc(),
+            },
+            Type::Retry => match parse_retry(shake.message) {
+                Some(token) => self.on_retry(now, way, header.index, token, out),
+                None => self.counters.truncated.inc(),
+            },
+        }
+    }
+
+    /// A sealed control datagram for us.
+    fn control(&mut self, now: Time, from: Address, header: &Header, bytes: &mut [u8], out: &mut Outbox) {
+        let Some((peer, session)) = self.session_of(header.index) else {
+            self.counters.unknown_session.inc();
+            return self.unknown_session(now, from, out);
+        };
+        if header.lane != 0 {
+            return self.counters.misplaced.inc();
+        }
+        let text = match session.open(header, bytes) {
+            Ok(text) => text,
+            Err(OpenError::Short) => return self.counters.truncated.inc(),
+            Err(OpenError::Replay) => return self.counters.replayed.inc(),
+            Err(OpenError::Forged | OpenError::Lane) => return self.counters.forged.inc(),
+            Err(OpenError::Expired) => return self.counters.expired.inc(),
+        };
+        let direct = header.kind == Kind::ControlDirect;
+        self.confirmed(now, peer, &session, direct.then_some(from), out);
+        if direct {
+            self.heard_direct(now, peer, from, out);
+        }
+        let mut records = Records::new(text);
+        for record in records.by_ref() {
+            if direct {
+                self.direct_record(now, peer, from, &record, out);
+            }
+        }
+        if records.is_bad() {
+            self.counters.truncated.inc();
+        }
+    }
+
+    /// The session that we call `index`: established, or ours and still to be confirmed.
+    fn session_of(&self, index: u32) -> Option<(PeerName, Arc<Session>)> {
+        if let Some(peer) = self.indices.get(&index) {
+            let session = self.keyrings.get(peer)?.by_index(index)?;
+            return Some((*peer, Arc::clone(session)));
+        }
+        let session = self.attempts.get(&index)?.pending.as_ref().map(|pending| &pending.session)?;
+        Some((session.peer(), Arc::clone(session)))
+    }
+
+    /// One record of a DIRECT datagram. RELAYED ones carry none that matter: opening them is what they are for.
+    fn direct_record(&mut self, now: Time, peer: PeerName, from: Address, record: &Record<'_>, out: &mut Outbox) {
+        match record {
+            Record::Ping(ping) => self.on_ping(now, peer, from, ping, out),
+            Record::Pong(pong) => self.on_pong(now, peer, pong, out),
+            Record::Link(link) => self.on_link(now, peer, from, *link, out),
+            Record::Close(reason, addresses) => self.on_close(now, peer, from, *reason, addresses, out),
+            Record::Observed(address) => self.on_observed(now, peer, *address, out),
+            Record::Probe { nonce, size } => {
+                self.send_direct(peer, from, &[Record::Probed { nonce: *nonce, size: *size }], out);
+            }
+            Record::Probed { nonce, size } => self.on_probed(now, peer, *nonce, *size),
+            Record::Challenge(nonce) => {
+                self.send_direct(peer, from, &[Record::Response(*nonce)], out);
+            }
+            Record::Response(nonce) => self.on_response(now, peer, from, *nonce, out),
+            Record::Gossip(message) => self.on_gossip(now, peer, message, out),
+        }
+    }
+
+    /// A neighbour holds an adjacency that we do not: it should know.
+    pub(super) fn no_link(&mut self, peer: PeerName, from: Address, out: &mut Outbox) {
+        self.send_direct(peer, from, &[Record::Close(CloseReason::NoLink, Vec::new())], out);
+    }
+}
+
+/// What follows the clear header.
+fn body(bytes: &[u8]) -> &[u8] {
+    bytes.get(HEADER_LEN..).unwrap_or(&[])
+}

@@ -1,0 +1,186 @@
+//! Routes on random graphs: all agree, nothing loops, floods arrive once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::topology::Edge;
+use super::*;
+use crate::wire::body::LinkEntry;
+
+type Graph = Vec<(usize, usize, u32)>;
+
+fn name(index: usize) -> PeerName {
+    PeerName::from_u64(0x0200_0000_0000 | index as u64)
+}
+
+/// The topology of a graph of `n` routers in which each link costs the same both ways.
+fn topology(n: usize, graph: &Graph) -> Topology {
+    let mut links: Vec<BTreeMap<usize, u32>> = vec![BTreeMap::new(); n];
+    for (a, b, cost) in graph.iter().filter(|(a, b, _)| a != b) {
+        links[*a].insert(*b, *cost);
+        links[*b].insert(*a, *cost);
+    }
+    let entry = |(to, cost): (usize, u32)| LinkEntry { neighbour: name(to), cost, max_datagram: 1400 + (cost % 73) as u16 };
+    Topology::build(links.into_iter().enumerate().map(|(index, row)| (name(index), row.into_iter().map(entry))))
+}
+
+fn graphs() -> impl Strategy<Value = (usize, Graph)> {
+    (2usize..24).prop_flat_map(|n| (Just(n), prop::collection::vec((0..n, 0..n, 1u32..6), 0..n * 3)))
+}
+
+/// Follows next hops from `from` to `to`; the names passed.
+fn walk(routes: &[Routes], from: usize, to: usize) -> Vec<PeerName> {
+    let mut path = vec![name(from)];
+    while path.last() != Some(&name(to)) {
+        let at = path.last().expect("a path starts somewhere").to_u64() as usize & 0xff_ffff;
+        path.push(routes[at].get(name(to)).expect("a route on the way").next_hop);
+        assert!(path.len() <= routes.len(), "a loop: {path:?}");
+    }
+    path
+}
+
+/// Every shortest distance, by relaxing until nothing changes: slow, and independent of the code under test.
+fn distances(topology: &Topology) -> Vec<Vec<Option<u64>>> {
+    let n = topology.names().len();
+    let mut dist: Vec<Vec<Option<u64>>> = (0..n).map(|a| (0..n).map(|b| (a == b).then_some(0)).collect()).collect();
+    for _ in 0..n {
+        for (from, to, cost) in (0..n).flat_map(|from| topology.edges(from).iter().map(move |e| (from, e.to as usize, u64::from(e.cost)))) {
+            for source in &mut dist {
+                let through = source[from].map(|d| d + cost);
+                if through.is_some_and(|d| source[to].is_none_or(|known| d < known)) {
+                    source[to] = through;
+                }
+            }
+        }
+    }
+    dist
+}
+
+proptest! {
+    #[test]
+    fn next_hops_reach_everybody_by_the_shortest_way((n, graph) in graphs()) {
+        let topology = topology(n, &graph);
+        let dist = distances(&topology);
+        let routes: Vec<Routes> = (0..n).map(|index| Routes::compute(&topology, name(index))).collect();
+        for from in 0..n {
+            let reachable = topology.reachable_from(name(from));
+            for to in (0..n).filter(|to| *to != from) {
+                let route = routes[from].get(name(to));
+                prop_assert_eq!(route.map(|route| u64::from(route.cost)), dist[from][to]);
+                prop_assert_eq!(route.is_some(), reachable.contains(&name(to)));
+                if let Some(route) = route {
+                    prop_assert_eq!(walk(&routes, from, to).len() - 1, usize::from(route.hops));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn alternates_are_loop_free_and_found((n, graph) in graphs()) {
+        let topology = topology(n, &graph);
+        let dist = distances(&topology);
+        for from in 0..n {
+            let loop_free = |via: usize, to: usize| dist[via][to].zip(dist[via][from]).zip(dist[from][to]).is_some_and(|((nd, ns), sd)| nd < ns + sd);
+            let routes = Routes::compute(&topology, name(from));
+            for (target, route) in routes.iter() {
+                let to = topology.index(target).expect("a known router");
+                let others = || topology.edges(from).iter().map(|e| e.to as usize).filter(|via| name(*via) != route.next_hop);
+                match route.alternate.and_then(|alternate| topology.index(alternate)) {
+                    Some(alternate) => prop_assert!(others().any(|via| via == alternate) && loop_free(alternate, to)),
+                    None if topology.edges(from).len() <= 4 => prop_assert!(!others().any(|via| loop_free(via, to))),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn floods_reach_everybody_exactly_once((n, graph) in graphs()) {
+        let topology = Arc::new(topology(n, &graph));
+        let trees: Vec<FloodTree> = (0..n).map(|index| FloodTree::new(Arc::clone(&topology), name(index))).collect();
+        for origin in 0..n {
+            let mut heard = BTreeMap::from([(name(origin), 1)]);
+            let mut queue = vec![origin];
+            while let Some(at) = queue.pop() {
+                for child in trees[at].children(name(origin)) {
+                    *heard.entry(child).or_insert(0) += 1;
+                    queue.push(topology.index(child).expect("a known router"));
+                    prop_assert!(queue.len() <= n, "a loop");
+                }
+            }
+            prop_assert!(heard.values().all(|times| *times == 1));
+            prop_assert_eq!(heard.into_keys().collect::<std::collections::BTreeSet<_>>(), topology.reachable_from(name(origin)));
+        }
+    }
+
+    #[test]
+    fn costs_have_hysteresis(rtt in 1u64..2_000_000, loss in 0.0f64..1.0, wobble in 0.85f64..1.15) {
+        let rtt = Duration::from_micros(rtt);
+        let cost = quantise_cost(rtt, loss, None);
+        prop_assert!((1000..=crate::wire::body::MAX_COST).contains(&cost));
+        prop_assert_eq!(quantise_cost(rtt.mul_f64(wobble), loss, Some(cost)), cost);
+        let far = quantise_cost(rtt.mul_f64(3.0) + Duration::from_millis(3), loss, Some(cost));
+        prop_assert!(far > cost || cost > 1 << 23);
+    }
+}
+
+#[test]
+fn costs_have_few_levels() {
+    assert_eq!(quantise_cost(Duration::from_micros(120), 0.0, None), 1000);
+    assert_eq!(quantise_cost(Duration::from_micros(900), f64::NAN, None), 1000);
+    assert_eq!(quantise_cost(Duration::from_millis(20), 0.0, None), 18_190);
+    assert_eq!(quantise_cost(Duration::from_micros(500), 0.05, Some(1000)), 1000, "one lost probe of twenty does not move a route");
+    assert!(quantise_cost(Duration::from_micros(500), 0.10, Some(1000)) > 1000);
+    assert_eq!(quantise_cost(Duration::from_micros(1300), 0.0, Some(0)), 1250, "what was never advertised has no hold");
+}
+
+#[test]
+fn a_link_needs_both_ends_and_the_worse_end_counts() {
+    let link = |to, cost, max_datagram| LinkEntry { neighbour: name(to), cost, max_datagram };
+    let rows = [
+        (name(0), vec![link(1, 10, 1472), link(2, 1, 1472)]),
+        (name(1), vec![link(0, 30, 1400), link(9, 1, 1472), link(1, 1, 1472)]),
+        (name(2), vec![]),
+    ];
+    let topology = Topology::build(rows.into_iter().map(|(name, row)| (name, row.into_iter())));
+    assert_eq!(topology.edges(0), [Edge { to: 1, cost: 30, max_datagram: 1400 }]);
+    assert_eq!((topology.edges(2), topology.edges(7)), (&[][..], &[][..]));
+    let routes = Routes::compute(&topology, name(0));
+    let expected = Route { next_hop: name(1), alternate: None, hops: 1, cost: 30, max_datagram: 1400 };
+    assert_eq!((routes.get(name(1)), routes.len(), routes.reachable(name(2))), (Some(&expected), 1, false));
+    assert!(Routes::compute(&topology, name(77)).is_empty());
+}
+
+#[test]
+fn ties_go_to_fewer_hops_then_the_lower_name() {
+    // 0-3 costs 2 by one hop, or through 1 or 2 by two hops.
+    let graph = vec![(0, 3, 2), (0, 1, 1), (1, 3, 1), (0, 2, 1), (2, 3, 1), (3, 4, 1)];
+    let routes = Routes::compute(&topology(5, &graph), name(0));
+    assert_eq!(routes.get(name(3)).map(|route| (route.next_hop, route.hops)), Some((name(3), 1)));
+    assert_eq!(routes.get(name(3)).and_then(|route| route.alternate), Some(name(1)));
+    let square = vec![(0, 1, 1), (0, 2, 1), (1, 3, 1), (2, 3, 1)];
+    let routes = Routes::compute(&topology(4, &square), name(0));
+    assert_eq!(routes.get(name(3)).map(|route| (route.next_hop, route.alternate)), Some((name(1), Some(name(2)))));
+}
+
+/// A connected random graph of `n` routers with about `degree` links each.
+fn random_graph(n: usize, degree: usize) -> Graph {
+    let mut state = 42u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let spine = (1..n).map(|index| (index - 1, index));
+    let more: Vec<(usize, usize)> = (0..n * degree / 2).map(|_| (random(n), random(n))).collect();
+    spine.chain(more).map(|(a, b)| (a, b, 1000 + (a * 7 + b * 13) as u32 % 4000)).collect()
+}
+
+#[test]
+fn a_thousand_routers_reach_each_other() {
+    let topology = topology(1000, &random_graph(1000, 20));
+    let routes = Routes::compute(&topology, name(0));
+    assert_eq!(routes.len(), 999);
+    assert!(routes.iter().filter(|(_, route)| route.alternate.is_some()).count() > 900);
+}

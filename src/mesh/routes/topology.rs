@@ -1,0 +1,103 @@
+//! The graph of the mesh: routers as dense indices in the order of their names, links that both ends advertise.
+
+use std::collections::BTreeSet;
+
+use crate::wire::PeerName;
+use crate::wire::body::LinkEntry;
+
+/// A link, seen from one end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    /// Index of the other end.
+    pub to: u32,
+    /// The larger of both ends' costs, at least 1.
+    pub cost: u32,
+    /// The smaller of both ends' largest UDP payloads, in bytes.
+    pub max_datagram: u16,
+}
+
+/// An immutable graph.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    names: Vec<PeerName>,
+    /// `edges[starts[i]..starts[i + 1]]` are those of router `i`, ascending by the other end.
+    starts: Vec<usize>,
+    edges: Vec<Edge>,
+}
+
+impl Topology {
+    /// Builds the graph from what each router advertises.
+    pub fn build<L: Iterator<Item = LinkEntry>>(routers: impl Iterator<Item = (PeerName, L)>) -> Topology {
+        let mut all: Vec<(PeerName, Vec<LinkEntry>)> = routers.map(|(name, links)| (name, links.collect())).collect();
+        all.sort_by_key(|(name, _)| *name);
+        all.dedup_by_key(|(name, _)| *name);
+        let names: Vec<PeerName> = all.iter().map(|(name, _)| *name).collect();
+        let advertised: Vec<Vec<Edge>> = all.iter().map(|(name, links)| directed(&names, *name, links)).collect();
+        let mut starts = vec![0];
+        let mut edges = Vec::new();
+        for (from, row) in advertised.iter().enumerate() {
+            edges.extend(row.iter().filter_map(|edge| {
+                let back = &advertised[edge.to as usize];
+                let back = back[back.binary_search_by_key(&from, |edge| edge.to as usize).ok()?];
+                let (cost, max_datagram) = (edge.cost.max(back.cost), edge.max_datagram.min(back.max_datagram));
+                Some(Edge { to: edge.to, cost, max_datagram })
+            }));
+            starts.push(edges.len());
+        }
+        Topology { names, starts, edges }
+    }
+
+    /// The routers, ascending by name; a router's place is its index.
+    pub fn names(&self) -> &[PeerName] {
+        &self.names
+    }
+
+    /// The index of a router.
+    pub fn index(&self, name: PeerName) -> Option<usize> {
+        self.names.binary_search(&name).ok()
+    }
+
+    /// The links of the router with this index, ascending by the other end; none where there is no such router.
+    pub fn edges(&self, index: usize) -> &[Edge] {
+        match (self.starts.get(index), self.starts.get(index + 1)) {
+            (Some(start), Some(end)) => &self.edges[*start..*end],
+            _ => &[],
+        }
+    }
+
+    /// Every router to which links lead from `name`, and `name` itself.
+    pub fn reachable_from(&self, name: PeerName) -> BTreeSet<PeerName> {
+        let Some(start) = self.index(name) else { return BTreeSet::from([name]) };
+        let mut seen = vec![false; self.names.len()];
+        seen[start] = true;
+        let mut queue = vec![start];
+        while let Some(index) = queue.pop() {
+            for edge in self.edges(index) {
+                if !std::mem::replace(&mut seen[edge.to as usize], true) {
+                    queue.push(edge.to as usize);
+                }
+            }
+        }
+        self.names.iter().zip(seen).filter(|(_, seen)| *seen).map(|(name, _)| *name).collect()
+    }
+}
+
+/// One router's links by index, each once: of two that name the same neighbour the worse values hold.
+fn directed(names: &[PeerName], from: PeerName, links: &[LinkEntry]) -> Vec<Edge> {
+    let edge = |link: &LinkEntry| {
+        let to = names.binary_search(&link.neighbour).ok()?;
+        let to = u32::try_from(to).ok().filter(|_| link.neighbour != from)?;
+        Some(Edge { to, cost: link.cost.max(1), max_datagram: link.max_datagram })
+    };
+    let mut edges: Vec<Edge> = links.iter().filter_map(edge).collect();
+    edges.sort_unstable();
+    edges.dedup_by(|later, kept| {
+        let same = later.to == kept.to;
+        if same {
+            kept.cost = kept.cost.max(later.cost);
+            kept.max_datagram = kept.max_datagram.min(later.max_datagram);
+        }
+        same
+    });
+    edges
+}

@@ -1,0 +1,490 @@
+//! Whom to dial and when: hosts named by a person, and peers learned from gossip.
+//!
+//! ```text
+//!          due                addresses                 answer
+//!  Waiting ────► Resolving ──────────────► Dialling ─────────────► Linked
+//!     ▲              │ no such host           │ no answer, refused    │ link down
+//!     └──────────────┴──── backoff ───────────┴───────────────────────┘
+//!                                             │ our own key
+//!                                             └────────► Own (until our addresses change)
+//! ```
+//!
+//! | state | leaves on |
+//! | --- | --- |
+//! | Waiting | its time has come, and no link leads to its peer |
+//! | Resolving | the answer to [`Event::Resolve`](super::command::Event::Resolve), or 10 s without one |
+//! | Dialling | the handshake's end |
+//! | Linked | the link's end |
+//! | Own | new local addresses |
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand_core::Rng;
+
+use super::command::Target;
+use super::snapshot::{ConnectionState, TargetState};
+use crate::time::Time;
+use crate::wire::{Address, PeerName};
+
+/// First pause after a failure.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Longest pause after ordinary failures of a host somebody named.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// First and longest pause after a refusal that waits for an operator, and longest one of learned addresses.
+pub const BACKOFF_SLOW: Duration = Duration::from_secs(60);
+/// First pause after a refusal.
+const BACKOFF_REFUSED: Duration = Duration::from_secs(4);
+/// Without an answer to a question for addresses for this long, it is asked again.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Addresses tried per target: a name with more is somebody's load balancer.
+const MAX_ADDRESSES: usize = 16;
+
+/// Learned addresses dialled at once: a router that joins a large mesh must not try everybody in one breath.
+const LEARNED_AT_ONCE: usize = 16;
+
+/// What is dialled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Goal {
+    /// A host named by a person.
+    Host(Target),
+    /// A peer known from gossip.
+    Peer(PeerName),
+    /// An address that a full router named.
+    Hint(Address),
+}
+
+/// What [`Targets::poll`] asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Resolve this host.
+    Resolve(Target),
+    /// Dial this address.
+    Dial(Goal, Address),
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No answer, or no such host: tried again soon.
+    Silent,
+    /// Refused: tried again slowly, an operator has to change something.
+    Refused,
+    /// The address is our own.
+    Own,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Resolving { since: Time },
+    Dialling { handshaking: bool },
+    Linked,
+    Own,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    addresses: Vec<Address>,
+    /// Which address is tried next.
+    cursor: usize,
+    due: Time,
+    backoff: Duration,
+    peer: Option<PeerName>,
+    error: Option<String>,
+}
+
+/// Everything that is dialled.
+#[derive(Debug, Default)]
+pub struct Targets {
+    entries: BTreeMap<Goal, Entry>,
+}
+
+impl Targets {
+    /// Adds a goal, due at `now`; idempotent. `addresses` are those known already.
+    pub fn add(&mut self, now: Time, goal: Goal, addresses: Vec<Address>) {
+        let entry = self.entries.entry(goal).or_insert_with(|| Entry {
+            state: State::Waiting,
+            addresses: Vec::new(),
+            cursor: 0,
+            due: now,
+            backoff: BACKOFF_FIRST,
+            peer: None,
+            error: None,
+        });
+        if !addresses.is_empty() && entry.addresses != addresses {
+            entry.addresses = addresses;
+            entry.addresses.truncate(MAX_ADDRESSES);
+            entry.cursor = 0;
+            entry.backoff = BACKOFF_FIRST;
+            if entry.state == State::Waiting {
+                entry.due = now;
+            }
+        }
+    }
+
+    /// Removes a goal. True where it was there.
+    pub fn remove(&mut self, goal: &Goal) -> bool {
+        self.entries.remove(goal).is_some()
+    }
+
+    /// True where this goal is pursued.
+    pub fn contains(&self, goal: &Goal) -> bool {
+        self.entries.contains_key(goal)
+    }
+
+    /// True where a person named a host that leads to `peer`, or `peer` is not yet known to be elsewhere.
+    pub fn is_configured(&self, peer: PeerName) -> bool {
+        self.entries.iter().any(|(goal, entry)| matches!(goal, Goal::Host(_)) && entry.peer == Some(peer))
+    }
+
+    /// Learned goals, for weeding.
+    pub fn learned(&self) -> Vec<Goal> {
+        self.entries.keys().filter(|goal| !matches!(goal, Goal::Host(_))).cloned().collect()
+    }
+
+    /// The answer to a question for addresses.
+    pub fn resolved(&mut self, now: Time, target: &Target, result: Result<Vec<Address>, String>, rng: &mut dyn Rng) {
+        let goal = Goal::Host(target.clone());
+        let Some(entry) = self.entries.get_mut(&goal) else { return };
+        match entry.state {
+            State::Resolving { .. } => {}
+            State::Waiting | State::Dialling { .. } | State::Linked | State::Own => return,
+        }
+        match result {
+            Ok(addresses) if !addresses.is_empty() => {
+                entry.addresses = addresses;
+                entry.addresses.truncate(MAX_ADDRESSES);
+                entry.cursor %= entry.addresses.len();
+                entry.state = State::Dialling { handshaking: false };
+                entry.due = now;
+            }
+            Ok(_) => entry.fail(now, Failure::Silent, format!("'{target}' has no address"), &goal, rng),
+            Err(why) => entry.fail(now, Failure::Silent, why, &goal, rng),
+        }
+    }
+
+    /// What is due now. `linked` tells whether a link leads to a peer, `room` whether learned goals may be dialled.
+    pub fn poll(&mut self, now: Time, linked: &dyn Fn(PeerName) -> bool, room: bool) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let busy = |(goal, entry): &(&Goal, &Entry)| !matches!(goal, Goal::Host(_)) && matches!(entry.state, State::Dialling { .. });
+        let mut learned = self.entries.iter().filter(busy).count();
+        for (goal, entry) in &mut self.entries {
+            if let Some(peer) = entry.peer_of(goal)
+                && linked(peer)
+            {
+                entry.state = State::Linked;
+                entry.error = None;
+                entry.backoff = BACKOFF_FIRST;
+                continue;
+            }
+            if entry.state == State::Linked {
+                entry.state = State::Waiting;
+                entry.due = now;
+            }
+            if let Some(action) = entry.step(now, goal, room && learned < LEARNED_AT_ONCE) {
+                learned += usize::from(!matches!(goal, Goal::Host(_)));
+                actions.push(action);
+            }
+        }
+        actions
+    }
+
+    /// The attempt at `goal` heard an answer, and keys are being agreed.
+    pub fn handshaking(&mut self, goal: &Goal) {
+        if let Some(entry) = self.entries.get_mut(goal)
+            && let State::Dialling { handshaking } = &mut entry.state
+        {
+            *handshaking = true;
+        }
+    }
+
+    /// The attempt at `goal` found `peer`; the link is agreed on next, within `grace`.
+    pub fn found(&mut self, now: Time, goal: &Goal, peer: PeerName, grace: Duration) {
+        if let Some(entry) = self.entries.get_mut(goal) {
+            entry.peer = Some(peer);
+            entry.error = None;
+            entry.state = State::Waiting;
+            entry.due = now + grace;
+        }
+    }
+
+    /// The address of `goal` is being dialled for another one: look again in a moment.
+    pub fn put_off(&mut self, now: Time, goal: &Goal) {
+        if let Some(entry) = self.entries.get_mut(goal) {
+            entry.state = State::Waiting;
+            entry.due = now + BACKOFF_FIRST;
+        }
+    }
+
+    /// The attempt at `goal` failed.
+    pub fn failed(&mut self, now: Time, goal: &Goal, failure: Failure, why: &str, rng: &mut dyn Rng) {
+        if let Some(entry) = self.entries.get_mut(goal) {
+            entry.fail(now, failure, why.to_string(), goal, rng);
+        }
+    }
+
+    /// The link that was agreed on with `peer` was refused after all.
+    pub fn refused_by(&mut self, now: Time, peer: PeerName, failure: Failure, why: &str, rng: &mut dyn Rng) {
+        for (goal, entry) in &mut self.entries {
+            if entry.peer_of(goal) == Some(peer) && entry.state != State::Own {
+                entry.fail(now, failure, why.to_string(), goal, rng);
+            }
+        }
+    }
+
+    /// Our addresses changed: an address that was our own may be another's now, and what was out of reach may not be.
+    pub fn addresses_changed(&mut self, now: Time) {
+        for entry in self.entries.values_mut() {
+            match entry.state {
+                State::Own | State::Waiting => {
+                    entry.state = State::Waiting;
+                    entry.due = now;
+                    entry.backoff = BACKOFF_FIRST;
+                }
+                State::Resolving { .. } | State::Dialling { .. } | State::Linked => {}
+            }
+        }
+    }
+
+    /// Something of ours came from this address: a target there is tried now, if it waits for nothing but time.
+    pub fn sign_of_life(&mut self, now: Time, address: Address) {
+        for entry in self.entries.values_mut().filter(|entry| entry.addresses.contains(&address)) {
+            if entry.state == State::Waiting && entry.backoff < BACKOFF_SLOW {
+                entry.due = entry.due.min(now + BACKOFF_FIRST);
+            }
+        }
+    }
+
+    /// When [`Targets::poll`] is due again; links going down make it due besides.
+    pub fn due(&self) -> Option<Time> {
+        self.entries.values().filter_map(Entry::due).min()
+    }
+
+    /// The goal's state and error, for `status connections`: hosts that are not linked.
+    pub fn attempts(&self) -> impl Iterator<Item = (String, ConnectionState, Option<Address>, Option<PeerName>, Option<&str>)> {
+        self.entries.iter().filter_map(|(goal, entry)| {
+            let Goal::Host(target) = goal else { return None };
+            if entry.state == State::Linked {
+                return None;
+            }
+            let address = entry.current();
+            Some((target.to_string(), entry.connection_state(), address, entry.peer, entry.error.as_deref()))
+        })
+    }
+
+    /// The host text by which `peer` was configured.
+    pub fn target_of(&self, peer: PeerName) -> Option<String> {
+        self.entries.iter().find_map(|(goal, entry)| match goal {
+            Goal::Host(target) if entry.peer == Some(peer) => Some(target.to_string()),
+            Goal::Host(_) | Goal::Peer(_) | Goal::Hint(_) => None,
+        })
+    }
+
+    /// Hosts named by a person, for the snapshot.
+    pub fn snapshot(&self, now: Time) -> Vec<TargetState> {
+        let states = self.entries.iter().filter_map(|(goal, entry)| {
+            let Goal::Host(target) = goal else { return None };
+            let waiting = entry.state == State::Waiting;
+            Some(TargetState {
+                target: target.to_string(),
+                state: entry.connection_state(),
+                addresses: entry.addresses.clone(),
+                peer: entry.peer,
+                retry_in_ms: waiting.then(|| u64::try_from(entry.due.since(now).as_millis()).unwrap_or(u64::MAX)),
+                error: entry.error.clone(),
+            })
+        });
+        states.collect()
+    }
+}
+
+impl Entry {
+    fn peer_of(&self, goal: &Goal) -> Option<PeerName> {
+        match goal {
+            Goal::Peer(name) => Some(*name),
+            Goal::Host(_) | Goal::Hint(_) => self.peer,
+        }
+    }
+
+    fn current(&self) -> Option<Address> {
+        let last = self.addresses.len().checked_sub(1)?;
+        self.addresses.get(self.cursor.min(last)).copied()
+    }
+
+    fn step(&mut self, now: Time, goal: &Goal, room: bool) -> Option<Action> {
+        match self.state {
+            State::Waiting if now >= self.due => match goal {
+                Goal::Host(target) => {
+                    self.state = State::Resolving { since: now };
+                    Some(Action::Resolve(target.clone()))
+                }
+                Goal::Peer(_) | Goal::Hint(_) if room => {
+                    let address = self.current()?;
+                    self.state = State::Dialling { handshaking: false };
+                    self.due = Time(u64::MAX);
+                    Some(Action::Dial(goal.clone(), address))
+                }
+                Goal::Peer(_) | Goal::Hint(_) => {
+                    self.due = now + BACKOFF_FIRST;
+                    None
+                }
+            },
+            State::Resolving { since } if now.since(since) >= RESOLVE_TIMEOUT => {
+                self.state = State::Waiting;
+                self.due = now;
+                self.error = Some("the name was not resolved in time".into());
+                None
+            }
+            State::Dialling { .. } if now >= self.due => {
+                self.due = Time(u64::MAX);
+                self.current().map(|address| Action::Dial(goal.clone(), address))
+            }
+            State::Waiting | State::Resolving { .. } | State::Dialling { .. } | State::Linked | State::Own => None,
+        }
+    }
+
+    fn due(&self) -> Option<Time> {
+        match self.state {
+            State::Waiting => Some(self.due),
+            State::Resolving { since } => Some(since + RESOLVE_TIMEOUT),
+            State::Dialling { .. } if self.due < Time(u64::MAX) => Some(self.due),
+            State::Dialling { .. } | State::Linked | State::Own => None,
+        }
+    }
+
+    fn fail(&mut self, now: Time, failure: Failure, why: String, goal: &Goal, rng: &mut dyn Rng) {
+        self.error = Some(why);
+        let another = self.cursor + 1 < self.addresses.len();
+        self.cursor = if another { self.cursor + 1 } else { 0 };
+        if failure == Failure::Own && !another {
+            self.state = State::Own;
+            return;
+        }
+        self.state = State::Waiting;
+        if another && matches!(failure, Failure::Silent | Failure::Own) && self.addresses.len() > 1 {
+            // The other addresses of one name are tried in turn; only a whole round backs off.
+            self.due = now + Duration::from_millis(50);
+            return;
+        }
+        let slow = failure == Failure::Refused || !matches!(goal, Goal::Host(_));
+        let (first, most) = if slow { (BACKOFF_REFUSED, BACKOFF_SLOW) } else { (BACKOFF_FIRST, BACKOFF_MAX) };
+        self.backoff = self.backoff.max(first);
+        self.due = now + jitter(self.backoff, rng);
+        self.backoff = (self.backoff * 3 / 2).min(most);
+    }
+
+    fn connection_state(&self) -> ConnectionState {
+        match self.state {
+            State::Waiting if self.error.is_some() => ConnectionState::Retrying,
+            State::Waiting | State::Resolving { .. } | State::Dialling { handshaking: false } => ConnectionState::Connecting,
+            State::Dialling { handshaking: true } => ConnectionState::Handshaking,
+            State::Linked => ConnectionState::Established,
+            State::Own => ConnectionState::Failed,
+        }
+    }
+}
+
+/// `pause` plus or minus a quarter, so that many routers do not retry in step.
+pub fn jitter(pause: Duration, rng: &mut dyn Rng) -> Duration {
+    let share = rng.next_u32() % 512;
+    pause * (768 + share) / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    fn host(text: &str) -> (Target, Goal) {
+        let target: Target = text.parse().expect("a target");
+        (target.clone(), Goal::Host(target))
+    }
+
+    fn addr(last: u8) -> Address {
+        Address::udp(std::net::SocketAddr::from(([10, 0, 0, last], 6783)))
+    }
+
+    fn at(ms: u64) -> Time {
+        Time(ms * 1_000_000)
+    }
+
+    #[test]
+    fn resolves_on_every_attempt_tries_all_addresses_and_backs_off() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut targets = Targets::default();
+        let (target, goal) = host("h2");
+        targets.add(at(0), goal.clone(), Vec::new());
+        let mut dials = Vec::new();
+        let mut resolves = 0;
+        for ms in (0..120_000).step_by(10) {
+            for action in targets.poll(at(ms), &|_| false, true) {
+                match action {
+                    Action::Resolve(t) => {
+                        resolves += 1;
+                        targets.resolved(at(ms), &t, Ok(vec![addr(1), addr(2)]), &mut rng);
+                    }
+                    Action::Dial(g, address) => {
+                        dials.push((ms, address));
+                        targets.failed(at(ms), &g, Failure::Silent, "no answer", &mut rng);
+                    }
+                }
+            }
+        }
+        assert_eq!(dials.first().map(|d| d.1), Some(addr(1)));
+        assert_eq!(dials.get(1).map(|d| d.1), Some(addr(2)));
+        assert_eq!(resolves, dials.len());
+        assert!((14..30).contains(&dials.len()), "{dials:?}");
+        let gap = dials[dials.len() - 2].0 - dials[dials.len() - 3].0;
+        assert!((20_000..38_000).contains(&gap), "{gap}");
+        let state = &targets.snapshot(at(120_000))[0];
+        assert_eq!((state.state, state.error.as_deref()), (ConnectionState::Retrying, Some("no answer")));
+        assert!(state.retry_in_ms.is_some());
+        targets.resolved(at(0), &target, Err("late".into()), &mut rng);
+    }
+
+    #[test]
+    fn a_linked_peer_is_left_alone_and_redialled_at_once_when_it_is_lost() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut targets = Targets::default();
+        let (target, goal) = host("h2");
+        let peer = PeerName([2, 0, 0, 0, 0, 1]);
+        targets.add(at(0), goal.clone(), Vec::new());
+        assert_eq!(targets.poll(at(0), &|_| false, true), [Action::Resolve(target.clone())]);
+        targets.resolved(at(0), &target, Ok(vec![addr(1)]), &mut rng);
+        assert_eq!(targets.poll(at(1), &|_| false, true), [Action::Dial(goal.clone(), addr(1))]);
+        targets.found(at(2), &goal, peer, Duration::from_secs(3));
+        assert!(targets.is_configured(peer));
+        assert_eq!(targets.poll(at(5000), &|p| p == peer, true), []);
+        assert_eq!(targets.due(), None);
+        assert_eq!(targets.poll(at(6000), &|_| false, true), [Action::Resolve(target)]);
+    }
+
+    #[test]
+    fn our_own_address_is_left_until_addresses_change() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut targets = Targets::default();
+        let (target, goal) = host("me");
+        targets.add(at(0), goal.clone(), Vec::new());
+        targets.poll(at(0), &|_| false, true);
+        targets.resolved(at(0), &target, Ok(vec![addr(1)]), &mut rng);
+        targets.poll(at(0), &|_| false, true);
+        targets.failed(at(0), &goal, Failure::Own, "that is this router itself", &mut rng);
+        assert_eq!(targets.poll(at(600_000), &|_| false, true), []);
+        assert_eq!(targets.snapshot(at(0))[0].state, ConnectionState::Failed);
+        targets.addresses_changed(at(600_000));
+        assert_eq!(targets.poll(at(600_000), &|_| false, true).len(), 1);
+    }
+
+    #[test]
+    fn learned_peers_wait_for_room() {
+        let mut targets = Targets::default();
+        let goal = Goal::Peer(PeerName([2, 0, 0, 0, 0, 1]));
+        targets.add(at(0), goal.clone(), vec![addr(1)]);
+        assert_eq!(targets.poll(at(0), &|_| false, false), []);
+        assert_eq!(targets.poll(at(2000), &|_| false, true), [Action::Dial(goal, addr(1))]);
+    }
+}

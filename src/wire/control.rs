@@ -1,0 +1,364 @@
+//! Control records: the plaintext of a lane-0 datagram is a run of `[type 1][length 2][body]`.
+//!
+//! | type | record | body |
+//! | --- | --- | --- |
+//! | 1 | PING | sequence 4, flags 1, age 2, root 8 |
+//! | 2 | PONG | sequence 4, flags 1, root 8 |
+//! | 3 | LINK | flags 1 |
+//! | 4 | CLOSE | reason 1, addresses |
+//! | 5 | OBSERVED | address |
+//! | 6 | PROBE | nonce 4, size 2, padding |
+//! | 7 | PROBED | nonce 4, size 2 |
+//! | 8 | CHALLENGE | nonce 8 |
+//! | 9 | RESPONSE | nonce 8 |
+//! | 10 | GOSSIP | a message of [`crate::mesh::gossip`] |
+//!
+//! A record of a type nobody knows is passed over, so that a newer router may say more. A record that is cut short
+//! ends the datagram: what stood before it counts. Numbers are big endian.
+
+use super::address::Address;
+
+/// Bytes of a record's type and length.
+pub const RECORD_HEADER: usize = 3;
+/// Bytes of a PROBE's body before the padding.
+const PROBE_FIXED: usize = 6;
+
+const PING: u8 = 1;
+const PONG: u8 = 2;
+const LINK: u8 = 3;
+const CLOSE: u8 = 4;
+const OBSERVED: u8 = 5;
+const PROBE: u8 = 6;
+const PROBED: u8 = 7;
+const CHALLENGE: u8 = 8;
+const RESPONSE: u8 = 9;
+const GOSSIP: u8 = 10;
+
+/// A heartbeat that asks for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// Counts the pings of a link.
+    pub sequence: u32,
+    /// True while data flows: the other side is to probe at the fast pace too.
+    pub active: bool,
+    /// True where the sender holds this adjacency as a link, false for a mere path.
+    pub link: bool,
+    /// Milliseconds since anything DIRECT was heard from the other side; `u16::MAX` for "never" or longer.
+    pub age: u16,
+    /// Root of the sender's hash tree of gossip records.
+    pub root: u64,
+}
+
+/// The answer to a [`Ping`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// The ping's sequence.
+    pub sequence: u32,
+    /// True while data flows.
+    pub active: bool,
+    /// Root of the sender's hash tree of gossip records.
+    pub root: u64,
+}
+
+/// The wish for a control adjacency, and the consent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// True in the answer to a LINK: no further answer is wanted.
+    pub answer: bool,
+    /// True where the sender has no other link: even a full router takes it then.
+    pub only: bool,
+}
+
+/// Why an adjacency is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CloseReason {
+    /// The router is going down.
+    Leaving = 1,
+    /// The router has all the links it may have; the addresses name others to ask.
+    Full = 2,
+    /// The sender holds no link with the other side.
+    NoLink = 3,
+}
+
+impl CloseReason {
+    /// The reason with this number.
+    pub fn from_number(number: u8) -> Option<CloseReason> {
+        [CloseReason::Leaving, CloseReason::Full, CloseReason::NoLink].into_iter().find(|reason| *reason as u8 == number)
+    }
+}
+
+/// One control record, its variable parts borrowed from the datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A heartbeat.
+    Ping(Ping),
+    /// Its answer.
+    Pong(Pong),
+    /// The wish for a link, or the consent.
+    Link(Link),
+    /// The end of a link, or the refusal of one.
+    Close(CloseReason, Vec<Address>),
+    /// The address at which the sender sees the receiver.
+    Observed(Address),
+    /// A path MTU probe of this many bytes of UDP payload.
+    Probe {
+        /// Names the probe.
+        nonce: u32,
+        /// Bytes of UDP payload of the whole datagram.
+        size: u16,
+    },
+    /// The answer to a probe that arrived.
+    Probed {
+        /// The probe's name.
+        nonce: u32,
+        /// The probe's size.
+        size: u16,
+    },
+    /// Asks whether the peer is at the address this was sent to.
+    Challenge(u64),
+    /// It is.
+    Response(u64),
+    /// A message of the gossip.
+    Gossip(&'a [u8]),
+}
+
+impl Record<'_> {
+    /// Appends the record's wire form.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Record::Ping(ping) => frame(out, PING, |out| {
+                out.extend_from_slice(&ping.sequence.to_be_bytes());
+                out.push(u8::from(ping.active) | u8::from(ping.link) << 1);
+                out.extend_from_slice(&ping.age.to_be_bytes());
+                out.extend_from_slice(&ping.root.to_be_bytes());
+            }),
+            Record::Pong(pong) => frame(out, PONG, |out| {
+                out.extend_from_slice(&pong.sequence.to_be_bytes());
+                out.push(u8::from(pong.active));
+                out.extend_from_slice(&pong.root.to_be_bytes());
+            }),
+            Record::Link(link) => frame(out, LINK, |out| out.push(u8::from(link.answer) | u8::from(link.only) << 1)),
+            Record::Close(reason, addresses) => frame(out, CLOSE, |out| {
+                out.push(*reason as u8);
+                addresses.iter().for_each(|address| address.write(out));
+            }),
+            Record::Observed(address) => frame(out, OBSERVED, |out| address.write(out)),
+            Record::Probe { nonce, size } => frame(out, PROBE, |out| probe(out, *nonce, *size)),
+            Record::Probed { nonce, size } => frame(out, PROBED, |out| probe(out, *nonce, *size)),
+            Record::Challenge(nonce) => frame(out, CHALLENGE, |out| out.extend_from_slice(&nonce.to_be_bytes())),
+            Record::Response(nonce) => frame(out, RESPONSE, |out| out.extend_from_slice(&nonce.to_be_bytes())),
+            Record::Gossip(message) => frame(out, GOSSIP, |out| out.extend_from_slice(message)),
+        }
+    }
+
+    /// Bytes of the record's wire form.
+    pub fn wire_len(&self) -> usize {
+        match self {
+            Record::Gossip(message) => RECORD_HEADER + message.len(),
+            Record::Ping(_)
+            | Record::Pong(_)
+            | Record::Link(_)
+            | Record::Close(..)
+            | Record::Observed(_)
+            | Record::Probe { .. }
+            | Record::Probed { .. }
+            | Record::Challenge(_)
+            | Record::Response(_) => {
+                let mut bytes = Vec::new();
+                self.write(&mut bytes);
+                bytes.len()
+            }
+        }
+    }
+}
+
+/// Appends a PROBE whose padding makes the run of records `total` bytes long (at least the bare record).
+pub fn write_padded_probe(out: &mut Vec<u8>, nonce: u32, size: u16, total: usize) {
+    let padding = total.saturating_sub(out.len() + RECORD_HEADER + PROBE_FIXED);
+    frame(out, PROBE, |out| {
+        probe(out, nonce, size);
+        out.resize(out.len() + padding, 0);
+    });
+}
+
+fn probe(out: &mut Vec<u8>, nonce: u32, size: u16) {
+    out.extend_from_slice(&nonce.to_be_bytes());
+    out.extend_from_slice(&size.to_be_bytes());
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(&[kind, 0, 0]);
+    let start = out.len();
+    body(out);
+    let len = u16::try_from(out.len() - start).unwrap_or(u16::MAX);
+    if let Some(field) = out.get_mut(start - 2..start) {
+        field.copy_from_slice(&len.to_be_bytes());
+    }
+}
+
+/// The records of a lane-0 plaintext, in order; ends at the first that is malformed.
+pub struct Records<'a> {
+    rest: &'a [u8],
+    bad: bool,
+}
+
+impl<'a> Records<'a> {
+    /// The records in `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Records<'a> {
+        Records { rest: bytes, bad: false }
+    }
+
+    /// True once a malformed record has ended the run.
+    pub fn is_bad(&self) -> bool {
+        self.bad
+    }
+
+    fn split(&mut self) -> Option<(u8, &'a [u8])> {
+        let (head, rest) = self.rest.split_first_chunk::<RECORD_HEADER>()?;
+        let [kind, hi, lo] = *head;
+        let (body, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([hi, lo])))?;
+        self.rest = rest;
+        Some((kind, body))
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    fn next(&mut self) -> Option<Record<'a>> {
+        while !self.rest.is_empty() && !self.bad {
+            let parsed = self.split().map(|(kind, body)| parse(kind, body));
+            match parsed {
+                Some(Parsed::Known(record)) => return Some(record),
+                Some(Parsed::Unknown) => {}
+                Some(Parsed::Bad) | None => self.bad = true,
+            }
+        }
+        None
+    }
+}
+
+enum Parsed<'a> {
+    Known(Record<'a>),
+    Unknown,
+    Bad,
+}
+
+fn parse(kind: u8, body: &[u8]) -> Parsed<'_> {
+    if !(PING..=GOSSIP).contains(&kind) {
+        return Parsed::Unknown;
+    }
+    match parse_known(kind, body) {
+        Some(record) => Parsed::Known(record),
+        None => Parsed::Bad,
+    }
+}
+
+fn parse_known(kind: u8, body: &[u8]) -> Option<Record<'_>> {
+    let mut rest = body;
+    Some(match kind {
+        PING => {
+            let sequence = u32::from_be_bytes(take(&mut rest)?);
+            let [flags] = take(&mut rest)?;
+            let age = u16::from_be_bytes(take(&mut rest)?);
+            let root = u64::from_be_bytes(take(&mut rest)?);
+            Record::Ping(Ping { sequence, active: flags & 1 != 0, link: flags & 2 != 0, age, root })
+        }
+        PONG => {
+            let sequence = u32::from_be_bytes(take(&mut rest)?);
+            let [flags] = take(&mut rest)?;
+            Record::Pong(Pong { sequence, active: flags & 1 != 0, root: u64::from_be_bytes(take(&mut rest)?) })
+        }
+        LINK => {
+            let [flags] = take(&mut rest)?;
+            Record::Link(Link { answer: flags & 1 != 0, only: flags & 2 != 0 })
+        }
+        CLOSE => {
+            let [reason] = take(&mut rest)?;
+            let mut addresses = Vec::new();
+            while !rest.is_empty() {
+                addresses.push(Address::read(&mut rest)?);
+            }
+            Record::Close(CloseReason::from_number(reason)?, addresses)
+        }
+        OBSERVED => Record::Observed(Address::read(&mut rest)?),
+        PROBE => Record::Probe { nonce: u32::from_be_bytes(take(&mut rest)?), size: u16::from_be_bytes(take(&mut rest)?) },
+        PROBED => Record::Probed { nonce: u32::from_be_bytes(take(&mut rest)?), size: u16::from_be_bytes(take(&mut rest)?) },
+        CHALLENGE => Record::Challenge(u64::from_be_bytes(take(&mut rest)?)),
+        RESPONSE => Record::Response(u64::from_be_bytes(take(&mut rest)?)),
+        GOSSIP => Record::Gossip(body),
+        _ => return None,
+    })
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<Record<'static>> {
+        let address = Address::udp("10.1.2.3:6783".parse().expect("an address"));
+        vec![
+            Record::Ping(Ping { sequence: 7, active: true, link: true, age: 250, root: 0x0102_0304_0506_0708 }),
+            Record::Pong(Pong { sequence: 7, active: false, root: 9 }),
+            Record::Link(Link { answer: false, only: true }),
+            Record::Close(CloseReason::Full, vec![address]),
+            Record::Observed(address),
+            Record::Probe { nonce: 3, size: 1472 },
+            Record::Probed { nonce: 3, size: 1472 },
+            Record::Challenge(11),
+            Record::Response(11),
+            Record::Gossip(b"hello"),
+        ]
+    }
+
+    #[test]
+    fn records_round_trip_in_one_run() {
+        let mut bytes = Vec::new();
+        for record in samples() {
+            let before = bytes.len();
+            record.write(&mut bytes);
+            assert_eq!(bytes.len() - before, record.wire_len());
+        }
+        let mut records = Records::new(&bytes);
+        assert_eq!(records.by_ref().collect::<Vec<_>>(), samples());
+        assert!(!records.is_bad());
+    }
+
+    #[test]
+    fn golden_ping() {
+        let mut bytes = Vec::new();
+        Record::Ping(Ping { sequence: 1, active: true, link: false, age: 2, root: 3 }).write(&mut bytes);
+        assert_eq!(bytes, [1, 0, 15, 0, 0, 0, 1, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3]);
+    }
+
+    #[test]
+    fn unknown_records_are_passed_over_and_cut_ones_end_the_run() {
+        let mut bytes = vec![200, 0, 2, 1, 1];
+        Record::Challenge(5).write(&mut bytes);
+        assert_eq!(Records::new(&bytes).collect::<Vec<_>>(), [Record::Challenge(5)]);
+        for cut in 6..bytes.len() {
+            let mut records = Records::new(&bytes[..cut]);
+            assert_eq!(records.next(), None);
+            assert!(records.is_bad());
+        }
+        let mut records = Records::new(&[CLOSE, 0, 2, 1, 9]);
+        assert_eq!((records.next(), records.is_bad()), (None, true));
+    }
+
+    #[test]
+    fn probes_are_padded_to_the_byte() {
+        for total in [RECORD_HEADER + PROBE_FIXED, 100, 1440] {
+            let mut bytes = Vec::new();
+            write_padded_probe(&mut bytes, 1, 1472, total);
+            assert_eq!(bytes.len(), total);
+            assert_eq!(Records::new(&bytes).next(), Some(Record::Probe { nonce: 1, size: 1472 }));
+        }
+    }
+}

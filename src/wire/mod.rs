@@ -1,0 +1,19 @@
+//! The wire format: everything that routers say to each other, as bytes.
+
+pub mod address;
+pub mod body;
+pub mod bundle;
+pub mod control;
+pub mod flood;
+pub mod fuzz;
+pub mod gossip;
+pub mod handshake;
+pub mod header;
+pub mod name;
+pub mod record;
+pub mod vnet;
+
+pub use address::Address;
+pub use header::{HEADER_LEN, Header, Kind, TAG_LEN};
+pub use name::PeerName;
+pub use vnet::VnetHeader;

@@ -1,0 +1,34 @@
+//! What tests with real routers in network namespaces need; the tools themselves are in `weave_router::host::lab`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use weave_router::host::HostError;
+use weave_router::host::lab::{Lab, Router, clock};
+
+/// A laboratory of one's own, after all other tests have given theirs back: they would disturb each other's timing. Without root it answers
+/// `None` and says why; in continuous integration it fails instead, since there a skipped test is a hole.
+#[expect(clippy::disallowed_methods, reason = "a test asks whether it runs in continuous integration")]
+pub fn laboratory() -> Option<Lab> {
+    Lab::sweep("wrt");
+    match Lab::exclusive("wrt") {
+        Ok(lab) => Some(lab),
+        Err(HostError::Permission { attempted }) if std::env::var_os("CI").is_none() => {
+            eprintln!("skipped: root is needed to {attempted}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The program under test, running on a host of the laboratory and answering.
+#[track_caller]
+pub fn router(lab: &Lab, host: &str, arguments: &[&str]) -> Router {
+    Router::up(lab, host, Path::new(env!("CARGO_BIN_EXE_weave-router")), arguments).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits until the closure says yes; fails the test with `what` when it does not in time.
+#[track_caller]
+pub fn wait_until(patience: Duration, what: &str, asked: impl FnMut() -> bool) {
+    assert!(clock::wait_until(patience, asked), "not within {patience:?}: {what}");
+}

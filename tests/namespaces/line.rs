@@ -1,0 +1,214 @@
+//! Three hosts: a relay between two that share no network, and a ring that is cut and heals.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use weave_router::host::lab::clock::pause;
+use weave_router::host::lab::{Lab, Plug, Router, Wire};
+
+use crate::common::{router, wait_until};
+use crate::flow::{Pulse, transfer};
+use crate::scene::{PASSWORD, PATIENCE, container, ip, links, nft, peer, reaches, rows, scene, v6};
+
+struct Three {
+    wires: Vec<Wire>,
+    routers: Vec<Router>,
+}
+
+/// h1-h2-h3, each told the one before it, with a container each; `ring` also joins h3 to h1.
+fn three(lab: &mut Lab, ring: bool) -> Three {
+    built(lab, ring, ["10.9.1.0/24", "10.9.2.0/24"], &[])
+}
+
+/// The same, with these subnets and arguments.
+fn built(lab: &mut Lab, ring: bool, subnets: [&str; 2], arguments: &[&str]) -> Three {
+    for host in ["h1", "h2", "h3"] {
+        lab.host(host).expect("a host");
+    }
+    let mut wires = vec![lab.wire("h1", "h2", subnets[0]).expect("a wire"), lab.wire("h2", "h3", subnets[1]).expect("a wire")];
+    if ring {
+        wires.push(lab.wire("h3", "h1", "10.9.3.0/24").expect("a wire"));
+    }
+    let mut routers = Vec::new();
+    for (n, host) in ["h1", "h2", "h3"].into_iter().enumerate() {
+        let before = n.checked_sub(1).map(|n| peer(wires[n].a.ip));
+        let peer = before.as_ref().map_or(vec![], |before| vec!["--peer", before]);
+        routers.push(router(lab, host, &[&["--nickname", host], PASSWORD, arguments, &peer[..]].concat()));
+    }
+    for (n, host, name) in [(1, "h1", "c1"), (2, "h2", "c2"), (3, "h3", "c3")] {
+        container(lab, host, name, n, &Plug::default());
+    }
+    Three { wires, routers }
+}
+
+fn v4(n: u8) -> IpAddr {
+    IpAddr::from([10, 32, 0, n])
+}
+
+/// The nickname of the next hop from one router to the peer with a nickname.
+fn via(router: &Router, nickname: &str) -> Option<String> {
+    let routes = rows(router, "routes");
+    let hop = routes.iter().find(|route| route["nickname"] == nickname)?["next_hop"].clone();
+    let route = routes.iter().find(|route| route["peer"] == hop)?;
+    route["nickname"].as_str().map(String::from)
+}
+
+#[test]
+fn hosts_that_share_no_network_reach_each_other_through_a_third() {
+    scene(|lab| {
+        let three = three(lab, false);
+        for (from, to) in [("c1", 3), ("c3", 1), ("c1", 2), ("c2", 1), ("c2", 3), ("c3", 2)] {
+            reaches(lab, from, v4(to));
+            reaches(lab, from, v6(to));
+        }
+        assert_eq!(via(&three.routers[0], "h3").as_deref(), Some("h2"));
+        assert_eq!(via(&three.routers[2], "h1").as_deref(), Some("h2"));
+        assert_eq!(via(&three.routers[0], "h2").as_deref(), Some("h2"));
+        let routes = rows(&three.routers[0], "routes");
+        let far = routes.iter().find(|route| route["nickname"] == "h3").expect("a route");
+        assert_eq!((&far["path"], &far["hops"], &far["mtu"]), (&"relayed".into(), &2.into(), &1420.into()), "{far}");
+        transfer(&lab.namespace("c1"), &lab.namespace("c3"), v4(3), 10 << 20);
+        transfer(&lab.namespace("c3"), &lab.namespace("c1"), v6(1), 10 << 20);
+    });
+}
+
+#[test]
+fn discovery_links_hosts_that_can_reach_each_other() {
+    scene(|lab| {
+        let three = three(lab, true);
+        reaches(lab, "c1", v4(3));
+        wait_until(PATIENCE, "h1 and h3 found each other", || {
+            via(&three.routers[0], "h3").as_deref() == Some("h3") && via(&three.routers[2], "h1").as_deref() == Some("h1")
+        });
+    });
+}
+
+#[test]
+fn a_ring_goes_round_a_cut_in_about_a_second_and_heals() {
+    scene(|lab| {
+        let three = three(lab, true);
+        let far = v4(3);
+        reaches(lab, "c1", far);
+        let direct = |hop: &str| wait_until(PATIENCE, hop, || via(&three.routers[0], "h3").as_deref() == Some(hop));
+        direct("h3");
+        let pulse = Pulse::start(&lab.namespace("c1"), &lab.namespace("c3"), far, Duration::from_millis(50));
+        pause(Duration::from_secs(1));
+        lab.cut(&three.wires[2]).expect("cut");
+        direct("h2");
+        pause(Duration::from_secs(2));
+        let silence = pulse.longest_silence();
+        assert!(silence < Duration::from_millis(1500), "the cut interrupted traffic for {silence:?}");
+        let pulse = Pulse::start(&lab.namespace("c1"), &lab.namespace("c3"), far, Duration::from_millis(50));
+        lab.mend(&three.wires[2]).expect("mended");
+        direct("h3");
+        pause(Duration::from_secs(1));
+        let silence = pulse.longest_silence();
+        assert!(silence < Duration::from_secs(1), "healing interrupted traffic for {silence:?}");
+    });
+}
+
+#[test]
+fn a_silent_cut_is_noticed_too() {
+    scene(|lab| {
+        let three = three(lab, true);
+        let far = v4(3);
+        reaches(lab, "c1", far);
+        wait_until(PATIENCE, "a direct path", || via(&three.routers[0], "h3").as_deref() == Some("h3"));
+        let pulse = Pulse::start(&lab.namespace("c1"), &lab.namespace("c3"), far, Duration::from_millis(50));
+        pause(Duration::from_secs(1));
+        // Both ends keep their carrier: only what arrives is gone.
+        let wire = &three.wires[2];
+        for end in [&wire.a, &wire.b] {
+            let rule = format!("table inet cut {{ chain in {{ type filter hook input priority 0; iifname {} drop; }}; }}", end.interface);
+            nft(lab, &end.host, &rule);
+        }
+        wait_until(PATIENCE, "the way round", || via(&three.routers[0], "h3").as_deref() == Some("h2"));
+        pause(Duration::from_secs(2));
+        let silence = pulse.longest_silence();
+        assert!(silence < Duration::from_millis(1500), "the cut interrupted traffic for {silence:?}");
+    });
+}
+
+#[test]
+fn a_relay_between_ipv4_and_ipv6() {
+    scene(|lab| {
+        let three = built(lab, false, ["10.9.1.0/24", "fd00:9:2::/64"], &[]);
+        reaches(lab, "c1", v4(3));
+        wait_until(PATIENCE, "the path's MTU is the smaller one", || {
+            let routes = rows(&three.routers[0], "routes");
+            routes.iter().any(|route| route["nickname"] == "h3" && route["mtu"] == 1400)
+        });
+        transfer(&lab.namespace("c1"), &lab.namespace("c3"), v4(3), 3 << 20);
+        transfer(&lab.namespace("c3"), &lab.namespace("c1"), v6(1), 3 << 20);
+        let said = lab.exec("c1", "ping", &["-c", "1", "-W", "2", "-M", "do", "-s", "1392", "10.32.0.3"]).expect("ping is installed");
+        let said = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        assert!(said.contains("mtu = 1400") || said.contains("mtu=1400"), "{said}");
+        assert!(lab.ping("c3", v4(1), "-c 1 -W 2 -M dont -s 1392").expect("ping"), "what may be cut arrives");
+        assert!(lab.ping("c3", v4(1), "-c 1 -W 2 -s 60000").expect("ping"), "60 KB through a relay");
+    });
+}
+
+#[test]
+fn without_encryption_through_a_relay() {
+    scene(|lab| {
+        let three = built(lab, false, ["10.9.1.0/24", "10.9.2.0/24"], &["--no-encryption"]);
+        reaches(lab, "c1", v4(3));
+        transfer(&lab.namespace("c3"), &lab.namespace("c1"), v4(1), 3 << 20);
+        links(&three.routers[1], 2);
+    });
+}
+
+#[test]
+fn offloads_off_through_a_relay() {
+    scene(|lab| {
+        let _three = built(lab, false, ["10.9.1.0/24", "10.9.2.0/24"], &["--offload", "off"]);
+        reaches(lab, "c1", v4(3));
+        transfer(&lab.namespace("c3"), &lab.namespace("c1"), v6(1), 3 << 20);
+    });
+}
+
+#[test]
+fn every_router_of_a_line_may_be_killed() {
+    scene(|lab| {
+        let mut three = three(lab, false);
+        reaches(lab, "c1", v4(3));
+        for router in &mut three.routers {
+            router.process().kill().expect("killed");
+            pause(Duration::from_millis(500));
+            router.restart().expect("nothing stale prevents the start");
+            reaches(lab, "c1", v4(3));
+            reaches(lab, "c3", v6(1));
+        }
+    });
+}
+
+#[test]
+fn without_discovery_only_configured_peers_are_links() {
+    scene(|lab| {
+        let three = built(lab, true, ["10.9.1.0/24", "10.9.2.0/24"], &["--no-discovery"]);
+        reaches(lab, "c1", v4(3));
+        pause(Duration::from_secs(3));
+        links(&three.routers[0], 1);
+        links(&three.routers[2], 1);
+        assert_eq!(via(&three.routers[0], "h3").as_deref(), Some("h2"));
+    });
+}
+
+#[test]
+fn a_relay_whose_next_cable_is_narrow() {
+    scene(|lab| {
+        let three = three(lab, false);
+        for (host, end) in [("h2", &three.wires[1].a), ("h3", &three.wires[1].b)] {
+            ip(lab, host, &format!("link set {} mtu 1400", end.interface));
+        }
+        reaches(lab, "c1", v4(3));
+        wait_until(PATIENCE, "large packets that may be cut arrive", || {
+            lab.ping("c1", v4(3), "-c 1 -W 1 -M dont -s 1392").expect("ping is installed")
+        });
+        wait_until(PATIENCE, "the far end is told too", || {
+            let routes = rows(&three.routers[0], "routes");
+            routes.iter().any(|route| route["nickname"] == "h3" && route["mtu"] == 1320)
+        });
+        transfer(&lab.namespace("c1"), &lab.namespace("c3"), v4(3), 3 << 20);
+    });
+}

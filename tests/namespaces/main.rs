@@ -1,0 +1,23 @@
+//! Real routers, containers and traffic, through the built binary, in network namespaces of this machine. They need root and run one after
+//! the other; without root they are skipped aloud.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod flow;
+mod proxy;
+mod scene;
+mod station;
+
+mod capture;
+mod firewall;
+mod frames;
+mod host;
+mod hostile;
+mod line;
+mod pair;
+mod passwords;
+mod refusals;
+mod restart;
+mod runtime;
+mod sizes;
+mod underlay;

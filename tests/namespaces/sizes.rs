@@ -1,0 +1,139 @@
+//! Packets larger than the path, and traffic of all sizes, with their content checked.
+
+use std::time::Duration;
+
+use weave_router::host::lab::{Lab, Plug};
+use weave_router::io::offload::OffloadPolicy;
+use weave_router::io::udp::{Run, SocketGroup};
+use weave_router::wire::Address;
+
+use crate::common::wait_until;
+use crate::flow::{Noise, transfer, udp_pair};
+use crate::scene::{PATIENCE, Pair, Setting, connected_pair, count, nft, scene, v6};
+
+/// Containers whose interfaces are larger than the path is, as Docker would make them.
+fn ethernet() -> Setting<'static> {
+    Setting { plug: Plug { mtu: Some(1500), ..Plug::default() }, ..Setting::default() }
+}
+
+fn ping_says(lab: &Lab, from: &str, words: &str) -> String {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let output = lab.exec(from, "ping", &words).expect("ping is installed");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn pings_of_60_kilobytes_arrive() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &Setting::default());
+        for ip in [pair.c2.ip, v6(2)] {
+            wait_until(PATIENCE, &format!("60 KB to {ip}"), || lab.ping("c1", ip, "-c 1 -W 2 -s 60000").expect("ping"));
+            assert!(lab.ping("c1", ip, "-c 5 -i 0.2 -W 2 -s 60000").expect("ping"), "60 KB to {ip}");
+        }
+    });
+}
+
+#[test]
+fn packets_that_may_not_be_cut_are_answered_with_the_mtu() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &ethernet());
+        let said = ping_says(lab, "c1", &format!("-c 1 -W 2 -M do -s 1472 {}", pair.c2.ip));
+        assert!(said.contains("mtu = 1420") || said.contains("mtu=1420"), "{said}");
+        let said = ping_says(lab, "c1", &format!("-6 -c 1 -W 2 -M do -s 1452 {}", v6(2)));
+        assert!(said.contains("Packet too big: mtu=1420") || said.contains("mtu: 1420"), "{said}");
+        // Having been told, the kernel of the container sends what fits.
+        assert!(lab.ping("c1", pair.c2.ip, "-c 1 -W 2 -M do -s 1392").expect("ping"));
+        assert!(lab.ping("c1", v6(2), "-6 -c 1 -W 2 -M do -s 1372").expect("ping"));
+        assert!(count(&pair.r1, |plane, name| plane == "forward" && name.contains("too_big")) >= 2);
+    });
+}
+
+#[test]
+fn packets_that_may_be_cut_arrive_all_the_same() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &ethernet());
+        for size in [1392, 1393, 1400, 1472, 4000] {
+            assert!(lab.ping("c1", pair.c2.ip, &format!("-c 1 -W 2 -M dont -s {size}")).expect("ping"), "{size}");
+        }
+    });
+}
+
+#[test]
+fn tcp_adapts_where_containers_believe_in_1500() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &ethernet());
+        transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 10 << 20);
+        transfer(&pair.c2.namespace, &pair.c1.namespace, v6(1), 10 << 20);
+    });
+}
+
+#[test]
+fn datagrams_of_all_sizes_keep_their_content() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &Setting::default());
+        for ip in [pair.c2.ip, v6(2)] {
+            let (near, far) = udp_pair(&pair.c1.namespace, &pair.c2.namespace, ip);
+            let mut noise = Noise::new(11);
+            let edges = [0, 1, 1371, 1372, 1373, 1391, 1392, 1393, 1472, 2784, 65_000];
+            let any: Vec<usize> = (0..200).map(|n| if n % 4 == 0 { noise.below(65_000) } else { noise.below(3000) }).collect();
+            let mut buffer = vec![0; 65_536];
+            for sizes in edges.iter().copied().chain(any).collect::<Vec<usize>>().chunks(4) {
+                // A few under way at a time: this is about content, not about queues.
+                let sent: Vec<Vec<u8>> = sizes.iter().map(|size| noise.bytes(*size)).collect();
+                sent.iter().for_each(|datagram| assert_eq!(near.send(datagram).expect("sent"), datagram.len()));
+                let mut missing = sent.clone();
+                while !missing.is_empty() {
+                    let len = far.recv(&mut buffer).unwrap_or_else(|e| panic!("{ip}: {} of {sizes:?} missing: {e}", missing.len()));
+                    let at = missing.iter().position(|datagram| *datagram == buffer[..len]);
+                    missing.remove(at.unwrap_or_else(|| panic!("{ip}: {len} bytes that nobody sent, of {sizes:?}")));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_burst_that_the_kernel_cuts_keeps_its_content() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &Setting::default());
+        bursts(lab, &pair);
+    });
+}
+
+/// `UDP_SEGMENT` from a container: one super frame of datagrams reaches the router's TAP.
+fn bursts(lab: &Lab, pair: &Pair) {
+    let (_, far) = udp_pair(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip);
+    let target = Address::udp(far.local_addr().expect("an address"));
+    let open = || SocketGroup::open(&[pair.c1.ip], 4000, 1, OffloadPolicy::Auto);
+    let mut group = weave_router::host::lab::in_namespace(&lab.namespace("c1"), open).expect("a namespace").expect("sockets");
+    let mut noise = Noise::new(13);
+    let mut buffer = vec![0; 65_536];
+    far.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
+    for (segment, total) in [(1200, 36_000), (1392, 40_000), (500, 7777), (1000, 1500)] {
+        let bytes = noise.bytes(total);
+        let sent = group.control.send(std::iter::once(Run { to: target, bytes: &bytes, segment }));
+        assert_eq!(sent, total.div_ceil(segment));
+        let mut missing: Vec<&[u8]> = bytes.chunks(segment).collect();
+        while !missing.is_empty() {
+            let len = far.recv(&mut buffer).unwrap_or_else(|e| panic!("{} of {sent} of {segment} bytes missing: {e}", missing.len()));
+            let at = missing.iter().position(|datagram| **datagram == buffer[..len]);
+            missing.remove(at.unwrap_or_else(|| panic!("{len} bytes that nobody sent")));
+        }
+    }
+}
+
+#[test]
+fn a_hundred_megabytes_survive_an_underlay_that_loses_one_in_a_hundred() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &Setting::default());
+        for host in ["h1", "h2"] {
+            let rule = "table inet loss { chain in { type filter hook input priority 0; \
+                        udp dport 6783 numgen random mod 100 == 0 counter drop; }; }";
+            nft(lab, host, rule);
+        }
+        transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 100_000_000);
+        let counted = crate::scene::run(lab, "h2", "nft", "list table inet loss");
+        let lost = counted.split_whitespace().skip_while(|word| *word != "packets").nth(1).and_then(|n| n.parse::<u64>().ok());
+        assert!(lost.is_some_and(|lost| lost > 10), "the underlay did lose: {counted}");
+    });
+}

@@ -1,0 +1,218 @@
+//! Cuts, detours, and direct paths.
+
+use weave_router::sim::{FrameId, Quality, RouterOptions};
+
+use super::*;
+
+/// Sends a frame every 5 ms for `duration`.
+fn stream(sim: &mut Sim, from: Mac, to: Mac, duration: Duration) -> Vec<FrameId> {
+    let mut sent = Vec::new();
+    for _ in 0..duration.as_millis() / 5 {
+        sent.push(sim.send(from, to, 200));
+        sim.run_for(ms(5));
+    }
+    sent
+}
+
+fn lost(sim: &Sim, sent: &[FrameId], to: RouterId) -> usize {
+    sent.iter().filter(|frame| sim.arrivals(**frame, to) == 0).count()
+}
+
+#[test]
+fn a_ring_routes_around_a_cut_within_a_second_while_traffic_flows() {
+    for seed in 0..8 {
+        let (mut sim, hosts) = hosts(100 + seed, 5, &RouterOptions::default());
+        let mut wires = Vec::new();
+        for index in 0..5 {
+            let (a, b) = (hosts[index], hosts[(index + 1) % 5]);
+            wires.push(sim.wire(a, b, Quality::default()));
+            sim.connect(a, b);
+        }
+        sim.start_all();
+        converge(&mut sim, seconds(3));
+        let macs = containers(&mut sim);
+        stream(&mut sim, macs[0], macs[1], seconds(1));
+        let before = stream(&mut sim, macs[0], macs[1], seconds(1));
+        assert_eq!(lost(&sim, &before, hosts[1]), 0);
+        // Another moment between two heartbeats each time.
+        sim.run_for(ms(seed * 23));
+        sim.cut(wires[0]);
+        let after = stream(&mut sim, macs[0], macs[1], seconds(2));
+        sim.run_for(ms(100));
+        let gap = 5 * lost(&sim, &after, hosts[1]);
+        println!("seed {seed}: {gap} ms without traffic");
+        assert!(gap < 1000, "seed {seed}: {gap} ms");
+        assert!(!sim.is_direct(hosts[0], hosts[1]));
+        assert_eq!(lost(&sim, &after[200..], hosts[1]), 0, "after a second all is well");
+        sim.mend(wires[0]);
+        let direct = sim.run_until(seconds(70), |sim| sim.links(hosts[0]).contains(&hosts[1]));
+        assert!(direct.is_some(), "the link over the mended wire comes back");
+        let back = stream(&mut sim, macs[0], macs[1], seconds(1));
+        assert_eq!(lost(&sim, &back, hosts[1]), 0, "the way back to the direct path loses nothing");
+        nothing_went_wrong(&sim);
+    }
+}
+
+#[test]
+fn a_cut_two_hops_away_is_routed_around_within_a_second() {
+    // h1 - h2 - h3 - h4, and a detour h2 - h5 - h4.
+    let (mut sim, hosts) = hosts(201, 5, &RouterOptions::default());
+    let mut wires = Vec::new();
+    for (a, b) in [(0, 1), (1, 2), (2, 3), (1, 4), (4, 3)] {
+        let slow = Quality { latency: ms(if a == 1 && b == 4 { 5 } else { 1 }), ..Quality::default() };
+        wires.push(sim.wire(hosts[a], hosts[b], slow));
+        sim.connect(hosts[a], hosts[b]);
+    }
+    sim.start_all();
+    converge(&mut sim, seconds(3));
+    let macs = containers(&mut sim);
+    sim.run_for(seconds(5));
+    stream(&mut sim, macs[0], macs[3], seconds(2));
+    sim.cut(wires[2]);
+    let after = stream(&mut sim, macs[0], macs[3], seconds(3));
+    sim.run_for(ms(100));
+    let gap = 5 * lost(&sim, &after, hosts[3]);
+    println!("{gap} ms without traffic");
+    assert!(gap < 1000, "{gap} ms");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn told_one_peer_a_router_learns_the_others_and_links_with_them() {
+    let (mut sim, hosts) = hosts(202, 8, &RouterOptions::default());
+    sim.lan(&hosts, Quality::default());
+    for host in &hosts[1..] {
+        sim.connect(*host, hosts[0]);
+    }
+    sim.start_all();
+    converge(&mut sim, seconds(2));
+    let meshed = |sim: &Sim| hosts.iter().all(|host| sim.links(*host).len() == 7);
+    let took = sim.run_until(seconds(10), meshed);
+    assert!(took.is_some(), "all pairs have a link");
+    let macs = containers(&mut sim);
+    floods_reach_everybody_once(&mut sim, &macs);
+    all_pairs_exchange_frames(&mut sim, &macs);
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn a_new_wire_gives_a_direct_path() {
+    let (mut sim, hosts) = line(203, 3);
+    converge(&mut sim, seconds(2));
+    let macs = containers(&mut sim);
+    stream(&mut sim, macs[0], macs[2], seconds(1));
+    assert!(!sim.is_direct(hosts[0], hosts[2]));
+    let wire = sim.wire(hosts[0], hosts[2], Quality::default());
+    let mut waited = 0;
+    while !(sim.is_direct(hosts[0], hosts[2]) && sim.is_direct(hosts[2], hosts[0])) {
+        let sent = stream(&mut sim, macs[0], macs[2], ms(500));
+        sim.run_for(ms(10));
+        assert_eq!(lost(&sim, &sent, hosts[2]), 0, "relaying goes on");
+        waited += 1;
+        assert!(waited < 20, "no direct path within ten seconds");
+    }
+    sim.cut(wire);
+    let after = stream(&mut sim, macs[0], macs[2], seconds(2));
+    sim.run_for(ms(100));
+    let gap = 5 * lost(&sim, &after, hosts[2]);
+    assert!(gap < 1000, "{gap} ms");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn peers_out_of_reach_are_tried_rarely() {
+    let (mut sim, hosts) = line(204, 6);
+    converge(&mut sim, seconds(3));
+    let macs = containers(&mut sim);
+    all_pairs_exchange_frames(&mut sim, &macs);
+    sim.run_for(seconds(600));
+    let before = sim.vain_handshakes(hosts[0]);
+    sim.run_for(seconds(600));
+    let per_minute = (sim.vain_handshakes(hosts[0]) - before) as f64 / 10.0;
+    // Four peers out of reach, each with one or two addresses, tried once a minute with three datagrams.
+    println!("{per_minute} handshake datagrams a minute to addresses out of reach");
+    assert!(per_minute <= 24.0, "{per_minute}");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn links_stay_within_their_limit_and_the_mesh_in_one_piece() {
+    let options = RouterOptions { conn_limit: 5, ..RouterOptions::default() };
+    let (mut sim, hosts) = hosts(205, 30, &options);
+    sim.lan(&hosts, Quality::default());
+    for host in &hosts[1..] {
+        sim.connect(*host, hosts[0]);
+    }
+    sim.start_all();
+    sim.run_for(seconds(300));
+    assert!(sim.is_converged(), "all reach all");
+    // A host that somebody named is always tried; a link that is somebody's only one stays.
+    let over: Vec<(RouterId, usize)> =
+        hosts.iter().map(|host| (*host, sim.links(*host).len())).filter(|(_, links)| *links > 5 + 1).collect();
+    assert!(over.is_empty(), "more links than allowed: {over:?}");
+    // Links cost pings; routers without a link cost each other next to nothing, whoever has room left.
+    let (before, links) = (sim.arrived(), hosts.iter().map(|host| sim.links(*host).len()).sum::<usize>() / 2);
+    sim.run_for(seconds(100));
+    let per_second = (sim.arrived() - before) as f64 / 100.0 / links as f64;
+    println!("{per_second} datagrams a second and link");
+    assert!(per_second < 10.0, "{per_second}");
+    let macs = containers(&mut sim);
+    floods_reach_everybody_once(&mut sim, &macs);
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn routers_without_a_link_find_a_direct_path_and_lose_it_gracefully() {
+    let options = RouterOptions { conn_limit: 1, ..RouterOptions::default() };
+    let (mut sim, hosts) = hosts(206, 3, &options);
+    sim.wire(hosts[0], hosts[1], Quality::default());
+    sim.wire(hosts[1], hosts[2], Quality::default());
+    let shared = sim.wire(hosts[0], hosts[2], Quality::default());
+    sim.connect(hosts[0], hosts[1]);
+    sim.connect(hosts[2], hosts[1]);
+    sim.start_all();
+    converge(&mut sim, seconds(3));
+    let macs = containers(&mut sim);
+    sim.run_for(seconds(10));
+    assert!(!sim.links(hosts[0]).contains(&hosts[2]), "no room for that link");
+    let sent = stream(&mut sim, macs[0], macs[2], seconds(10));
+    sim.run_for(ms(50));
+    assert_eq!(lost(&sim, &sent, hosts[2]), 0);
+    assert!(sim.is_direct(hosts[0], hosts[2]), "frames go straight");
+    sim.cut(shared);
+    let after = stream(&mut sim, macs[0], macs[2], seconds(3));
+    sim.run_for(ms(100));
+    let gap = 5 * lost(&sim, &after, hosts[2]);
+    println!("{gap} ms without traffic");
+    assert!(gap < 1000, "{gap} ms");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn crossing_dials_end_in_one_link_that_stays() {
+    for seed in 0..20 {
+        let (mut sim, hosts) = hosts(220 + seed, 2, &RouterOptions::default());
+        sim.wire(hosts[0], hosts[1], Quality { jitter: ms(seed % 4), ..Quality::default() });
+        sim.connect(hosts[0], hosts[1]);
+        sim.connect(hosts[1], hosts[0]);
+        sim.start_all();
+        sim.run_for(seconds(400));
+        assert_eq!((sim.total("links_up"), sim.total("links_down")), (2, 0), "seed {seed}");
+        nothing_went_wrong(&sim);
+    }
+}
+
+#[test]
+fn idle_links_stay_up_and_quiet() {
+    let (mut sim, _) = line(240, 3);
+    converge(&mut sim, seconds(2));
+    sim.run_for(seconds(30));
+    let before = sim.arrived();
+    sim.run_for(seconds(600));
+    let per_second = (sim.arrived() - before) as f64 / 600.0 / 2.0;
+    println!("{per_second} datagrams a second and link");
+    // A ping and a pong each way, and a little for path MTUs, keys and records.
+    assert!(per_second < 4.5, "{per_second}");
+    assert_eq!(sim.total("links_down"), 0);
+    nothing_went_wrong(&sim);
+}

@@ -1,0 +1,142 @@
+//! Who may join.
+
+use weave_router::mesh::command::Event;
+use weave_router::mesh::snapshot::ConnectionState;
+use weave_router::sim::Quality;
+
+use super::*;
+
+fn with_passwords(passwords: &[u8]) -> RouterOptions {
+    RouterOptions { passwords: passwords.to_vec(), ..RouterOptions::default() }
+}
+
+fn refusals(sim: &Sim, router: RouterId) -> Vec<String> {
+    let said = sim.log(router).iter().filter_map(|(_, event)| match event {
+        Event::Refused { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    said.collect()
+}
+
+#[test]
+fn with_a_wrong_password_neither_side_comes_up_and_both_say_why() {
+    let mut sim = Sim::new(501, Options::default());
+    let (a, b) = (sim.router(&with_passwords(&[1])), sim.router(&with_passwords(&[2])));
+    sim.wire(a, b, Quality::default());
+    sim.connect(a, b);
+    sim.start_all();
+    sim.run_for(seconds(300));
+    for router in [a, b] {
+        assert!(sim.links(router).is_empty() && sim.reachable(router).is_empty());
+        let said = refusals(&sim, router);
+        assert!(said.iter().any(|reason| reason.contains("password")), "{router:?}: {said:?}");
+        assert!(said.len() <= 2, "{router:?} says it again and again: {said:?}");
+        let snapshot = sim.snapshot(router).expect("it runs");
+        let errors: Vec<&String> = snapshot.connections.iter().filter_map(|connection| connection.error.as_ref()).collect();
+        assert!(errors.iter().any(|error| error.contains("password")), "{router:?}: {errors:?}");
+        assert!(snapshot.connections.iter().all(|connection| connection.state != ConnectionState::Established));
+    }
+    let tries = sim.handshakes_to(a, sim.addresses(b)[0]);
+    assert!(tries <= 60, "{tries} handshake datagrams in five minutes");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn a_network_changes_its_password_host_by_host() {
+    let (mut sim, hosts) = hosts(502, 3, &with_passwords(&[1]));
+    for pair in [(0, 1), (1, 2)] {
+        sim.wire(hosts[pair.0], hosts[pair.1], Quality::default());
+        sim.connect(hosts[pair.1], hosts[pair.0]);
+    }
+    sim.start_all();
+    converge(&mut sim, seconds(3));
+    let macs = containers(&mut sim);
+    // First all learn the new one beside the old, then all forget the old one.
+    for passwords in [&[2, 1][..], &[2]] {
+        for host in &hosts {
+            sim.crash(*host);
+            sim.start_with(*host, &with_passwords(passwords));
+            converge(&mut sim, seconds(30));
+            sim.run_for(seconds(2));
+            all_pairs_exchange_frames(&mut sim, &macs);
+        }
+    }
+    let stranger = sim.router(&with_passwords(&[1]));
+    sim.wire(stranger, hosts[0], Quality::default());
+    sim.connect(stranger, hosts[0]);
+    sim.start(stranger);
+    sim.run_for(seconds(30));
+    assert!(sim.links(stranger).is_empty(), "the old password is of no use any more");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn two_networks_on_one_wire_never_mix() {
+    let mut sim = Sim::new(503, Options::default());
+    let other = RouterOptions { network: "other".into(), ..RouterOptions::default() };
+    let ours: Vec<RouterId> = (0..2).map(|_| sim.router(&RouterOptions::default())).collect();
+    let theirs: Vec<RouterId> = (0..2).map(|_| sim.router(&other)).collect();
+    let all = [&ours[..], &theirs[..]].concat();
+    sim.lan(&all, Quality::default());
+    for a in &all {
+        for b in all.iter().filter(|b| *b > a) {
+            sim.connect(*a, *b);
+        }
+    }
+    sim.start_all();
+    sim.run_for(seconds(60));
+    for group in [&ours, &theirs] {
+        assert_eq!(sim.reachable(group[0]).into_iter().collect::<Vec<_>>(), [group[1]]);
+        assert_eq!(sim.reachable(group[1]).into_iter().collect::<Vec<_>>(), [group[0]]);
+    }
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn without_encryption_frames_flow_where_both_ends_say_so() {
+    let plain = RouterOptions { no_encryption: true, ..RouterOptions::default() };
+    let (mut sim, hosts) = hosts(504, 3, &plain);
+    for pair in hosts.windows(2) {
+        sim.wire(pair[0], pair[1], Quality::default());
+        sim.connect(pair[1], pair[0]);
+    }
+    sim.start_all();
+    converge(&mut sim, seconds(3));
+    let macs = containers(&mut sim);
+    all_pairs_exchange_frames(&mut sim, &macs);
+    floods_reach_everybody_once(&mut sim, &macs);
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn only_keys_that_are_allowed_join() {
+    let mut sim = Sim::new(505, Options::default());
+    let all: Vec<RouterId> = (0..3).map(|_| sim.router(&RouterOptions::default())).collect();
+    sim.lan(&all, Quality::default());
+    sim.connect(all[1], all[0]);
+    sim.connect(all[2], all[0]);
+    let strict = RouterOptions { allow: vec![sim.key(all[0]), sim.key(all[1])], ..RouterOptions::default() };
+    sim.start_with(all[0], &strict);
+    sim.start_with(all[1], &strict);
+    sim.start(all[2]);
+    sim.run_for(seconds(60));
+    assert!(sim.links(all[0]).contains(&all[1]) && sim.links(all[1]).contains(&all[0]));
+    assert!(sim.links(all[2]).is_empty());
+    let said = refusals(&sim, all[0]);
+    assert!(said.iter().any(|reason| reason.contains("--allow")), "{said:?}");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn a_router_told_its_own_address_leaves_it_alone() {
+    let mut sim = Sim::new(506, Options::default());
+    let (a, b) = (sim.router(&RouterOptions::default()), sim.router(&RouterOptions::default()));
+    sim.wire(a, b, Quality::default());
+    sim.connect(a, a);
+    sim.start_all();
+    sim.run_for(seconds(60));
+    let targets = sim.snapshot(a).expect("it runs").targets;
+    assert_eq!(targets[0].state, ConnectionState::Failed, "{targets:?}");
+    assert!(sim.links(a).is_empty());
+    nothing_went_wrong(&sim);
+}
