@@ -1,10 +1,11 @@
 //! What others do to the host under a running router: interfaces deleted, detached, set down.
 
+use nix::sys::signal::Signal;
 use weave_router::host::lab::Lab;
 
 use crate::common::wait_until;
 use crate::flow::transfer;
-use crate::scene::{PATIENCE, Pair, Setting, connected_pair, ip, lines, reaches, scene, shell, v6};
+use crate::scene::{PATIENCE, Pair, Setting, connected_pair, ip, lines, reaches, scene, v6};
 
 fn is_port(lab: &Lab, host: &str, port: &str) -> bool {
     let output = lab.exec(host, "ip", &["-o", "link", "show", "dev", port]).expect("ip is installed");
@@ -56,8 +57,11 @@ fn a_tap_that_is_deleted_is_put_back() {
 #[test]
 fn both_deleted_at_once_are_put_back() {
     scene(|lab| {
-        let pair = connected_pair(lab, &Setting::default());
-        shell(lab, "h1", "printf 'link del weave-tap\nlink del weave\n' | ip -batch -");
+        let mut pair = connected_pair(lab, &Setting::default());
+        pair.r1.process().signal(Signal::SIGSTOP).expect("the router stands still");
+        ip(lab, "h1", "link del weave-tap");
+        ip(lab, "h1", "link del weave");
+        pair.r1.process().signal(Signal::SIGCONT).expect("the router goes on");
         wait_until(PATIENCE, "the bridge is back", || ip(lab, "h1", "-o link").contains("weave:"));
         tap_is_back(lab, "h1");
         replug(lab, &pair);
@@ -84,9 +88,12 @@ fn what_is_detached_set_down_or_shrunk_is_put_right() {
 #[test]
 fn a_bridge_deleted_with_its_name_taken_is_put_back_once_the_name_is_free() {
     scene(|lab| {
-        let pair = connected_pair(lab, &Setting::default());
-        // At once: the router is quick to take the name back.
-        shell(lab, "h1", "printf 'link del weave\nlink add weave type veth peer name other\n' | ip -batch -");
+        let mut pair = connected_pair(lab, &Setting::default());
+        // The router is quick to take the name back: it stands still meanwhile.
+        pair.r1.process().signal(Signal::SIGSTOP).expect("the router stands still");
+        ip(lab, "h1", "link del weave");
+        ip(lab, "h1", "link add weave type veth peer name other");
+        pair.r1.process().signal(Signal::SIGCONT).expect("the router goes on");
         wait_until(PATIENCE, "the log says why", || !lines(&pair.r1, "taken by").is_empty());
         ip(lab, "h1", "link del weave");
         wait_until(PATIENCE, "the bridge is back", || is_port(lab, "h1", "weave-tap"));
