@@ -1,8 +1,11 @@
 //! `cargo bench --bench tunnel`: container to container over two hosts on this machine, side by side in one run: raw veth, kernel VXLAN
 //! and weave-router (without encryption, with each cipher; direct and relayed). Absolute numbers depend on the machine: read the ratios.
 //!
+//! The sender's host (container and router) keeps to one core and the receiver's to another, as two hosts do: left alone, the scheduler
+//! puts both ends of a kernel datapath on one core, where they share a cache and need no wake-up. `--float` leaves it to the scheduler.
+//!
 //! Options: `--quick` (one short round, for CI), `--rounds N`, `--only NAME[,NAME…]`, `--idle SECONDS` (what ten idle peers cost),
-//! `--json FILE`.
+//! `--float`, `--json FILE`.
 
 mod measure;
 mod report;
@@ -35,6 +38,7 @@ struct Plan {
     idle: Option<Duration>,
     only: Vec<String>,
     json: Option<String>,
+    pin: bool,
 }
 
 fn main() -> ExitCode {
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn plan(args: Vec<String>) -> Result<Plan, String> {
-    let mut plan = Plan { rounds: 5, time: Duration::from_secs(2), trips: 4000, idle: None, only: Vec::new(), json: None };
+    let mut plan = Plan { rounds: 5, time: Duration::from_secs(2), trips: 4000, idle: None, only: Vec::new(), json: None, pin: true };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -69,6 +73,7 @@ fn plan(args: Vec<String>) -> Result<Plan, String> {
             "--rounds" => plan.rounds = value()?.parse().map_err(|_| "--rounds takes a number".to_string())?,
             "--only" => plan.only = value()?.split(',').map(ToString::to_string).collect(),
             "--idle" => plan.idle = Some(Duration::from_secs(value()?.parse().map_err(|_| "--idle takes seconds".to_string())?)),
+            "--float" => plan.pin = false,
             "--json" => plan.json = Some(value()?),
             other => return Err(format!("{other} is not an option; see the head of benches/tunnel/main.rs")),
         }
@@ -84,7 +89,7 @@ fn compare(plan: &Plan) -> Result<(), Box<dyn std::error::Error>> {
     for round in 1..=plan.rounds {
         for ((name, link, relayed), (_, taken)) in chosen.iter().zip(&mut samples) {
             eprintln!("round {round} of {}: {name}", plan.rounds);
-            let mut rig = Rig::build(link, *relayed)?;
+            let mut rig = Rig::build(link, *relayed, plan.pin)?;
             taken.push(measure::sample(&mut rig, plan.time, plan.trips)?);
         }
     }

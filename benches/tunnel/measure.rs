@@ -42,14 +42,14 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 /// Takes every figure once.
 pub fn sample(rig: &mut Rig, time: Duration, trips: usize) -> Outcome<Sample> {
     let before = Cpu::read(rig)?;
-    let one = traffic::tcp_throughput(&rig.from, &rig.to, rig.ip, time, 1)?;
+    let one = traffic::tcp_throughput(rig.ends(), time, 1)?;
     let after = Cpu::read(rig)?;
     let per_byte = |ns: f64| ns / one.bytes.max(1) as f64;
-    let four = traffic::tcp_throughput(&rig.from, &rig.to, rig.ip, time, 4)?;
-    let rate = traffic::udp_rate(&rig.from, &rig.to, rig.ip, 64, time / 2)?;
+    let four = traffic::tcp_throughput(rig.ends(), time, 4)?;
+    let rate = traffic::udp_rate(rig.ends(), 64, time / 2)?;
     // The datagrams left queues behind; a ping-pong through them would measure those.
     pause(Duration::from_millis(200));
-    let pong = traffic::tcp_ping_pong(&rig.from, &rig.to, rig.ip, trips)?;
+    let pong = traffic::tcp_ping_pong(rig.ends(), trips)?;
     let micros = |percent| pong.percentile(percent).unwrap_or_default().as_secs_f64() * 1e6;
     Ok(Sample {
         tcp1: one.gbit_per_s(),

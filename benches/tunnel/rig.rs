@@ -5,13 +5,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use weave_router::host::lab::clock::wait_until;
-use weave_router::host::lab::traffic::{Echo, echo_once};
-use weave_router::host::lab::{BRIDGE, Container, Lab, Plug, Process};
+use weave_router::host::lab::traffic::{Echo, Ends, echo_once};
+use weave_router::host::lab::{BRIDGE, Container, Lab, Plug, Process, cores};
 
 /// Starts the names of the bench's namespaces.
 pub const PREFIX: &str = "wrb";
 /// MTU of the containers, the same in every setup: what fits the router on a 1500-byte underlay.
 const MTU: u16 = 1420;
+/// The core of the sender's host. A relay goes where the scheduler wants it.
+const SENDER_CORE: usize = 0;
+/// The core of the receiver's host.
+const RECEIVER_CORE: usize = 1;
 
 /// What joins the two bridges.
 pub enum Link {
@@ -35,23 +39,34 @@ pub struct Rig {
     pub to: String,
     /// The receiver's address.
     pub ip: IpAddr,
+    /// True where the sender's host and the receiver's host each keep to a core of their own.
+    pin: bool,
     state: tempfile::TempDir,
 }
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 impl Rig {
-    /// Two hosts, or three in a line where `relayed`, and a container on the first and the last.
-    pub fn build(link: &Link, relayed: bool) -> Outcome<Rig> {
-        let lab = Lab::new(PREFIX)?;
-        let mut rig = Rig {
-            lab,
+    fn empty(pin: bool) -> Outcome<Rig> {
+        Ok(Rig {
+            lab: Lab::new(PREFIX)?,
             routers: Vec::new(),
             from: String::new(),
             to: String::new(),
             ip: [10, 32, 0, 2].into(),
+            pin: pin && cores::available() > 1,
             state: tempfile::tempdir()?,
-        };
+        })
+    }
+
+    /// Where traffic is sent from and to.
+    pub fn ends(&self) -> Ends<'_> {
+        Ends { cores: self.pin.then_some((SENDER_CORE, RECEIVER_CORE)), ..Ends::new(&self.from, &self.to, self.ip) }
+    }
+
+    /// Two hosts, or three in a line where `relayed`, and a container on the first and the last.
+    pub fn build(link: &Link, relayed: bool, pin: bool) -> Outcome<Rig> {
+        let mut rig = Rig::empty(pin)?;
         match link {
             Link::Raw => rig.raw()?,
             Link::Vxlan => rig.vxlan()?,
@@ -63,15 +78,7 @@ impl Rig {
 
     /// One router in the middle of `peers` others; no traffic. The first router is the one in the middle.
     pub fn star(peers: u8) -> Outcome<Rig> {
-        let lab = Lab::new(PREFIX)?;
-        let mut rig = Rig {
-            lab,
-            routers: Vec::new(),
-            from: String::new(),
-            to: String::new(),
-            ip: [10, 32, 0, 2].into(),
-            state: tempfile::tempdir()?,
-        };
+        let mut rig = Rig::empty(false)?;
         rig.lab.host("h0")?;
         for n in 1..=peers {
             rig.lab.host(&format!("h{n}"))?;
@@ -158,7 +165,14 @@ impl Rig {
         command.arg("--state-dir").arg(dir.join("state")).arg("--api").arg(self.api(host));
         command.args(peer.iter().flat_map(|peer| ["--peer", peer.as_str()])).args(options);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.routers.push(self.lab.spawn(host, &mut command)?);
+        let core = match self.routers.len() {
+            0 => Some(SENDER_CORE),
+            1 => Some(RECEIVER_CORE),
+            _ => None,
+        };
+        let lab = &self.lab;
+        let process = cores::on(core.filter(|_| self.pin), || lab.spawn(host, &mut command))??;
+        self.routers.push(process);
         let plugged = |out: std::process::Output| String::from_utf8_lossy(&out.stdout).contains(&format!("master {BRIDGE} "));
         let up = wait_until(Duration::from_secs(10), || {
             self.lab.exec(host, "ip", &["-o", "link", "show", "dev", "weave-tap"]).is_ok_and(plugged)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use weave_router::host::lab::clock::{Stopwatch, pause};
+use weave_router::host::lab::traffic::{Ends, udp_rate};
 use weave_router::host::lab::{Lab, Plug};
 
 use crate::common::wait_until;
@@ -118,7 +119,7 @@ fn load_does_not_cost_the_link() {
         let down = || count(&pair.r1, |_, name| name == "links_down") + count(&pair.r2, |_, name| name == "links_down");
         let before = down();
         let (from, to) = (&pair.c1.namespace, &pair.c2.namespace);
-        let flood = weave_router::host::lab::traffic::udp_rate(from, to, pair.c2.ip, 1300, Duration::from_secs(3)).expect("a flood");
+        let flood = udp_rate(Ends::new(from, to, pair.c2.ip), 1300, Duration::from_secs(3)).expect("a flood");
         assert!(flood.received > 1000, "{flood:?}");
         assert_eq!(down(), before, "no link went down");
         let silence = pulse.longest_silence();

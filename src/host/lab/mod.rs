@@ -6,6 +6,7 @@
 
 mod capture;
 pub mod clock;
+pub mod cores;
 pub mod netns;
 mod plan;
 mod process;

@@ -5,13 +5,47 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use super::clock::{Stopwatch, pause};
-use super::{HostError, in_namespace};
+use super::{HostError, cores, in_namespace};
 
 /// What one write hands to TCP: a common size of senders, and two super frames.
 const WRITE: usize = 128 << 10;
 
 /// Nothing that works is silent for longer.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// Where a measurement sends from and to.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends<'a> {
+    /// Namespace that sends.
+    pub from: &'a str,
+    /// Namespace that receives.
+    pub to: &'a str,
+    /// An address in the receiving namespace.
+    pub ip: IpAddr,
+    /// The cores that sender and receiver keep to; `None` leaves it to the scheduler.
+    pub cores: Option<(usize, usize)>,
+}
+
+impl<'a> Ends<'a> {
+    /// Two namespaces, whose threads run where the scheduler wants them.
+    pub fn new(from: &'a str, to: &'a str, ip: IpAddr) -> Ends<'a> {
+        Ends { from, to, ip, cores: None }
+    }
+
+    fn sender_stays(&self) -> io::Result<()> {
+        self.cores.map_or(Ok(()), |(core, _)| cores::stay_on(core)).map_err(io::Error::other)
+    }
+
+    fn receiver_stays(&self) -> io::Result<()> {
+        self.cores.map_or(Ok(()), |(_, core)| cores::stay_on(core)).map_err(io::Error::other)
+    }
+}
+
+impl std::fmt::Display for Ends<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "from {} to {} in {}", self.from, self.ip, self.to)
+    }
+}
 
 /// Bytes that arrived, and in which time.
 #[derive(Clone, Copy, Debug)]
@@ -69,21 +103,21 @@ impl DatagramRate {
     }
 }
 
-/// Sends over TCP connections side by side, for `time`, from one namespace to an address in another.
-pub fn tcp_throughput(from: &str, to: &str, ip: IpAddr, time: Duration, streams: usize) -> Result<Throughput, HostError> {
-    let what = || format!("measure TCP from {from} to {ip} in {to}");
+/// Sends over TCP connections side by side, for `time`.
+pub fn tcp_throughput(ends: Ends<'_>, time: Duration, streams: usize) -> Result<Throughput, HostError> {
+    let what = |e| HostError::io(format!("measure TCP {ends}"), e);
     let mut pairs = Vec::new();
     for _ in 0..streams.max(1) {
-        pairs.push(connected(from, to, ip).map_err(|e| HostError::io(what(), e))?);
+        pairs.push(connected(&ends).map_err(what)?);
     }
     let clock = Stopwatch::start();
     let results: Vec<io::Result<u64>> = std::thread::scope(|scope| {
         let running: Vec<_> = pairs
             .into_iter()
             .map(|(near, far)| {
-                let sink = scope.spawn(move || drain(far));
+                let sink = scope.spawn(move || ends.receiver_stays().and_then(|()| drain(far)));
                 scope.spawn(move || {
-                    let sent = pour(near, time, clock);
+                    let sent = ends.sender_stays().and_then(|()| pour(near, time, clock));
                     let received = sink.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                     sent.and(received)
                 })
@@ -92,64 +126,80 @@ pub fn tcp_throughput(from: &str, to: &str, ip: IpAddr, time: Duration, streams:
         running.into_iter().map(|r| r.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
     let time = clock.elapsed();
-    let bytes = results.into_iter().sum::<io::Result<u64>>().map_err(|e| HostError::io(what(), e))?;
+    let bytes = results.into_iter().sum::<io::Result<u64>>().map_err(what)?;
     Ok(Throughput { bytes, time })
 }
 
 /// Sends `count` single bytes over one TCP connection, each after the answer to the one before.
-pub fn tcp_ping_pong(from: &str, to: &str, ip: IpAddr, count: usize) -> Result<RoundTrips, HostError> {
-    let what = |e| HostError::io(format!("play ping-pong over TCP from {from} to {ip} in {to}"), e);
-    let (mut near, mut far) = connected(from, to, ip).map_err(what)?;
-    let mut trips = RoundTrips { sent: count, times: Vec::with_capacity(count) };
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut ball = [0];
-            while far.read_exact(&mut ball).and_then(|()| far.write_all(&ball)).is_ok() {}
-        });
-        let mut ball = [0];
-        for _ in 0..count {
-            let clock = Stopwatch::start();
-            near.write_all(&ball).and_then(|()| near.read_exact(&mut ball))?;
-            trips.times.push(clock.elapsed());
-        }
-        near.shutdown(std::net::Shutdown::Both)
-    })
-    .map_err(what)?;
-    trips.times.sort_unstable();
-    Ok(trips)
+pub fn tcp_ping_pong(ends: Ends<'_>, count: usize) -> Result<RoundTrips, HostError> {
+    let what = |e| HostError::io(format!("play ping-pong over TCP {ends}"), e);
+    let (near, far) = connected(&ends).map_err(what)?;
+    let times = std::thread::scope(|scope| {
+        scope.spawn(move || ends.receiver_stays().and_then(|()| return_balls(far)));
+        let play = scope.spawn(move || ends.sender_stays().and_then(|()| serve_balls(near, count)));
+        play.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let mut times = times.map_err(what)?;
+    times.sort_unstable();
+    Ok(RoundTrips { sent: count, times })
+}
+
+fn serve_balls(mut stream: TcpStream, count: usize) -> io::Result<Vec<Duration>> {
+    let mut times = Vec::with_capacity(count);
+    let mut ball = [0];
+    for _ in 0..count {
+        let clock = Stopwatch::start();
+        stream.write_all(&ball).and_then(|()| stream.read_exact(&mut ball))?;
+        times.push(clock.elapsed());
+    }
+    Ok(times)
+}
+
+fn return_balls(mut stream: TcpStream) -> io::Result<()> {
+    let mut ball = [0];
+    loop {
+        stream.read_exact(&mut ball).and_then(|()| stream.write_all(&ball))?;
+    }
 }
 
 /// Sends datagrams of `size` bytes for `time` as fast as one thread can and counts what arrives.
-pub fn udp_rate(from: &str, to: &str, ip: IpAddr, size: usize, time: Duration) -> Result<DatagramRate, HostError> {
-    let what = |e| HostError::io(format!("send datagrams from {from} to {ip} in {to}"), e);
-    let (near, far) = udp_pair(from, to, ip)?;
+pub fn udp_rate(ends: Ends<'_>, size: usize, time: Duration) -> Result<DatagramRate, HostError> {
+    let what = |e| HostError::io(format!("send datagrams {ends}"), e);
+    let (near, far) = udp_pair(&ends)?;
     far.set_read_timeout(Some(Duration::from_millis(500))).map_err(what)?;
-    let payload = vec![0x5a; size];
     let clock = Stopwatch::start();
-    let (sent, spent, received) = std::thread::scope(|scope| {
-        let sink = scope.spawn(move || {
-            let (mut buffer, mut received) = (vec![0; 65_536], 0u64);
-            // Silence ends it, but not before all was sent.
-            loop {
-                match far.recv(&mut buffer) {
-                    Ok(_) => received += 1,
-                    Err(_) if clock.elapsed() > time => break,
-                    Err(_) => {}
-                }
-            }
-            received
-        });
-        let mut sent = 0u64;
-        while clock.elapsed() < time {
-            // A full queue is what this measures; any other failure shows as datagrams that never arrive.
-            if near.send(&payload).is_ok() {
-                sent += 1;
-            }
-        }
-        let spent = clock.elapsed();
-        (sent, spent, sink.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    let (poured, received) = std::thread::scope(|scope| {
+        let sink = scope.spawn(move || ends.receiver_stays().map(|()| count_datagrams(&far, time, clock)));
+        let source = scope.spawn(move || ends.sender_stays().map(|()| pour_datagrams(&near, size, time, clock)));
+        let poured = source.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (poured, sink.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
+    let ((sent, spent), received) = (poured.map_err(what)?, received.map_err(what)?);
     Ok(DatagramRate { sent, received, time: spent })
+}
+
+fn pour_datagrams(socket: &UdpSocket, size: usize, time: Duration, clock: Stopwatch) -> (u64, Duration) {
+    let payload = vec![0x5a; size];
+    let mut sent = 0;
+    while clock.elapsed() < time {
+        // A full queue is what this measures; any other failure shows as datagrams that never arrive.
+        if socket.send(&payload).is_ok() {
+            sent += 1;
+        }
+    }
+    (sent, clock.elapsed())
+}
+
+/// Silence ends it, but not before all was sent.
+fn count_datagrams(socket: &UdpSocket, time: Duration, clock: Stopwatch) -> u64 {
+    let (mut buffer, mut received) = (vec![0; 65_536], 0);
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(_) => received += 1,
+            Err(_) if clock.elapsed() > time => return received,
+            Err(_) => {}
+        }
+    }
 }
 
 /// An echo service for datagrams in a namespace; it ends when this is dropped.
@@ -239,7 +289,8 @@ pub fn echo(from: &str, to: SocketAddr, size: usize, count: usize, gap: Duration
     Ok(trips)
 }
 
-fn udp_pair(from: &str, to: &str, ip: IpAddr) -> Result<(UdpSocket, UdpSocket), HostError> {
+fn udp_pair(ends: &Ends<'_>) -> Result<(UdpSocket, UdpSocket), HostError> {
+    let Ends { from, to, ip, .. } = *ends;
     let what = |e| HostError::io(format!("open sockets in {from} and {to}"), e);
     let far = in_namespace(to, || UdpSocket::bind((ip, 0)))?.map_err(what)?;
     let target = far.local_addr().map_err(what)?;
@@ -250,7 +301,8 @@ fn udp_pair(from: &str, to: &str, ip: IpAddr) -> Result<(UdpSocket, UdpSocket), 
 }
 
 /// Both ends of a TCP connection between two namespaces.
-fn connected(from: &str, to: &str, ip: IpAddr) -> io::Result<(TcpStream, TcpStream)> {
+fn connected(ends: &Ends<'_>) -> io::Result<(TcpStream, TcpStream)> {
+    let Ends { from, to, ip, .. } = *ends;
     let listener = in_namespace(to, || TcpListener::bind((ip, 0))).map_err(io::Error::other)??;
     let target = listener.local_addr()?;
     let near = in_namespace(from, || TcpStream::connect_timeout(&target, SILENCE)).map_err(io::Error::other)??;
