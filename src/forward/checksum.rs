@@ -34,6 +34,11 @@ pub fn pseudo(bytes: &[u8], frame: &Frame, length: usize) -> u16 {
     fold(addresses + u64::from(frame.protocol) + length as u64)
 }
 
+/// The partial checksum `partial` of a segment of `from` bytes, as it is for one of `to` bytes with the same addresses.
+pub fn resized(partial: u16, from: usize, to: usize) -> u16 {
+    fold(u64::from(partial) + u64::from(!fold(from as u64)) + to as u64)
+}
+
 /// Completes a partial checksum that starts at `start` and lies at `start + offset`; false (and unchanged) where that is outside.
 pub fn complete(bytes: &mut [u8], start: usize, offset: usize) -> bool {
     let Some(covered) = bytes.get_mut(start..) else { return false };

@@ -5,7 +5,7 @@
 
 use crate::wire::vnet::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VnetHeader};
 
-use super::checksum::{fold, pseudo, sum};
+use super::checksum::{fold, pseudo, resized, sum};
 use super::frame::{Frame, Net, Transport, be16, be32};
 
 /// TCP flag FIN.
@@ -55,7 +55,8 @@ impl Cut {
         let (l3, l4) = (usize::from(frame.l3), usize::from(frame.l4));
         let payload = bytes.len() - headers;
         let mut size = usize::from(vnet.gso_size);
-        if size == 0 || payload == 0 {
+        // A frame that ends elsewhere than its packet was cut short on the way to us.
+        if size == 0 || payload == 0 || frame.ip_end as usize != bytes.len() {
             return Err(Uncut::Malformed);
         }
         if headers + size > room {
@@ -70,6 +71,12 @@ impl Cut {
             return Err(Uncut::Malformed);
         }
         let last = payload - (count - 1) * size;
+        let given = be16(bytes, l4 + usize::from(transport.checksum_offset())).unwrap_or(0);
+        // Behind a routing header or a home address the sum is over other addresses than the header's (RFC 8200, section 8.1).
+        let partial = |length| match vnet.needs_csum() && frame.has_extensions() {
+            true => resized(given, bytes.len() - l4, length),
+            false => pseudo(bytes, frame, length),
+        };
         let mut cut = Cut {
             frame: *frame,
             transport,
@@ -82,9 +89,9 @@ impl Cut {
             tcp_flags: bytes.get(l4 + 13).copied().unwrap_or(0),
             id: be16(bytes, l3 + 4).unwrap_or(0),
             ip_sum: 0,
-            last_pseudo: pseudo(bytes, frame, headers - l4 + last),
+            last_pseudo: partial(headers - l4 + last),
         };
-        let full_pseudo = pseudo(bytes, frame, headers - l4 + size);
+        let full_pseudo = partial(headers - l4 + size);
         cut.write_template(bytes, full_pseudo);
         Ok(cut)
     }

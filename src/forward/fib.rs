@@ -38,8 +38,11 @@ pub struct FibLink {
 /// of a link, and traffic decides how often a link is probed.
 #[derive(Debug, Default)]
 pub struct Activity {
-    /// When something authentic of a DIRECT kind last arrived, in nanoseconds of [`crate::time::Time`].
+    /// When authentic data of a DIRECT kind last arrived from where the peer is known to be, in nanoseconds of [`crate::time::Time`]:
+    /// a sign of life of that path.
     pub heard: AtomicU64,
+    /// When such data last arrived from any address, likewise: a sign that a direct path is of use.
+    pub direct: AtomicU64,
     /// When data was last sent, likewise.
     pub sent: AtomicU64,
     /// Bytes of UDP payload sent.

@@ -7,10 +7,11 @@ mod receive;
 mod relay;
 mod transmit;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::time::Time;
-use crate::wire::{PeerName, VnetHeader};
+use crate::wire::{Address, PeerName, VnetHeader};
 
 use super::counters::PacketCounters;
 use super::duplicates::Duplicates;
@@ -55,6 +56,17 @@ pub struct Shared {
     pub duplicates: Arc<Duplicates>,
     /// What was dropped.
     pub counters: Arc<PacketCounters>,
+}
+
+/// One received message: datagrams of one sender, end to end in a receive buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The sender's address.
+    pub from: Address,
+    /// Where the datagrams lie in the buffer.
+    pub range: Range<usize>,
+    /// Bytes of each datagram but the last, which may be shorter; 0 where there is only one.
+    pub segment: usize,
 }
 
 /// The forwarder of one packet thread.
@@ -148,13 +160,20 @@ impl Forwarder {
     pub fn from_udp(
         &mut self,
         now: Time,
-        from: crate::wire::Address,
+        from: Address,
         buffer: &mut [u8],
         segment_size: usize,
         outbox: &mut Outbox,
         tap: &mut dyn TapSink,
     ) {
-        self.state.udp_buffer(&mut Call { fib: &self.fib, now, outbox, tap }, from, buffer, segment_size);
+        let message = Received { from, range: 0..buffer.len(), segment: segment_size };
+        self.from_udp_batch(now, buffer, &[message], outbox, tap);
+    }
+
+    /// These messages were received into `buffer`, in this order. It is scratch afterwards. What was cut from one super frame is
+    /// joined again although it came in several messages.
+    pub fn from_udp_batch(&mut self, now: Time, buffer: &mut [u8], messages: &[Received], outbox: &mut Outbox, tap: &mut dyn TapSink) {
+        self.state.udp_batch(&mut Call { fib: &self.fib, now, outbox, tap }, buffer, messages);
     }
 
     /// Drops what has waited too long, and asks again for sessions that are still wanted.

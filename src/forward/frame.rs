@@ -194,6 +194,11 @@ impl Frame {
         Some(())
     }
 
+    /// True where IPv6 extension headers stand before the transport.
+    pub fn has_extensions(&self) -> bool {
+        self.net == Net::V6 && self.l4 != self.l3 + 40
+    }
+
     /// True where the checksum place of `vnet` is the one this frame's own headers lead to.
     pub fn agrees(&self, vnet: &VnetHeader) -> bool {
         self.checksum_place() == Some((vnet.csum_start, vnet.csum_offset))

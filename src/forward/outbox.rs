@@ -7,10 +7,12 @@ use super::punt::Punt;
 
 /// Most bytes of one run: the payload limit of UDP over IPv4, which `UDP_SEGMENT` obeys for the whole run.
 pub const MAX_RUN_BYTES: usize = 65_507;
-/// Most datagrams of one run: `UDP_MAX_SEGMENTS` of kernels before 6.9.
-pub const MAX_RUN_DATAGRAMS: usize = 64;
+/// Most datagrams of one run: kernels before 6.9 take 64, and count the UDP header against 64 times the segment size.
+pub const MAX_RUN_DATAGRAMS: usize = 63;
 /// Most runs between two drains: a super frame flooded to 100 links makes 200.
 const MAX_RUNS: usize = 512;
+/// Runs whose memory is kept: more are in use only while a flood goes out to many links.
+const KEPT_RUNS: usize = 64;
 /// Most punts between two drains.
 const MAX_PUNTS: usize = 256;
 
@@ -90,7 +92,24 @@ impl Outbox {
 
     /// The runs in order: address, bytes, and the size of all datagrams but perhaps the last.
     pub fn runs(&self) -> impl Iterator<Item = (Address, &[u8], usize)> + Clone {
-        self.runs.iter().take(self.digests.len()).filter_map(|run| Some((run.address, run.bytes.get(..run.used)?, run.segment)))
+        self.first_runs(self.digests.len())
+    }
+
+    /// As [`Outbox::runs`], without the last where that may take one more datagram as big as its first: worth keeping back while
+    /// there is more to come. Followed by [`Outbox::clear_full`].
+    pub fn full_runs(&self) -> impl Iterator<Item = (Address, &[u8], usize)> + Clone {
+        self.first_runs(self.full())
+    }
+
+    fn first_runs(&self, count: usize) -> impl Iterator<Item = (Address, &[u8], usize)> + Clone {
+        self.runs.iter().take(count).filter_map(|run| Some((run.address, run.bytes.get(..run.used)?, run.segment)))
+    }
+
+    /// How many runs there are before the last one that is still open.
+    fn full(&self) -> usize {
+        let live = self.digests.len();
+        let open = live.checked_sub(1).and_then(|last| self.runs.get(last)).is_some_and(|run| run.fits(run.segment));
+        live - usize::from(open)
     }
 
     /// Bytes waiting to be sent.
@@ -108,10 +127,24 @@ impl Outbox {
         self.digests.is_empty()
     }
 
-    /// Forgets the datagrams, keeping the memory. Punts stay: they go another way.
+    /// Forgets the datagrams, keeping the memory of a usual number. Punts stay: they go another way.
     pub fn clear(&mut self) {
         self.digests.clear();
         self.bytes = 0;
+        self.runs.truncate(KEPT_RUNS);
+    }
+
+    /// Forgets the datagrams of [`Outbox::full_runs`].
+    pub fn clear_full(&mut self) {
+        let full = self.full();
+        self.digests.drain(..full);
+        match self.digests.is_empty() {
+            true => self.bytes = 0,
+            false => {
+                self.runs.swap(0, full);
+                self.bytes = self.runs.first().map_or(0, |run| run.used);
+            }
+        }
     }
 }
 
@@ -170,9 +203,28 @@ mod tests {
         for _ in 0..46 {
             assert!(outbox.reserve(address(2), 1440).is_some());
         }
-        assert_eq!(shape(&outbox), [(1, 640, 10), (1, 10, 10), (2, 45 * 1440, 1440), (2, 1440, 1440)]);
+        assert_eq!(shape(&outbox), [(1, 630, 10), (1, 10, 10), (2, 45 * 1440, 1440), (2, 1440, 1440)]);
         assert!(outbox.reserve(address(1), 0).is_none());
         assert!(outbox.reserve(address(1), MAX_RUN_BYTES + 1).is_none());
+    }
+
+    #[test]
+    fn an_open_run_is_kept_back() {
+        let full_shape = |outbox: &Outbox| outbox.full_runs().map(|(_, bytes, segment)| (bytes.len(), segment)).collect::<Vec<_>>();
+        let mut outbox = Outbox::new();
+        assert_eq!(full_shape(&outbox), []);
+        for _ in 0..46 {
+            assert!(outbox.reserve(address(2), 1440).is_some());
+        }
+        assert_eq!(full_shape(&outbox), [(45 * 1440, 1440)]);
+        outbox.clear_full();
+        assert_eq!((shape(&outbox), outbox.bytes()), (vec![(2, 1440, 1440)], 1440));
+        // It goes on where it was, and one that has ended is not kept back.
+        assert!(outbox.reserve(address(2), 1440).is_some());
+        assert!(outbox.reserve(address(2), 100).is_some());
+        assert_eq!(full_shape(&outbox), [(2980, 1440)]);
+        outbox.clear_full();
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
     }
 
     #[test]

@@ -14,8 +14,10 @@ use super::cut::{CWR, FIN, PSH};
 use super::frame::{Frame, Net, Transport, be16, be32};
 use super::tap::TapSink;
 
-/// Most segments of one write: the kernel's limit for UDP, and plenty for TCP.
+/// Most segments of one write: plenty for TCP.
 const MAX_SEGMENTS: usize = 128;
+/// Most datagrams of one write: `UDP_MAX_SEGMENTS` of kernels before 6.9.
+const MAX_DATAGRAMS: usize = 64;
 /// Largest IP packet.
 const MAX_PACKET: usize = 65_535;
 /// TCP flags with which a segment may begin or continue a run: ACK, ECE and those handled by position.
@@ -91,7 +93,8 @@ impl Rejoin {
         let (Some(first), Some(next)) = (buffer.get(self.first.clone()), buffer.get(range.clone())) else { return false };
         let Some(payload) = next.len().checked_sub(headers).filter(|payload| *payload > 0 && *payload <= self.size) else { return false };
         let packet = headers - usize::from(self.frame.l3) + self.total + payload;
-        if packet > MAX_PACKET || self.payloads.len() + 1 >= MAX_SEGMENTS {
+        let most = if self.transport == Transport::Udp { MAX_DATAGRAMS } else { MAX_SEGMENTS };
+        if packet > MAX_PACKET || self.payloads.len() + 1 >= most {
             return false;
         }
         let Some(final_flags) = self.continues(first, next) else { return false };
@@ -249,7 +252,8 @@ impl Rejoin {
 fn joinable(bytes: &[u8], frame: &Frame, piece: Piece, tap: &dyn TapSink) -> Option<Transport> {
     let transport = frame.transport.filter(|_| piece.partial && tap.csum())?;
     let payload = bytes.len() - usize::from(frame.payload);
-    if payload == 0 || frame.ip_end as usize != bytes.len() {
+    // Behind extension headers the pseudo-header sum may be over other addresses than the header's, and is not ours to write anew.
+    if payload == 0 || frame.ip_end as usize != bytes.len() || frame.has_extensions() {
         return None;
     }
     let l4 = usize::from(frame.l4);

@@ -9,7 +9,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::forward::{Fib, MacTable, Punt};
 use crate::io::clock::Clock;
 use crate::io::mailbox::{self, Receiver, Sender};
-use crate::io::udp::{RECV_BATCH, ThreadSockets};
+use crate::io::udp::ThreadSockets;
 use crate::mesh::command::{Command, Event};
 use crate::mesh::snapshot::Snapshot;
 use crate::mesh::{Mesh, Outbox};
@@ -20,6 +20,8 @@ use crate::wire::Address;
 const MAILBOX: usize = 4096;
 /// Messages, and datagrams per socket, handled before the others get their turn.
 const BUDGET: usize = 256;
+/// Receive calls that may fail in a row before the next event is waited for.
+const FAILURES: usize = 8;
 /// The mailbox's waker; sockets count from zero.
 const WAKE: Token = Token(usize::MAX);
 
@@ -146,19 +148,27 @@ impl MeshThread {
 
     fn read_sockets(&mut self) {
         for n in 0..self.ready.len() {
-            let mut budget = BUDGET;
+            let (mut budget, mut failures) = (BUDGET, 0);
             while self.ready[n] && budget > 0 {
                 let (clock, mesh, out) = (&self.clock, &mut self.mesh, &mut self.out);
                 let Some(socket) = self.sockets.sockets().get_mut(n) else { break };
-                let received = socket.recv(|from, batch, size| {
-                    for datagram in batch.chunks_mut(size) {
-                        mesh.handle_datagram(clock.now(), from, datagram, out);
+                match socket.recv() {
+                    Ok(batch) => {
+                        self.ready[n] = batch.more;
+                        budget = budget.saturating_sub(batch.messages.len());
+                        for message in batch.messages {
+                            let datagrams = batch.buffer.get_mut(message.range.clone()).unwrap_or_default();
+                            for datagram in datagrams.chunks_mut(message.segment) {
+                                mesh.handle_datagram(clock.now(), message.from, datagram, out);
+                            }
+                        }
                     }
-                });
-                // An error is counted by the socket; it says nothing about the next datagram.
-                let received = received.unwrap_or(0);
-                self.ready[n] = received == RECV_BATCH;
-                budget = budget.saturating_sub(received);
+                    // Counted by the socket; what lies behind the failure announces itself no second time. One that stays is given up.
+                    Err(_) => {
+                        failures += 1;
+                        self.ready[n] = failures < FAILURES;
+                    }
+                }
                 self.carry_out();
             }
         }

@@ -12,13 +12,17 @@ use crate::io::clock::Clock;
 use crate::io::mailbox::{self, Receiver, Sender};
 use crate::io::mesh_thread::MeshInput;
 use crate::io::tap::{self, Tap};
-use crate::io::udp::{OffloadReport, RECV_BATCH, Run, ThreadSockets};
+use crate::io::udp::{Batch, OffloadReport, Run, ThreadSockets};
+use crate::time::Time;
 use crate::wire::{VnetHeader, vnet};
 
 /// Reads of the TAP before the sockets get their turn.
-const TAP_BUDGET: usize = 64;
+const TAP_FRAMES: usize = 256;
+/// Bytes, of either direction, before the other gets its turn: a few super frames, so that an answer in one direction never waits
+/// behind much more of the other.
+const TURN_BYTES: usize = 256 * 1024;
 /// Receive calls per socket before the TAP gets its turn.
-const UDP_BUDGET: usize = 8;
+const UDP_CALLS: usize = 16;
 /// Bytes that wait in the outbox before they are sent although the TAP has more: one good batch, so that a small frame
 /// never waits behind more than that.
 const FLUSH_BYTES: usize = 40 * 1024;
@@ -140,6 +144,8 @@ pub struct PacketThread {
     mesh: Sender<MeshInput>,
     clock: Clock,
     tap_ready: bool,
+    /// True while the TAP yields one frame at a time: then the first is sent before a second is looked for.
+    sparse: bool,
     ready: Vec<bool>,
     buffer: Box<[u8]>,
 }
@@ -165,6 +171,7 @@ impl PacketThread {
             mesh,
             clock,
             tap_ready: false,
+            sparse: true,
             ready,
             buffer: vec![0; tap::MIN_BUFFER].into_boxed_slice(),
         };
@@ -248,44 +255,70 @@ impl PacketThread {
     }
 
     fn read_tap(&mut self) {
+        if !self.tap_ready {
+            return;
+        }
         let now = self.clock.now();
-        for _ in 0..TAP_BUDGET {
-            let Some(tap) = self.port.tap.as_mut().filter(|_| self.tap_ready) else { return };
-            match tap.read(&mut self.buffer) {
-                Ok(Some((vnet, frame))) => self.forwarder.from_tap(now, &vnet, frame, &mut self.out, &mut self.port),
-                Ok(None) => self.tap_ready = false,
-                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
-                    // Deleted under us: the management plane sees it too and sends another.
-                    self.port.tap = None;
-                    self.tap_ready = false;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "reading the TAP failed");
-                    self.tap_ready = false;
-                }
+        let (mut frames, mut bytes) = (0, 0);
+        while self.tap_ready && frames < TAP_FRAMES && bytes < TURN_BYTES {
+            let Some(length) = self.read_frame(now) else { break };
+            frames += 1;
+            bytes += length;
+            if frames == 1 && self.sparse {
+                self.flush();
+            } else if self.out.bytes() >= FLUSH_BYTES {
+                self.flush_full();
             }
-            if self.out.bytes() >= FLUSH_BYTES {
+        }
+        self.sparse = frames <= 1;
+        self.flush();
+    }
+
+    /// Reads one frame from the TAP and forwards it; its length, or `None` where there is no more.
+    fn read_frame(&mut self, now: Time) -> Option<usize> {
+        let tap = self.port.tap.as_mut()?;
+        match tap.read(&mut self.buffer) {
+            Ok(Some((vnet, frame))) => {
+                let length = frame.len();
+                self.forwarder.from_tap(now, &vnet, frame, &mut self.out, &mut self.port);
+                return Some(length);
+            }
+            Ok(None) => {}
+            // Deleted under us: the management plane sees it too and sends another.
+            Err(error) if error.raw_os_error() == Some(libc::EBADFD) => self.port.tap = None,
+            Err(error) => tracing::debug!(%error, "reading the TAP failed"),
+        }
+        self.tap_ready = false;
+        None
+    }
+
+    fn read_sockets(&mut self) {
+        for n in 0..self.ready.len() {
+            let (mut calls, mut bytes) = (0, 0);
+            while self.ready[n] && calls < UDP_CALLS && bytes < TURN_BYTES {
+                calls += 1;
+                // A peer may use a key as soon as the mesh plane has agreed on it: look for a new Fib before what is sealed with it.
+                self.refresh_fib();
+                bytes += self.receive(n, calls);
                 self.flush();
             }
         }
     }
 
-    fn read_sockets(&mut self) {
-        for n in 0..self.ready.len() {
-            for _ in 0..UDP_BUDGET {
-                if !self.ready[n] {
-                    break;
-                }
-                let now = self.clock.now();
-                let (forwarder, out, port) = (&mut self.forwarder, &mut self.out, &mut self.port);
-                let Some(socket) = self.sockets.sockets().get_mut(n) else { break };
-                let received = socket.recv(|from, batch, size| forwarder.from_udp(now, from, batch, size, out, port));
-                // A failed call is counted by the socket and says nothing about the next datagram.
-                // Fewer than a batch: the queue was empty, and the next datagram is a new event.
-                self.ready[n] = received.unwrap_or(0) == RECV_BATCH;
-                if !self.out.is_empty() {
-                    self.flush();
-                }
+    /// Receives one batch from socket `n` and forwards it; how many bytes came.
+    fn receive(&mut self, n: usize, calls: usize) -> usize {
+        let now = self.clock.now();
+        let Some(socket) = self.sockets.sockets().get_mut(n) else { return 0 };
+        match socket.recv() {
+            Ok(Batch { buffer, messages, more }) => {
+                self.forwarder.from_udp_batch(now, buffer, messages, &mut self.out, &mut self.port);
+                self.ready[n] = more;
+                messages.iter().map(|message| message.range.len()).sum()
+            }
+            // Counted by the socket; what lies behind the failure announces itself no second time. One that stays is given up.
+            Err(_) => {
+                self.ready[n] = calls < UDP_CALLS;
+                0
             }
         }
     }
@@ -294,17 +327,28 @@ impl PacketThread {
     fn flush(&mut self) {
         if !self.out.is_empty() {
             self.sockets.send(self.out.runs().map(|(to, bytes, segment)| Run { to, bytes, segment }));
-            for address in self.sockets.take_too_big() {
-                if self.mesh.try_send(MeshInput::TooBig(address)).is_err() {
-                    self.port.counters.mesh_busy.inc();
-                }
-            }
+            self.out.clear();
+            self.tell_too_big();
         }
         for punt in self.out.punts.drain(..) {
             if self.mesh.try_send(MeshInput::Punt(punt)).is_err() {
                 self.port.counters.mesh_busy.inc();
             }
         }
-        self.out.clear();
+    }
+
+    /// Sends what the next frame cannot add to, so that a bulk flow goes out in batches as large as the kernel takes.
+    fn flush_full(&mut self) {
+        self.sockets.send(self.out.full_runs().map(|(to, bytes, segment)| Run { to, bytes, segment }));
+        self.out.clear_full();
+        self.tell_too_big();
+    }
+
+    fn tell_too_big(&mut self) {
+        for address in self.sockets.take_too_big() {
+            if self.mesh.try_send(MeshInput::TooBig(address)).is_err() {
+                self.port.counters.mesh_busy.inc();
+            }
+        }
     }
 }

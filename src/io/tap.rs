@@ -18,9 +18,9 @@ use crate::wire::vnet::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_LEN, Vn
 #[cfg(test)]
 mod tests;
 
-/// Least length of a read buffer: an IP packet of 65,535 bytes behind an Ethernet header with a VLAN tag. The kernel cuts short what
-/// does not fit, and does not say so.
-pub const MIN_BUFFER: usize = 65_535 + 14 + 4;
+/// Least length of a read buffer: an IP packet of 65,535 bytes behind an Ethernet header with two VLAN tags. The kernel cuts short
+/// what does not fit, and does not say so.
+pub const MIN_BUFFER: usize = 65_535 + 14 + 8;
 /// The TAP's MTU: a bridge drops what is bigger than the port before anybody can answer "too big", so the TAP takes everything.
 pub const MTU: u32 = 65_521;
 /// Frames that wait for the reader; a super frame counts as one.

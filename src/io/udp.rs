@@ -25,9 +25,8 @@ pub mod steering;
 #[cfg(test)]
 mod tests;
 
-pub use super::sys::mmsg::RECV_BATCH;
 pub use run::{MAX_RUN, MAX_SEGMENTS, Run};
-pub use socket::{OffloadReport, UdpSocket};
+pub use socket::{Batch, OffloadReport, UdpSocket};
 
 crate::counters! {
     /// What the sockets dropped or could not do, over all threads. Sends count datagrams.
@@ -144,7 +143,7 @@ impl SocketGroup {
 }
 
 impl ThreadSockets {
-    /// The sockets, to be registered with a poll and received from. Edge-triggered: receive until 0, or fewer than [`RECV_BATCH`].
+    /// The sockets, to be registered with a poll and received from. Edge-triggered: receive until there is no more.
     pub fn sockets(&mut self) -> &mut [UdpSocket] {
         &mut self.sockets
     }

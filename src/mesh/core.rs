@@ -349,7 +349,7 @@ impl Mesh {
     /// True where data went to or came from `peer` within `within`.
     pub(super) fn is_in_use(&self, now: Time, peer: PeerName, within: Duration) -> bool {
         self.activities.get(&peer).is_some_and(|activity| {
-            let latest = activity.heard.load(Ordering::Relaxed).max(activity.sent.load(Ordering::Relaxed));
+            let latest = activity.direct.load(Ordering::Relaxed).max(activity.sent.load(Ordering::Relaxed));
             latest > 0 && now.since(Time(latest)) < within
         })
     }

@@ -17,25 +17,27 @@ use crate::wire::{Address, HEADER_LEN, Header, Kind, PeerName};
 
 use super::relay::Onward;
 use super::transmit::is_link_local_group;
-use super::{Call, State};
+use super::{Call, Received, State};
 
 /// Set in the keys of floods, whose other bits are the origin's name and lane.
 const FLOOD_KEY: u64 = 1 << 63;
 
-/// A session as found for one receive buffer, with what arrived on it.
+/// A session as found for one receive batch, with what arrived on it.
 struct Inbound<'f> {
     index: u32,
     session: &'f Session,
     activity: &'f Activity,
-    /// True where unsealed datagrams from this address are the peer's, or a neighbour's to relay.
+    /// True where this address is known to be the peer's: unsealed datagrams are believed, and what is heard is a sign of life of the
+    /// path. A peer that sends from elsewhere has moved, which the mesh plane must notice and prove.
     proven: bool,
+    /// True where this address is a neighbour's, whose unsealed datagrams to relay are believed.
     neighbour: bool,
     direct: bool,
     bytes: u64,
     frames: u64,
 }
 
-/// What is found once per receive buffer.
+/// What is found once per sender of a receive batch.
 struct Batch<'f> {
     from: Address,
     /// The live link it came over; `None` until looked up.
@@ -54,18 +56,25 @@ struct Sender {
 }
 
 impl State {
-    pub(super) fn udp_buffer(&mut self, call: &mut Call<'_, '_>, from: Address, buffer: &mut [u8], segment_size: usize) {
-        let mut batch = Batch { from, incoming: None, inbound: None, onward: None };
-        let step = if segment_size == 0 { buffer.len() } else { segment_size };
-        let mut start = 0;
-        while start < buffer.len() {
-            let end = (start + step).min(buffer.len());
-            self.datagram(call, &mut batch, buffer, start..end);
-            start = end;
+    pub(super) fn udp_batch(&mut self, call: &mut Call<'_, '_>, buffer: &mut [u8], messages: &[Received]) {
+        let mut batch: Option<Batch<'_>> = None;
+        for message in messages {
+            if let Some(before) = batch.take_if(|batch| batch.from != message.from) {
+                before.settle(call.now);
+            }
+            let batch = batch.get_or_insert(Batch { from: message.from, incoming: None, inbound: None, onward: None });
+            let end = message.range.end.min(buffer.len());
+            let step = if message.segment == 0 { end } else { message.segment };
+            let mut start = message.range.start;
+            while start < end {
+                let next = start.saturating_add(step).min(end);
+                self.datagram(call, batch, buffer, start..next);
+                start = next;
+            }
         }
         self.rejoin.flush(buffer, call.tap);
-        if let Some(inbound) = batch.inbound {
-            inbound.settle(call.now);
+        if let Some(last) = batch {
+            last.settle(call.now);
         }
     }
 
@@ -217,6 +226,12 @@ impl State {
 }
 
 impl<'f> Batch<'f> {
+    fn settle(self, now: Time) {
+        if let Some(inbound) = self.inbound {
+            inbound.settle(now);
+        }
+    }
+
     /// The session with our index `index`.
     fn session(&mut self, fib: &'f Fib, now: Time, index: u32) -> Option<&mut Inbound<'f>> {
         if self.inbound.as_ref().is_none_or(|inbound| inbound.index != index) {
@@ -242,7 +257,7 @@ impl<'f> Batch<'f> {
 }
 
 impl Inbound<'_> {
-    /// Adds what arrived to the peer's activity: once per buffer, since other threads write there too.
+    /// Adds what arrived to the peer's activity: once per batch, since other threads write there too.
     fn settle(&self, now: Time) {
         if self.bytes == 0 {
             return;
@@ -250,6 +265,9 @@ impl Inbound<'_> {
         self.activity.rx_bytes.fetch_add(self.bytes, Ordering::Relaxed);
         self.activity.rx_frames.fetch_add(self.frames, Ordering::Relaxed);
         if self.direct {
+            self.activity.direct.store(now.0, Ordering::Relaxed);
+        }
+        if self.direct && self.proven {
             self.activity.heard.store(now.0, Ordering::Relaxed);
         }
     }

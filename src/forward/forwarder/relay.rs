@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::forward::fib::{Fib, FibLink, LinkIndex, Route};
+use crate::forward::fib::{Activity, Fib, FibLink, FibPeer, LinkIndex, Route};
 use crate::forward::outbox::Outbox;
 use crate::time::Time;
 use crate::wire::header::decrement_hop_limit;
@@ -10,10 +10,28 @@ use crate::wire::{Address, PeerName};
 
 use super::State;
 
-/// Where datagrams for one destination go on: a receive buffer mostly holds datagrams for one.
+/// Where datagrams for one destination go on: a receive batch mostly holds datagrams for one.
 pub(super) struct Onward<'a> {
     pub(super) destination: PeerName,
-    link: Option<&'a FibLink>,
+    hop: Option<Hop<'a>>,
+}
+
+/// The next hop: a neighbour, or the destination itself where this router has a direct path to it without a link.
+#[derive(Clone, Copy)]
+struct Hop<'a> {
+    address: Address,
+    max_datagram: u16,
+    activity: &'a Activity,
+}
+
+impl<'a> Hop<'a> {
+    fn over(link: &'a FibLink) -> Hop<'a> {
+        Hop { address: link.address, max_datagram: link.max_datagram, activity: &link.activity }
+    }
+
+    fn straight_to(peer: &'a FibPeer, address: Address) -> Hop<'a> {
+        Hop { address, max_datagram: peer.max_datagram, activity: &peer.activity }
+    }
 }
 
 impl State {
@@ -27,21 +45,26 @@ impl State {
     pub(super) fn onward<'f>(fib: &'f Fib, incoming: LinkIndex, destination: PeerName) -> Onward<'f> {
         let came_from = fib.links.get(usize::from(incoming)).map(|link| link.peer);
         let usable = |index: &LinkIndex| {
-            fib.links.get(usize::from(*index)).filter(|link| link.up.load(Ordering::Relaxed) && Some(link.peer) != came_from)
+            let link = fib.links.get(usize::from(*index));
+            link.filter(|link| link.up.load(Ordering::Relaxed) && Some(link.peer) != came_from).map(Hop::over)
         };
-        let link = match fib.peers.get(&destination).map(|peer| peer.route) {
-            Some(Route::Direct(address)) => fib.link_by_address.get(&address).and_then(usable),
-            Some(Route::Via { primary, alternate }) => usable(&primary).or_else(|| alternate.as_ref().and_then(usable)),
-            Some(Route::Unreachable) | None => None,
-        };
-        Onward { destination, link }
+        let hop = fib.peers.get(&destination).and_then(|peer| match peer.route {
+            Route::Direct(_) if came_from == Some(destination) => None,
+            Route::Direct(address) => match fib.link_by_address.get(&address) {
+                Some(link) => usable(link),
+                None => Some(Hop::straight_to(peer, address)),
+            },
+            Route::Via { primary, alternate } => usable(&primary).or_else(|| alternate.as_ref().and_then(usable)),
+            Route::Unreachable => None,
+        });
+        Onward { destination, hop }
     }
 
     /// Relays one datagram that came over `incoming`.
     pub(super) fn relay(&mut self, now: Time, incoming: LinkIndex, onward: &Onward<'_>, datagram: &mut [u8], outbox: &mut Outbox) {
         let counters = &self.shared.counters;
-        let Some(link) = onward.link else { return counters.drop_relay_no_route.inc() };
-        if datagram.len() > usize::from(link.max_datagram) {
+        let Some(hop) = onward.hop else { return counters.drop_relay_no_route.inc() };
+        if datagram.len() > usize::from(hop.max_datagram) {
             return counters.drop_relay_too_big.inc();
         }
         if !decrement_hop_limit(datagram) {
@@ -51,11 +74,11 @@ impl State {
         if !budget.is_some_and(|(_, bucket)| bucket.take(now, datagram.len() as u64)) {
             return counters.drop_relay_budget.inc();
         }
-        let Some(room) = outbox.reserve(link.address, datagram.len()) else { return counters.drop_outbox_full.inc() };
+        let Some(room) = outbox.reserve(hop.address, datagram.len()) else { return counters.drop_outbox_full.inc() };
         room.copy_from_slice(datagram);
-        // The link is in use, so its liveness matters; what comes in proves nothing about the link it came over.
-        link.activity.tx_bytes.fetch_add(datagram.len() as u64, Ordering::Relaxed);
-        link.activity.sent.store(now.0, Ordering::Relaxed);
+        // The hop is in use, so its liveness matters; what comes in proves nothing about the link it came over.
+        hop.activity.tx_bytes.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+        hop.activity.sent.store(now.0, Ordering::Relaxed);
         counters.relayed.inc();
     }
 }

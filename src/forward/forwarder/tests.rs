@@ -99,6 +99,63 @@ fn a_super_frame_arrives_as_one() {
 }
 
 #[test]
+fn a_super_frame_in_two_messages_arrives_as_one() {
+    let mut mesh = line(Wiring::default());
+    let recipe = Recipe { payload: 64_000, flags: 0x10, ..Recipe::default() };
+    mesh.send(0, &recipe.vnet(1300), &recipe.frame());
+    let (mut buffer, mut messages) = (Vec::new(), Vec::new());
+    for (_, bytes, segment) in mesh.nodes[0].outbox.runs() {
+        let start = buffer.len();
+        buffer.extend_from_slice(bytes);
+        messages.push(Received { from: address(0), range: start..buffer.len(), segment });
+        buffer.resize(start + 65_536, 0);
+    }
+    assert_eq!(messages.len(), 2, "more than one message can carry");
+    let node = &mut mesh.nodes[1];
+    node.forwarder.from_udp_batch(mesh.now, &mut buffer, &messages, &mut node.outbox, &mut node.tap);
+    assert_eq!(node.tap.take(), [recipe.frame()]);
+}
+
+#[test]
+fn data_from_an_address_that_is_not_proven_is_no_sign_of_life() {
+    let mut mesh = line(Wiring::default());
+    let recipe = Recipe { payload: 100, ..Recipe::default() };
+    for (from, heard) in [(address(7), 0), (address(0), mesh.now.0)] {
+        mesh.send(0, &recipe.vnet(0), &recipe.frame());
+        let (_, bytes, segment) = mesh.nodes[0].outbox.runs().next().expect("a run");
+        let bytes = bytes.to_vec();
+        mesh.nodes[0].outbox.clear();
+        mesh.receive(1, from, &bytes, segment);
+        assert_eq!(mesh.nodes[1].tap.take(), [recipe.frame()], "it is authentic all the same");
+        let session = mesh.sessions[&(1, 0)].local_index();
+        let (_, activity) = &mesh.nodes[1].forwarder.fib().sessions[&session];
+        assert_eq!(activity.heard.load(std::sync::atomic::Ordering::Relaxed), heard);
+    }
+}
+
+#[test]
+fn a_relay_uses_a_direct_path_that_is_no_link() {
+    let mut mesh = line(three());
+    let mut fib = mesh.fib(1, true);
+    // The link to the third router is gone, the path to it is not: as in a mesh of more routers than links are allowed.
+    fib.links.pop();
+    fib.link_by_address.remove(&address(2));
+    fib.link_by_peer.remove(&name(2));
+    mesh.set_fib(1, fib);
+    let recipe = Recipe { destination: 3, payload: 40_000, ..Recipe::default() };
+    mesh.send(0, &recipe.vnet(1300), &recipe.frame());
+    mesh.settle();
+    assert_eq!(mesh.nodes[2].tap.take(), [recipe.frame()]);
+    assert_eq!(drops(&mesh), []);
+    // What comes from the destination itself is not sent back to it.
+    let sealed = mesh.sent.iter().find(|(n, ..)| *n == 0).map(|(_, _, bytes, segment)| bytes[..*segment].to_vec()).expect("sent");
+    let mut echoed = sealed.clone();
+    echoed[3..9].copy_from_slice(&name(0).0);
+    mesh.receive(1, address(0), &echoed, echoed.len());
+    assert_eq!(drops(&mesh), [(1, "drop_relay_no_route", 1)]);
+}
+
+#[test]
 fn nothing_readable_leaves_unless_plain() {
     for plain in [false, true] {
         let mut mesh = line(Wiring { plain, ..three() });

@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::check;
@@ -24,12 +25,12 @@ pub struct Message<'a> {
 }
 
 /// One received message.
-#[derive(Debug)]
-pub struct Received<'a> {
+#[derive(Clone, Debug)]
+pub struct Arrival {
     /// Where from.
     pub from: SocketAddr,
-    /// The payload, which may be several datagrams that the kernel has joined.
-    pub bytes: &'a mut [u8],
+    /// Where in the buffers the payload lies, which may be several datagrams that the kernel has joined.
+    pub range: Range<usize>,
     /// Size of each datagram of the payload but the last, which may be shorter; never 0.
     pub segment: usize,
     /// How many datagrams the socket's queue has dropped in its life, where it has dropped any (32 bits, wraps).
@@ -164,9 +165,9 @@ fn write_segment(control: &mut [u64; SEND_CONTROL], segment: u16) -> usize {
     space as usize
 }
 
-/// Receives up to [`RECV_BATCH`] messages without waiting, one into each `size` bytes of `buffers`, and hands them to `handler`.
+/// Receives up to [`RECV_BATCH`] messages without waiting, one into each `size` bytes of `buffers`, and tells `handler` of them.
 /// How many came; `WouldBlock` where there were none.
-pub fn receive(fd: BorrowedFd<'_>, buffers: &mut [u8], size: usize, mut handler: impl FnMut(Received<'_>)) -> io::Result<usize> {
+pub fn receive(fd: BorrowedFd<'_>, buffers: &mut [u8], size: usize, mut handler: impl FnMut(Arrival)) -> io::Result<usize> {
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; RECV_BATCH];
     let mut slots = [const { MaybeUninit::<Slot<RECV_CONTROL>>::uninit() }; RECV_BATCH];
     let mut count = 0;
@@ -182,14 +183,15 @@ pub fn receive(fd: BorrowedFd<'_>, buffers: &mut [u8], size: usize, mut handler:
         libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr().cast(), count, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
     })?;
     let got = got.unsigned_abs() as usize;
-    for ((header, slot), buffer) in headers.iter().zip(&slots).zip(buffers.chunks_exact_mut(size)).take(got) {
+    for ((header, slot), start) in headers.iter().zip(&slots).zip((0..).step_by(size)).take(got) {
         // SAFETY: recvmmsg took `got` of the `count` headers, all of which were filled in above, each with its slot.
         let (header, name) = unsafe { (header.assume_init_ref(), slot.assume_init_ref().name) };
         let len = header.msg_len as usize;
-        let (Some(from), Some(bytes)) = (name.addr(), buffer.get_mut(..len)) else { continue };
+        let Some(from) = name.addr() else { continue };
         let (segment, dropped) = read_control(&header.msg_hdr);
         let segment = segment.filter(|segment| (1..len).contains(segment)).unwrap_or(len).max(1);
-        handler(Received { from, bytes, segment, dropped, truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 });
+        let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        handler(Arrival { from, range: start..start + len.min(size), segment, dropped, truncated });
     }
     Ok(got)
 }

@@ -3,10 +3,7 @@
 use crate::io::sys::mmsg::Message;
 use crate::wire::address::Address;
 
-/// Most payload of one message: an IPv4 packet of 65,535 bytes less 28 of headers (IPv6 would take 20 more).
-pub const MAX_RUN: usize = 65_507;
-/// Most datagrams of one message. Kernels before 6.9 take 64, and count the UDP header against 64 times the segment size.
-pub const MAX_SEGMENTS: usize = 63;
+pub use crate::forward::outbox::{MAX_RUN_BYTES as MAX_RUN, MAX_RUN_DATAGRAMS as MAX_SEGMENTS};
 
 /// Datagrams for one address that lie in one buffer: each `segment` bytes long, the last one perhaps shorter.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@ use socket2::Socket;
 
 use super::UdpCounters;
 use super::run::{MAX_SEGMENTS, Messages, Run, count};
+use crate::forward::forwarder::Received;
 use crate::io::offload::{Offload, OffloadPolicy};
 use crate::io::sys::mmsg::{self, Message, RECV_BATCH};
 use crate::io::sys::sockopt;
@@ -29,6 +30,8 @@ pub struct UdpSocket {
     socket: Socket,
     local: SocketAddr,
     buffers: Box<[u8]>,
+    /// What the last call has received.
+    messages: Vec<Received>,
     granted: i32,
     gso: Offload,
     gro: Offload,
@@ -36,6 +39,17 @@ pub struct UdpSocket {
     /// The last reading of the kernel's drop count.
     dropped: u32,
     counters: Arc<UdpCounters>,
+}
+
+/// What one receive call has brought.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// Where the datagrams lie.
+    pub buffer: &'a mut [u8],
+    /// The messages, in order of arrival.
+    pub messages: &'a [Received],
+    /// False where the queue was found empty: the next datagram is a new event.
+    pub more: bool,
 }
 
 /// Which offloads a socket uses.
@@ -68,7 +82,8 @@ impl UdpSocket {
             ),
         };
         let buffers = vec![0; RECV_BATCH * RECV_SIZE].into_boxed_slice();
-        Ok(UdpSocket { socket, local, buffers, granted, gso, gro, too_big: Vec::with_capacity(TOO_BIG), dropped: 0, counters })
+        let messages = Vec::with_capacity(RECV_BATCH);
+        Ok(UdpSocket { socket, local, buffers, messages, granted, gso, gro, too_big: Vec::with_capacity(TOO_BIG), dropped: 0, counters })
     }
 
     /// What the socket is bound to.
@@ -86,11 +101,10 @@ impl UdpSocket {
         OffloadReport { gso: self.gso.clone(), gro: self.gro.clone() }
     }
 
-    /// Receives up to [`RECV_BATCH`] messages; how many came, 0 where none wait.
-    ///
-    /// The handler gets the sender, the datagrams end to end, and the size of each (never 0; the last may be shorter).
-    pub fn recv(&mut self, mut handler: impl FnMut(Address, &mut [u8], usize)) -> io::Result<usize> {
-        let (counters, dropped) = (&self.counters, &mut self.dropped);
+    /// Receives up to [`RECV_BATCH`] messages.
+    pub fn recv(&mut self) -> io::Result<Batch<'_>> {
+        let (counters, dropped, messages) = (&self.counters, &mut self.dropped, &mut self.messages);
+        messages.clear();
         let result = mmsg::receive(self.socket.as_fd(), &mut self.buffers, RECV_SIZE, |message| {
             if let Some(now) = message.dropped {
                 counters.kernel_drops.add(now.wrapping_sub(*dropped).into());
@@ -99,17 +113,18 @@ impl UdpSocket {
             if message.truncated {
                 counters.recv_truncated.inc();
             } else {
-                handler(Address::udp(message.from), message.bytes, message.segment);
+                messages.push(Received { from: Address::udp(message.from), range: message.range, segment: message.segment });
             }
         });
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        let received = match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => {
                 self.counters.recv_failed.inc();
-                Err(error)
+                return Err(error);
             }
-            received => received,
-        }
+            Ok(received) => received,
+        };
+        Ok(Batch { buffer: &mut self.buffers, messages: &self.messages, more: received == RECV_BATCH })
     }
 
     /// Sends runs to addresses of this socket's family; how many datagrams the kernel took. The rest are dropped and counted.

@@ -27,7 +27,11 @@ fn collect(thread: &mut ThreadSockets, wanted: usize) -> (Vec<Vec<u8>>, usize) {
     poll.registry().register(socket, Token(0), Interest::READABLE).expect("registered");
     let (mut datagrams, mut messages) = (Vec::new(), 0);
     while datagrams.len() < wanted {
-        let got = socket.recv(|_, bytes, segment| datagrams.extend(bytes.chunks(segment).map(<[u8]>::to_vec))).expect("a working socket");
+        let batch = socket.recv().expect("a working socket");
+        for message in batch.messages {
+            datagrams.extend(batch.buffer[message.range.clone()].chunks(message.segment).map(<[u8]>::to_vec));
+        }
+        let got = batch.messages.len();
         messages += got;
         if got == 0 {
             let mut events = Events::with_capacity(1);
@@ -50,7 +54,7 @@ fn data(len: usize, segment: usize) -> Vec<u8> {
 }
 
 fn nothing_waits(thread: &mut ThreadSockets) -> bool {
-    thread.sockets()[0].recv(|_, _, _| {}).expect("a working socket") == 0
+    thread.sockets()[0].recv().expect("a working socket").messages.is_empty()
 }
 
 fn check_run(policy: OffloadPolicy, len: usize, segment: usize) -> usize {
