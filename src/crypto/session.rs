@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
@@ -19,6 +20,8 @@ use crate::wire::{HEADER_LEN, Header, PeerName, TAG_LEN};
 
 /// A key stops before this counter, 2^32 − 2^13 (the last 8192 are the window's, as in WireGuard).
 pub const COUNTER_LIMIT: u32 = u32::MAX - 8191;
+/// A key is neither sealed nor opened with after this long: 180 s after its replacement was due.
+pub const KEY_LIFE: Duration = Duration::from_secs(300);
 /// A session whose busiest lane has sent this many datagrams should be replaced.
 pub const REKEY_COUNTER: u64 = 1 << 31;
 
@@ -196,6 +199,11 @@ impl Session {
     /// True after [`Session::retire`].
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// True once the keys are past [`KEY_LIFE`]. Packet threads ask by themselves, so that keys end also where the mesh plane hangs.
+    pub fn is_over(&self, now: Time) -> bool {
+        now.since(self.established) >= KEY_LIFE
     }
 
     /// Datagrams sent on the busiest lane, for the decision to rekey (see [`REKEY_COUNTER`]).

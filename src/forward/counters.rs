@@ -19,7 +19,7 @@ crate::counters! {
         drop_pending_full,
         /// Frames that waited too long for a session with their peer.
         drop_pending_expired,
-        /// Frames whose session had used up its key.
+        /// Frames whose session had used up its key, by count or by age.
         drop_key_exhausted,
         /// Datagrams that found the outbox full.
         drop_outbox_full,

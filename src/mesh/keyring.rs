@@ -15,13 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crypto::Session;
-use crate::crypto::session::REKEY_COUNTER;
+use crate::crypto::session::{KEY_LIFE, REKEY_COUNTER};
 use crate::time::Time;
 
 /// Age at which a session is to be replaced.
 pub const REKEY_AFTER: Duration = Duration::from_secs(120);
-/// The end of a session that could not be replaced: 180 s after it was due.
-pub const HARD_END: Duration = Duration::from_secs(300);
 /// How long a replaced session still receives.
 pub const KEEP_PREVIOUS: Duration = Duration::from_secs(60);
 /// How long an unconfirmed session of a responder is kept.
@@ -117,7 +115,7 @@ impl Keyring {
         if self.next.as_ref().is_some_and(|next| now.since(next.established()) >= KEEP_NEXT) {
             dropped = drop_session(self.next.take());
         }
-        if self.current.as_ref().is_some_and(|current| now.since(current.established()) >= HARD_END) {
+        if self.current.as_ref().is_some_and(|current| now.since(current.established()) >= KEY_LIFE) {
             dropped = drop_session(self.current.take());
         }
         dropped
@@ -137,7 +135,7 @@ impl Keyring {
     /// When [`Keyring::expire`] or [`Keyring::wants_rekey`] may be due.
     pub fn due(&self) -> Option<Time> {
         let rekey = self.current.as_ref().map(|current| rekey_at(current).max(self.quiet_until));
-        let hard = self.current.as_ref().map(|current| current.established() + HARD_END);
+        let hard = self.current.as_ref().map(|current| current.established() + KEY_LIFE);
         let next = self.next.as_ref().map(|next| next.established() + KEEP_NEXT);
         let previous = self.previous.as_ref().map(|(_, until)| *until);
         [rekey, hard, next, previous].into_iter().flatten().min()

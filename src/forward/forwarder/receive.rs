@@ -119,6 +119,9 @@ impl State {
             return self.counters().drop_plain.inc();
         }
         let datagram = &mut buffer[range.clone()];
+        if inbound.session.is_over(call.now) {
+            return self.count_refusal(OpenError::Expired);
+        }
         let opened =
             if header.kind.is_plain() { inbound.session.open_plain(header, datagram) } else { inbound.session.open(header, datagram) };
         let body = match opened {

@@ -220,7 +220,8 @@ impl State {
     /// Fills and seals one datagram after the other; false where the session has no counters left.
     fn send_on(&self, now: Time, way: &Way<'_>, plan: &Plan, bytes: &[u8], outbox: &mut Outbox) -> bool {
         let count = plan.count();
-        let Some(first) = way.session.reserve(way.header.lane, count as u32) else {
+        let counters = Some(way.session).filter(|session| !session.is_over(now));
+        let Some(first) = counters.and_then(|session| session.reserve(way.header.lane, count as u32)) else {
             self.counters().drop_key_exhausted.inc();
             return false;
         };

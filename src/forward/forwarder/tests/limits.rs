@@ -196,3 +196,19 @@ fn a_used_up_key_asks_for_another() {
     assert_eq!(drops(&mesh), [(0, "drop_key_exhausted", 1)]);
     assert!(mesh.nodes[0].outbox.punts.contains(&Punt::WantSession(name(1))));
 }
+
+#[test]
+fn keys_end_although_nobody_retires_them() {
+    let mut mesh = line(Wiring::default());
+    let recipe = Recipe { payload: 100, ..Recipe::default() };
+    mesh.send(0, &recipe.vnet(0), &recipe.frame());
+    let (_, bytes, segment) = mesh.nodes[0].outbox.runs().next().expect("a run");
+    let bytes = bytes.to_vec();
+    mesh.now = Time::ZERO + crate::crypto::session::KEY_LIFE;
+    mesh.receive(1, address(0), &bytes, segment);
+    mesh.nodes[0].outbox.clear();
+    mesh.send(0, &recipe.vnet(0), &recipe.frame());
+    assert!(mesh.nodes[0].outbox.is_empty() && mesh.nodes[1].tap.frames.is_empty());
+    let dropped = drops(&mesh);
+    assert!(dropped.contains(&(1, "drop_expired", 1)) && dropped.contains(&(0, "drop_key_exhausted", 1)), "{dropped:?}");
+}
