@@ -135,7 +135,12 @@ impl MeshThread {
         for input in batch {
             let now = self.clock.now();
             match input {
-                MeshInput::Command(command) => self.mesh.handle_command(now, command, &mut self.out),
+                MeshInput::Command(command) => {
+                    if matches!(command, Command::LocalAddresses(_)) {
+                        self.sockets.forget_sources();
+                    }
+                    self.mesh.handle_command(now, command, &mut self.out);
+                }
                 MeshInput::Punt(punt) => self.mesh.handle_punt(now, punt, &mut self.out),
                 MeshInput::TooBig(address) => self.mesh.handle_too_big(now, address, &mut self.out),
                 MeshInput::Snapshot(answer) => answer(self.mesh.snapshot(now)),
@@ -170,6 +175,7 @@ impl MeshThread {
                     }
                 }
                 self.carry_out();
+                self.sockets.answered();
             }
         }
     }
@@ -193,6 +199,7 @@ impl MeshThread {
             }
         }
         let mut out = std::mem::take(&mut self.out);
+        out.genuine.drain(..).for_each(|peer| self.sockets.trust(peer));
         for (to, bytes) in out.datagrams.drain(..) {
             self.sockets.send_to(to, &bytes);
         }

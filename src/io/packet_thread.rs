@@ -326,7 +326,7 @@ impl PacketThread {
     /// Sends what lies in the outbox and hands the mesh plane what is its business.
     fn flush(&mut self) {
         if !self.out.is_empty() {
-            self.sockets.send(self.out.runs().map(|(to, bytes, segment)| Run { to, bytes, segment }));
+            self.sockets.send(self.out.runs().map(|(to, bytes, segment)| Run { segment, ..Run::single(to, bytes) }));
             self.out.clear();
             self.tell_too_big();
         }
@@ -339,7 +339,7 @@ impl PacketThread {
 
     /// Sends what the next frame cannot add to, so that a bulk flow goes out in batches as large as the kernel takes.
     fn flush_full(&mut self) {
-        self.sockets.send(self.out.full_runs().map(|(to, bytes, segment)| Run { to, bytes, segment }));
+        self.sockets.send(self.out.full_runs().map(|(to, bytes, segment)| Run { segment, ..Run::single(to, bytes) }));
         self.out.clear_full();
         self.tell_too_big();
     }

@@ -8,6 +8,7 @@
 //! network that rewrites the mark; then each side must still hand on, or count, what is not its own. All sockets of a group have GRO
 //! on, the control socket too, since the kernel asks any one of them whether to join.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -21,9 +22,12 @@ use crate::wire::address::Address;
 
 mod run;
 mod socket;
+mod sources;
 pub mod steering;
 #[cfg(test)]
 mod tests;
+
+use sources::{Sources, kernel_choice};
 
 pub use run::{MAX_RUN, MAX_SEGMENTS, Run};
 pub use socket::{Batch, OffloadReport, UdpSocket};
@@ -97,6 +101,11 @@ pub struct SocketGroup {
 pub struct ThreadSockets {
     sockets: Vec<UdpSocket>,
     counters: Arc<UdpCounters>,
+    /// What each socket is bound to.
+    locals: Vec<IpAddr>,
+    sources: Sources,
+    /// Where each peer was last heard, and found genuine, on: looked into again only when that changes.
+    trusted: HashMap<Address, IpAddr>,
 }
 
 /// Another port is tried so often where 0 was asked for and a port that is free on one address is taken on another.
@@ -119,13 +128,24 @@ impl SocketGroup {
         let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let (binds, optional) = if binds.is_empty() { (&all[..], true) } else { (binds, false) };
         let counters = Arc::new(UdpCounters::default());
-        let mut threads: Vec<_> = (0..=packet_threads).map(|_| ThreadSockets { sockets: Vec::new(), counters: counters.clone() }).collect();
+        let sources = Sources::default();
+        let thread = |_| ThreadSockets {
+            sockets: Vec::new(),
+            counters: counters.clone(),
+            locals: Vec::new(),
+            sources: sources.clone(),
+            trusted: HashMap::new(),
+        };
+        let mut threads: Vec<_> = (0..=packet_threads).map(thread).collect();
         let mut chosen = port;
         for bind in binds {
             match open_address(SocketAddr::new(*bind, chosen), packet_threads, policy, &counters) {
                 Ok((port, sockets)) => {
                     chosen = port;
-                    threads.iter_mut().zip(sockets).for_each(|(thread, socket)| thread.sockets.push(socket));
+                    for (thread, socket) in threads.iter_mut().zip(sockets) {
+                        thread.locals.push(*bind);
+                        thread.sockets.push(socket);
+                    }
                 }
                 Err(UdpError::Failed { addr, source }) if optional && is_family_missing(&source) => {
                     tracing::info!(address = %addr.ip(), %source, "this host lacks an address family; going on without it");
@@ -148,23 +168,69 @@ impl ThreadSockets {
         &mut self.sockets
     }
 
-    /// Sends runs, each from the first socket of its address's family; how many datagrams the kernel took. The rest are dropped and
-    /// counted. The iterator is cloned to go through it again, and each clone must yield the same.
+    /// Sends runs, each from where its address is to be answered from, or else from the first socket of its family; how many datagrams
+    /// the kernel took. The rest are dropped and counted. The iterator is cloned to go through it again, and each clone must yield the
+    /// same.
     pub fn send<'a>(&mut self, runs: impl Iterator<Item = Run<'a>> + Clone) -> usize {
+        let (locals, table) = (&self.locals, self.sources.load());
+        let runs = runs.map(|run| Run { source: run.source.or_else(|| table.get(&run.to).copied()), ..run });
         let mut sent = 0;
-        for v4 in [true, false] {
-            let of_family = runs.clone().filter(move |run| run.to.socket_addr().is_ipv4() == v4);
-            match self.sockets.iter_mut().find(|socket| socket.local_addr().is_ipv4() == v4) {
-                Some(socket) => sent += socket.send(of_family),
-                None => self.counters.send_unreachable.add(of_family.map(|run| run.datagrams() as u64).sum()),
-            }
+        for (n, socket) in self.sockets.iter_mut().enumerate() {
+            sent += socket.send(runs.clone().filter(|run| socket_for(locals, run) == Some(n)));
         }
+        let homeless = runs.filter(|run| socket_for(locals, run).is_none());
+        self.counters.send_unreachable.add(homeless.map(|run| run.datagrams() as u64).sum());
         sent
     }
 
-    /// Sends one datagram; true where the kernel took it.
+    /// Sends one datagram, which is an answer where its address was just heard; true where the kernel took it.
     pub fn send_to(&mut self, to: Address, datagram: &[u8]) -> bool {
-        self.send(std::iter::once(Run::single(to, datagram))) > 0
+        let source = self.heard_on(to).or_else(|| self.choice_among_binds(to));
+        self.send(std::iter::once(Run { source, ..Run::single(to, datagram) })) > 0
+    }
+
+    /// What came from `peer` proved genuine: it is answered from where it was heard, by all threads.
+    pub fn trust(&mut self, peer: Address) {
+        let Some(own) = self.heard_on(peer) else { return };
+        if self.trusted.get(&peer) == Some(&own) {
+            return;
+        }
+        if self.trusted.len() >= sources::MOST {
+            self.trusted.clear();
+        }
+        self.trusted.insert(peer, own);
+        let differs = self.has_choice(peer) || kernel_choice(peer) != Some(own);
+        self.sources.set(peer, differs.then_some(own));
+    }
+
+    /// What was just heard has been answered.
+    pub fn answered(&mut self) {
+        self.sockets.iter_mut().for_each(UdpSocket::answered);
+    }
+
+    /// This host's addresses have changed: what was known of peers may be wrong.
+    pub fn forget_sources(&mut self) {
+        self.trusted.clear();
+        self.sources.clear();
+    }
+
+    fn heard_on(&self, peer: Address) -> Option<IpAddr> {
+        self.sockets.iter().find_map(|socket| socket.heard_on(peer))
+    }
+
+    /// True where more than one address of the peer's family is bound.
+    fn has_choice(&self, peer: Address) -> bool {
+        self.locals.iter().filter(|own| own.is_ipv4() == peer.socket_addr().is_ipv4()).count() > 1
+    }
+
+    /// The kernel's choice for a peer not heard of yet, where there is one among the addresses bound.
+    fn choice_among_binds(&self, peer: Address) -> Option<IpAddr> {
+        if !self.has_choice(peer) || self.sources.load().contains_key(&peer) {
+            return None;
+        }
+        let own = kernel_choice(peer).filter(|own| self.locals.contains(own))?;
+        self.sources.set(peer, Some(own));
+        Some(own)
     }
 
     /// Addresses that a datagram was too big for since the last call.
@@ -205,9 +271,15 @@ fn open_address(
             sockopt::attach_reuseport_filter(socket.as_fd(), &mut program).map_err(failed)?;
             mark_as_control(&socket, addr).map_err(failed)?;
         }
-        sockets.push(UdpSocket::new(socket, addr, policy, counters.clone()).map_err(failed)?);
+        sockets.push(UdpSocket::new(socket, addr, index == 0, policy, counters.clone()).map_err(failed)?);
     }
     Ok((addr.port(), sockets))
+}
+
+/// The socket that a run is sent from: that of its source, else the first of its family.
+fn socket_for(locals: &[IpAddr], run: &Run<'_>) -> Option<usize> {
+    let bound = run.source.and_then(|source| locals.iter().position(|own| *own == source));
+    bound.or_else(|| locals.iter().position(|own| own.is_ipv4() == run.to.socket_addr().is_ipv4()))
 }
 
 fn warn_of_small_buffers(threads: &[ThreadSockets]) {

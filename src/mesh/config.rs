@@ -50,6 +50,8 @@ pub struct MeshConfig {
 pub struct Outbox {
     /// Datagrams to send, in order.
     pub datagrams: Vec<(Address, Vec<u8>)>,
+    /// Where genuine DIRECT control came from: peers to be answered from where they were heard.
+    pub genuine: Vec<Address>,
     /// A new picture for the packet threads, where something changed.
     pub fib: Option<Arc<Fib>>,
     /// What the rest of the program should know.

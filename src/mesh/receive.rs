@@ -98,6 +98,7 @@ impl Mesh {
         let direct = header.kind == Kind::ControlDirect;
         self.confirmed(now, peer, &session, direct.then_some(from), out);
         if direct {
+            out.genuine.push(from);
             self.heard_direct(now, peer, from, out);
         }
         let mut records = Records::new(text);

@@ -8,6 +8,7 @@ mod proxy;
 mod scene;
 mod station;
 
+mod addresses;
 mod capture;
 mod firewall;
 mod frames;

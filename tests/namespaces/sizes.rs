@@ -111,7 +111,7 @@ fn bursts(lab: &Lab, pair: &Pair) {
     far.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
     for (segment, total) in [(1200, 36_000), (1392, 40_000), (500, 7777), (1000, 1500)] {
         let bytes = noise.bytes(total);
-        let sent = group.control.send(std::iter::once(Run { to: target, bytes: &bytes, segment }));
+        let sent = group.control.send(std::iter::once(Run { segment, ..Run::single(target, &bytes) }));
         assert_eq!(sent, total.div_ceil(segment));
         let mut missing: Vec<&[u8]> = bytes.chunks(segment).collect();
         while !missing.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -18,6 +18,8 @@ pub const RECV_BATCH: usize = 8;
 pub struct Message<'a> {
     /// Where to.
     pub to: SocketAddr,
+    /// The address of this host to send from; `None` leaves it to the kernel.
+    pub source: Option<IpAddr>,
     /// The payload.
     pub bytes: &'a [u8],
     /// Where set, the kernel cuts the payload into datagrams of this size, the last one perhaps shorter.
@@ -33,6 +35,8 @@ pub struct Arrival {
     pub range: Range<usize>,
     /// Size of each datagram of the payload but the last, which may be shorter; never 0.
     pub segment: usize,
+    /// The address of this host that it was sent to, where the socket was asked to say so (`IP_PKTINFO`, RFC 3542).
+    pub local: Option<IpAddr>,
     /// How many datagrams the socket's queue has dropped in its life, where it has dropped any (32 bits, wraps).
     pub dropped: Option<u32>,
     /// True where the payload was longer than the buffer.
@@ -96,10 +100,10 @@ impl Name {
     }
 }
 
-/// Room for the control message of a send: its header and a u16, padded.
-const SEND_CONTROL: usize = 4;
-/// Room for the control messages of a receive: twice a header and an int, padded, with room to spare.
-const RECV_CONTROL: usize = 10;
+/// Room for the control messages of a send, in u64s: a u16 and an `in6_pktinfo`, each behind a header and padded.
+const SEND_CONTROL: usize = 8;
+/// Room for the control messages of a receive: two ints and an `in6_pktinfo`, likewise, with room to spare.
+const RECV_CONTROL: usize = 14;
 
 /// What the `msghdr` of one message points to. The control bytes are u64s because a `cmsghdr` must be aligned.
 struct Slot<const CONTROL: usize> {
@@ -134,7 +138,7 @@ pub fn send<'a>(fd: BorrowedFd<'_>, messages: impl Iterator<Item = Message<'a>>)
         let (name, name_len) = Name::new(message.to);
         let part = libc::iovec { iov_base: message.bytes.as_ptr().cast_mut().cast(), iov_len: message.bytes.len() };
         let slot = slot.write(Slot { name, part, control: [0; SEND_CONTROL] });
-        let control_len = message.segment.map_or(0, |segment| write_segment(&mut slot.control, segment));
+        let control_len = write_control(&mut slot.control, &message);
         point(header, slot, name_len, control_len);
         count += 1;
     }
@@ -148,21 +152,49 @@ pub fn send<'a>(fd: BorrowedFd<'_>, messages: impl Iterator<Item = Message<'a>>)
     Ok(sent.unsigned_abs() as usize)
 }
 
-/// Writes a `UDP_SEGMENT` control message; its length with padding.
-fn write_segment(control: &mut [u64; SEND_CONTROL], segment: u16) -> usize {
-    const DATA: u32 = size_of::<u16>() as u32;
-    // SAFETY: these functions only calculate.
-    let (len, space) = unsafe { (libc::CMSG_LEN(DATA), libc::CMSG_SPACE(DATA)) };
-    assert!(space as usize <= size_of_val(control), "the control buffer holds one u16");
-    let header: *mut libc::cmsghdr = control.as_mut_ptr().cast();
-    // SAFETY: the buffer is aligned as a cmsghdr and at least CMSG_SPACE long (asserted), all zeroes, and CMSG_DATA lies within.
-    unsafe {
-        (*header).cmsg_level = libc::SOL_UDP;
-        (*header).cmsg_type = libc::UDP_SEGMENT;
-        (*header).cmsg_len = len as _;
-        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
+/// Writes the control messages that `message` needs; their length with padding.
+fn write_control(control: &mut [u64; SEND_CONTROL], message: &Message<'_>) -> usize {
+    let mut end = 0;
+    if let Some(segment) = message.segment {
+        end = put(control, end, libc::SOL_UDP, libc::UDP_SEGMENT, segment);
     }
-    space as usize
+    match message.source {
+        Some(IpAddr::V4(ip)) => {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            put(control, end, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
+        }
+        Some(IpAddr::V6(ip)) => {
+            // A link-local source belongs to the interface that the destination names.
+            let scope = match message.to {
+                SocketAddr::V6(to) if ip.is_unicast_link_local() => to.scope_id(),
+                _ => 0,
+            };
+            let info = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: scope };
+            put(control, end, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
+        }
+        None => end,
+    }
+}
+
+/// Writes one control message at byte `at`, a multiple of 8; where the next one goes.
+fn put<T: Copy>(control: &mut [u64; SEND_CONTROL], at: usize, level: i32, kind: i32, data: T) -> usize {
+    let size = size_of::<T>() as u32;
+    // SAFETY: these functions only calculate.
+    let (len, space) = unsafe { (libc::CMSG_LEN(size) as usize, libc::CMSG_SPACE(size) as usize) };
+    let room = control.get_mut(at / size_of::<u64>()..).filter(|room| space <= size_of_val(*room));
+    let header: *mut libc::cmsghdr = room.expect("the control buffer holds one message of each kind").as_mut_ptr().cast();
+    // SAFETY: the room is aligned as a cmsghdr and at least CMSG_SPACE long (checked), and CMSG_DATA lies within.
+    unsafe {
+        (*header).cmsg_level = level;
+        (*header).cmsg_type = kind;
+        (*header).cmsg_len = len as _;
+        libc::CMSG_DATA(header).cast::<T>().write_unaligned(data);
+    }
+    at + space
 }
 
 /// Receives up to [`RECV_BATCH`] messages without waiting, one into each `size` bytes of `buffers`, and tells `handler` of them.
@@ -188,38 +220,58 @@ pub fn receive(fd: BorrowedFd<'_>, buffers: &mut [u8], size: usize, mut handler:
         let (header, name) = unsafe { (header.assume_init_ref(), slot.assume_init_ref().name) };
         let len = header.msg_len as usize;
         let Some(from) = name.addr() else { continue };
-        let (segment, dropped) = read_control(&header.msg_hdr);
+        let Control { segment, dropped, local } = read_control(&header.msg_hdr);
         let segment = segment.filter(|segment| (1..len).contains(segment)).unwrap_or(len).max(1);
         let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        handler(Arrival { from, range: start..start + len.min(size), segment, dropped, truncated });
+        handler(Arrival { from, range: start..start + len.min(size), segment, local, dropped, truncated });
     }
     Ok(got)
 }
 
-/// The GRO segment size and the drop count among the control messages of a header that `recvmmsg` has filled in.
-fn read_control(header: &libc::msghdr) -> (Option<usize>, Option<u32>) {
-    let (mut segment, mut dropped) = (None, None);
+/// What the control messages of a received message say.
+#[derive(Default)]
+struct Control {
+    segment: Option<usize>,
+    dropped: Option<u32>,
+    local: Option<IpAddr>,
+}
+
+/// Reads the control messages of a header that `recvmmsg` has filled in.
+fn read_control(header: &libc::msghdr) -> Control {
+    let mut control = Control::default();
     // SAFETY: the kernel has set msg_control and msg_controllen to what it wrote, and the buffer is alive.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return null or a header that lies within the control buffer with its data,
-    // and data of both kinds is 4 bytes.
+    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return null or a header that lies within the control buffer with its data.
     while let Some(message) = unsafe { next.as_ref() } {
         match (message.cmsg_level, message.cmsg_type) {
-            // SAFETY: see above.
-            (libc::SOL_UDP, libc::UDP_GRO) => segment = usize::try_from(unsafe { read_int(next) }).ok(),
-            // SAFETY: see above.
-            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => dropped = Some(unsafe { read_int(next) }.cast_unsigned()),
+            (libc::SOL_UDP, libc::UDP_GRO) => control.segment = read::<i32>(message).and_then(|size| usize::try_from(size).ok()),
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => control.dropped = read::<u32>(message),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let own = read::<libc::in_pktinfo>(message);
+                control.local = own.map(|own| IpAddr::V4(own.ipi_spec_dst.s_addr.to_ne_bytes().into()));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                control.local = read::<libc::in6_pktinfo>(message).map(|own| IpAddr::V6(own.ipi6_addr.s6_addr.into()));
+            }
             _ => {}
         }
         // SAFETY: `next` is a header of this buffer, found by these functions.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
-    (segment, dropped)
+    control
 }
 
-/// # Safety
-/// `message` must be a whole control message with 4 bytes of data.
-unsafe fn read_int(message: *const libc::cmsghdr) -> i32 {
-    // SAFETY: the caller's promise; the data need not be aligned.
-    unsafe { libc::CMSG_DATA(message).cast::<i32>().read_unaligned() }
+/// Types that the kernel writes into control messages.
+trait Datum: Copy {}
+impl Datum for i32 {}
+impl Datum for u32 {}
+impl Datum for libc::in_pktinfo {}
+impl Datum for libc::in6_pktinfo {}
+
+/// The data of a control message in a received control buffer, where it is long enough.
+fn read<T: Datum>(message: &libc::cmsghdr) -> Option<T> {
+    // SAFETY: CMSG_LEN only calculates.
+    let enough = message.cmsg_len >= unsafe { libc::CMSG_LEN(size_of::<T>() as u32) } as usize;
+    // SAFETY: the message says that its data is as long as a T, which any bytes make (integers and arrays of them); it may be unaligned.
+    enough.then(|| unsafe { libc::CMSG_DATA(message).cast::<T>().read_unaligned() })
 }

@@ -1,5 +1,7 @@
 //! Runs of datagrams for one address, cut to what one message may carry.
 
+use std::net::IpAddr;
+
 use crate::io::sys::mmsg::Message;
 use crate::wire::address::Address;
 
@@ -12,6 +14,8 @@ pub struct Run<'a> {
     pub to: Address,
     /// The datagrams, end to end.
     pub bytes: &'a [u8],
+    /// The address of this host to send from; `None` leaves it to the kernel.
+    pub source: Option<IpAddr>,
     /// Bytes of each datagram; 0, or no less than the length, where there is only one.
     pub segment: usize,
 }
@@ -19,7 +23,7 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// A single datagram.
     pub fn single(to: Address, bytes: &'a [u8]) -> Run<'a> {
-        Run { to, bytes, segment: bytes.len() }
+        Run { to, bytes, source: None, segment: bytes.len() }
     }
 
     /// How many datagrams there are.
@@ -70,14 +74,14 @@ impl<'a, I: Iterator<Item = Run<'a>>> Iterator for Messages<'a, I> {
         let segment = match u16::try_from(run.segment) {
             Ok(segment) if segment > 0 && run.segment < run.bytes.len() => segment,
             // One datagram; where it is too big for any socket the kernel says so.
-            _ => return Some(Message { to, bytes: run.bytes, segment: None }),
+            _ => return Some(Message { to, source: run.source, bytes: run.bytes, segment: None }),
         };
         let segments = (MAX_RUN / run.segment).min(self.max_segments).max(1);
         let (bytes, rest) = run.bytes.split_at_checked(segments * run.segment).unwrap_or((run.bytes, &[]));
         if !rest.is_empty() {
             self.rest = Some(Run { bytes: rest, ..run });
         }
-        Some(Message { to, bytes, segment: (run.segment < bytes.len()).then_some(segment) })
+        Some(Message { to, source: run.source, bytes, segment: (run.segment < bytes.len()).then_some(segment) })
     }
 }
 
@@ -88,7 +92,7 @@ mod tests {
     fn cut(len: usize, segment: usize, max: usize) -> Vec<(usize, Option<u16>)> {
         let to = Address::udp(([127, 0, 0, 1], 1).into());
         let bytes = vec![0; len];
-        let runs = [Run { to, bytes: &bytes, segment }];
+        let runs = [Run { segment, ..Run::single(to, &bytes) }];
         Messages::new(runs.into_iter(), max).map(|m| (m.bytes.len(), m.segment)).collect()
     }
 
@@ -109,9 +113,9 @@ mod tests {
     fn counts_datagrams() {
         let to = Address::udp(([127, 0, 0, 1], 1).into());
         let bytes = [0; 250];
-        assert_eq!(Run { to, bytes: &bytes, segment: 100 }.datagrams(), 3);
+        assert_eq!(Run { segment: 100, ..Run::single(to, &bytes) }.datagrams(), 3);
         assert_eq!(Run::single(to, &bytes).datagrams(), 1);
-        let messages = Messages::new([Run { to, bytes: &bytes, segment: 100 }].into_iter(), 2);
+        let messages = Messages::new([Run { segment: 100, ..Run::single(to, &bytes) }].into_iter(), 2);
         assert_eq!(messages.map(|m| count(&m)).collect::<Vec<_>>(), [2, 1]);
     }
 }

@@ -1,7 +1,7 @@
 //! One UDP socket: batches both ways, with segmentation and receive offload where they work.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
@@ -32,6 +32,9 @@ pub struct UdpSocket {
     buffers: Box<[u8]>,
     /// What the last call has received.
     messages: Vec<Received>,
+    /// For the control socket: senders of the last call, and the address of this host that each has sent to.
+    heard: Vec<(Address, IpAddr)>,
+    control: bool,
     granted: i32,
     gso: Offload,
     gro: Offload,
@@ -62,7 +65,13 @@ pub struct OffloadReport {
 }
 
 impl UdpSocket {
-    pub(super) fn new(socket: Socket, local: SocketAddr, policy: OffloadPolicy, counters: Arc<UdpCounters>) -> io::Result<UdpSocket> {
+    pub(super) fn new(
+        socket: Socket,
+        local: SocketAddr,
+        control: bool,
+        policy: OffloadPolicy,
+        counters: Arc<UdpCounters>,
+    ) -> io::Result<UdpSocket> {
         let fd = socket.as_fd();
         // Don't fragment, and don't let an ICMP message that anybody can forge stop us: the mesh finds the path MTU by itself.
         let (level, option, probe) = match local {
@@ -82,8 +91,26 @@ impl UdpSocket {
             ),
         };
         let buffers = vec![0; RECV_BATCH * RECV_SIZE].into_boxed_slice();
-        let messages = Vec::with_capacity(RECV_BATCH);
-        Ok(UdpSocket { socket, local, buffers, messages, granted, gso, gro, too_big: Vec::with_capacity(TOO_BIG), dropped: 0, counters })
+        if control && local.ip().is_unspecified() {
+            let (level, option) =
+                if local.is_ipv4() { (libc::IPPROTO_IP, libc::IP_PKTINFO) } else { (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) };
+            sockopt::set(fd, level, option, 1)?;
+        }
+        let (messages, heard) = (Vec::with_capacity(RECV_BATCH), Vec::new());
+        Ok(UdpSocket {
+            socket,
+            local,
+            buffers,
+            messages,
+            heard,
+            control,
+            granted,
+            gso,
+            gro,
+            too_big: Vec::with_capacity(TOO_BIG),
+            dropped: 0,
+            counters,
+        })
     }
 
     /// What the socket is bound to.
@@ -104,7 +131,9 @@ impl UdpSocket {
     /// Receives up to [`RECV_BATCH`] messages.
     pub fn recv(&mut self) -> io::Result<Batch<'_>> {
         let (counters, dropped, messages) = (&self.counters, &mut self.dropped, &mut self.messages);
+        let (heard, bound) = (&mut self.heard, self.control.then_some(self.local.ip()));
         messages.clear();
+        heard.clear();
         let result = mmsg::receive(self.socket.as_fd(), &mut self.buffers, RECV_SIZE, |message| {
             if let Some(now) = message.dropped {
                 counters.kernel_drops.add(now.wrapping_sub(*dropped).into());
@@ -113,6 +142,9 @@ impl UdpSocket {
             if message.truncated {
                 counters.recv_truncated.inc();
             } else {
+                if let Some(own) = message.local.or(bound).filter(|own| bound.is_some() && !own.is_unspecified()) {
+                    heard.push((Address::udp(message.from), own));
+                }
                 messages.push(Received { from: Address::udp(message.from), range: message.range, segment: message.segment });
             }
         });
@@ -125,6 +157,16 @@ impl UdpSocket {
             Ok(received) => received,
         };
         Ok(Batch { buffer: &mut self.buffers, messages: &self.messages, more: received == RECV_BATCH })
+    }
+
+    /// The address of this host that `peer` has sent to in the last call.
+    pub(super) fn heard_on(&self, peer: Address) -> Option<IpAddr> {
+        self.heard.iter().rev().find(|(from, _)| *from == peer).map(|(_, own)| *own)
+    }
+
+    /// Forgets what [`UdpSocket::heard_on`] says.
+    pub(super) fn answered(&mut self) {
+        self.heard.clear();
     }
 
     /// Sends runs to addresses of this socket's family; how many datagrams the kernel took. The rest are dropped and counted.
@@ -162,7 +204,7 @@ impl UdpSocket {
 
     /// Sends the datagrams of a message that failed with `error` one by one: if that works, segmentation offload is to blame.
     fn send_singly(&mut self, message: &Message<'_>, segment: u16, error: &io::Error) -> usize {
-        let run = Run { to: Address::udp(message.to), bytes: message.bytes, segment: segment.into() };
+        let run = Run { to: Address::udp(message.to), source: message.source, bytes: message.bytes, segment: segment.into() };
         let mut singles = Messages::new(std::iter::once(run), 1);
         let mut sent = 0;
         loop {

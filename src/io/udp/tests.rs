@@ -60,7 +60,7 @@ fn nothing_waits(thread: &mut ThreadSockets) -> bool {
 fn check_run(policy: OffloadPolicy, len: usize, segment: usize) -> usize {
     let (mut from, mut to) = (open(1, policy), open(1, policy));
     let bytes = data(len, segment);
-    let run = Run { to: address(&to), bytes: &bytes, segment };
+    let run = Run { segment, ..Run::single(address(&to), &bytes) };
     assert_eq!(from.packet[0].send([run].into_iter()), run.datagrams());
     let (datagrams, messages) = collect(&mut to.packet[0], run.datagrams());
     assert!(datagrams.iter().map(Vec::as_slice).eq(bytes.chunks(segment)), "same datagrams in the same order");
@@ -126,7 +126,7 @@ fn ipv6_steers_and_carries_runs_too() {
         };
         let target = Address::udp(SocketAddr::new(localhost, to.port));
         let bytes = data(20 * 1400, 1400);
-        assert_eq!(from.packet[0].send([Run { to: target, bytes: &bytes, segment: 1400 }].into_iter()), 20);
+        assert_eq!(from.packet[0].send([Run { segment: 1400, ..Run::single(target, &bytes) }].into_iter()), 20);
         assert!(from.control.send_to(target, &[0x10 | Kind::Reject as u8, 0, 0]));
         // ::1 ends in 1 and the lane is 0: the second of two packet threads.
         assert_eq!(collect(&mut to.packet[1], 20).0.concat(), bytes);
@@ -171,7 +171,7 @@ fn drops_of_the_kernel_are_counted() {
     sockopt::set(to.packet[0].sockets()[0].as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 1).expect("a tiny buffer");
     let target = address(&to);
     let bytes = data(100 * 1000, 1000);
-    assert_eq!(from.packet[0].send([Run { to: target, bytes: &bytes, segment: 1000 }].into_iter()), 100);
+    assert_eq!(from.packet[0].send([Run { segment: 1000, ..Run::single(target, &bytes) }].into_iter()), 100);
     let mut got = 0;
     while !nothing_waits(&mut to.packet[0]) {
         got += 1;
@@ -188,7 +188,7 @@ fn offload_is_given_up_where_only_it_fails() {
     // The kernel refuses to segment for a socket without checksums, with the errors that broken drivers cause.
     sockopt::set(from.packet[0].sockets()[0].as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).expect("no checksums");
     let bytes = data(20 * 1000, 1000);
-    let runs = [Run { to: address(&to), bytes: &bytes, segment: 1000 }; 2];
+    let runs = [Run { segment: 1000, ..Run::single(address(&to), &bytes) }; 2];
     for round in 1..=2 {
         assert_eq!(from.packet[0].send(runs.into_iter()), 40, "round {round}");
         assert_eq!(collect(&mut to.packet[0], 40).0.concat(), [&bytes[..], &bytes].concat());
@@ -212,7 +212,7 @@ fn what_is_too_big_for_the_interface_is_reported() {
         assert_eq!(from.packet[0].take_too_big().collect::<Vec<_>>(), [target]);
 
         let (run, good) = (data(5 * 1473, 1473), data(5 * 1472, 1472));
-        let runs = [Run { to: target, bytes: &run, segment: 1473 }, Run { to: target, bytes: &good, segment: 1472 }];
+        let runs = [Run { segment: 1473, ..Run::single(target, &run) }, Run { segment: 1472, ..Run::single(target, &good) }];
         assert_eq!(from.packet[0].send(runs.into_iter()), 5, "the run that fits is sent");
         assert_eq!(collect(&mut to.packet[0], 5).0.concat(), good);
         assert_eq!(from.packet[0].take_too_big().collect::<Vec<_>>(), [target], "once, however many datagrams");
@@ -227,13 +227,44 @@ fn what_has_no_way_is_counted() {
     in_own_namespace("unreachable", || {
         let mut from = SocketGroup::open(&[Ipv4Addr::UNSPECIFIED.into()], 0, 1, OffloadPolicy::Auto).expect("sockets");
         let bytes = data(300, 100);
-        let nowhere = ["10.1.2.3:6783", "[fd00::1]:6783"].map(|to| Run {
-            to: Address::udp(to.parse().expect("an address")),
-            bytes: &bytes,
-            segment: 100,
-        });
+        let nowhere = ["10.1.2.3:6783", "[fd00::1]:6783"]
+            .map(|to| Run { segment: 100, ..Run::single(Address::udp(to.parse().expect("an address")), &bytes) });
         assert_eq!(from.packet[0].send(nowhere.into_iter()), 0);
         assert_eq!(from.counters.send_unreachable.get(), 6, "{:?}", from.counters);
         assert!(path_mtu(nowhere[0].to).is_err());
     });
+}
+
+/// What a peer that asked `asked` hears from `thread`, by the address it comes from.
+fn answers_from(peer: &StdSocket, thread: &mut ThreadSockets) -> IpAddr {
+    let to = Address::udp(peer.local_addr().expect("bound"));
+    assert!(thread.send_to(to, &[0x12; 40]));
+    peer.recv_from(&mut [0; 100]).expect("an answer").1.ip()
+}
+
+#[test]
+fn a_peer_is_answered_from_the_address_it_has_asked() {
+    const ASKED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+    let kernel: IpAddr = Ipv4Addr::LOCALHOST.into();
+    let binds: [&[IpAddr]; 2] = [&[Ipv4Addr::UNSPECIFIED.into()], &[kernel, ASKED]];
+    for bind in binds {
+        let mut group = SocketGroup::open(bind, 0, 1, OffloadPolicy::Auto).expect("sockets");
+        let peer = StdSocket::bind((kernel, 0)).expect("a peer");
+        peer.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        assert_eq!(answers_from(&peer, &mut group.control), kernel, "nobody has asked");
+        peer.send_to(&[0x12; 40], (ASKED, group.port)).expect("sent");
+        let heard = |socket: &mut UdpSocket| !socket.recv().expect("a working socket").messages.is_empty();
+        while !group.control.sockets().iter_mut().any(heard) {
+            std::thread::yield_now();
+        }
+        assert_eq!(answers_from(&peer, &mut group.control), ASKED);
+        assert_eq!(answers_from(&peer, &mut group.packet[0]), kernel, "it proved nothing yet");
+        group.control.trust(Address::udp(peer.local_addr().expect("bound")));
+        group.control.answered();
+        for thread in [&mut group.control, &mut group.packet[0]] {
+            assert_eq!(answers_from(&peer, thread), ASKED);
+        }
+        group.control.forget_sources();
+        assert_eq!(answers_from(&peer, &mut group.packet[0]), kernel);
+    }
 }
