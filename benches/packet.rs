@@ -389,6 +389,7 @@ fn said_by(number: u16, signatures: &Arc<dyn Signatures>) -> Vec<u8> {
         nickname: format!("h{number}"),
         version: "1".into(),
         addresses: vec![Address::udp(([10, 0, 0, 1], 6783).into())],
+        unknown_addresses: Vec::new(),
         extensions: Extensions::default(),
     };
     store.link_up(NOW, identity(2000).name(), &mut out);

@@ -115,6 +115,7 @@ impl Mesh {
             nickname: self.config.nickname.clone(),
             version: self.config.version.clone(),
             addresses,
+            unknown_addresses: Vec::new(),
             extensions: Extensions::default(),
         };
         let mut said = Output::default();

@@ -65,8 +65,22 @@ impl Address {
 
     /// Reads one address from the front of `bytes` and moves past it; `None` where it is malformed or of an unknown family.
     pub fn read(bytes: &mut &[u8]) -> Option<Address> {
-        let (len, rest) = bytes.split_first()?;
-        let (body, rest) = rest.split_at_checked(usize::from(*len))?;
+        let mut rest = *bytes;
+        let address = Address::parse(Address::read_form(&mut rest)?)?;
+        *bytes = rest;
+        Some(address)
+    }
+
+    /// Reads the wire form of one address of whatever family, its length included, and moves past it; `None` where it is cut short.
+    pub fn read_form<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+        let (form, rest) = bytes.split_at_checked(1 + usize::from(*bytes.first()?))?;
+        *bytes = rest;
+        Some(form)
+    }
+
+    /// The address of a wire form, its length included; `None` where its family is unknown.
+    pub fn parse(form: &[u8]) -> Option<Address> {
+        let (_, body) = form.split_first()?;
         let addr = match body {
             [a, b, c, d, hi, lo] => SocketAddr::new(Ipv4Addr::new(*a, *b, *c, *d).into(), u16::from_be_bytes([*hi, *lo])),
             [ip @ .., hi, lo] if ip.len() == 16 => {
@@ -75,7 +89,6 @@ impl Address {
             }
             _ => return None,
         };
-        *bytes = rest;
         Some(Address::udp(addr))
     }
 }

@@ -7,6 +7,7 @@
 //! 4 LEFT   nothing: this incarnation of the origin has gone
 //! ```
 //!
+//! An address is its length and its bytes; forms that are unknown here are carried as they are, and all ascend by their bytes.
 //! Every body may end in TLV extensions. One content has one encoding: a body that this build would write
 //! differently is refused.
 
@@ -102,6 +103,8 @@ pub struct Node {
     pub version: String,
     /// Its underlay addresses, ascending, at most [`MAX_ADDRESSES`].
     pub addresses: Vec<Address>,
+    /// Wire forms, their lengths included, of addresses that only later versions know; they count towards [`MAX_ADDRESSES`].
+    pub unknown_addresses: Vec<Box<[u8]>>,
     /// What later versions add.
     pub extensions: Extensions,
 }
@@ -115,6 +118,18 @@ impl Node {
         self.addresses.dedup();
         self.addresses.truncate(MAX_ADDRESSES);
         self
+    }
+
+    /// The wire forms of all addresses, ascending: the order is the same whatever forms a version knows.
+    fn address_forms(&self) -> Vec<Box<[u8]>> {
+        let form = |address: &Address| {
+            let mut bytes = Vec::new();
+            address.write(&mut bytes);
+            bytes.into_boxed_slice()
+        };
+        let mut forms: Vec<Box<[u8]>> = self.addresses.iter().map(form).chain(self.unknown_addresses.iter().cloned()).collect();
+        forms.sort_unstable();
+        forms
     }
 }
 
@@ -214,7 +229,7 @@ impl Body {
 
     fn is_sorted(&self) -> bool {
         match self {
-            Body::Node(node) => node.addresses.is_sorted_by(|a, b| a < b),
+            Body::Node(node) => node.address_forms().is_sorted_by(|a, b| a < b),
             Body::Links(links, _) => links.is_sorted_by(|a, b| a.neighbour < b.neighbour),
             Body::Macs(macs, _) => macs.is_sorted_by(|a, b| (a.vlan, a.mac) < (b.vlan, b.mac)),
             Body::Left(_) | Body::Unknown(..) => true,
@@ -232,9 +247,16 @@ fn parse_node(rest: &mut &[u8]) -> Result<Node, BadBody> {
     if usize::from(addresses) > MAX_ADDRESSES {
         return Err(BadBody::Value);
     }
-    let addresses = (0..addresses).map(|_| Address::read(rest).ok_or(BadBody::Value)).collect::<Result<_, _>>()?;
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for _ in 0..addresses {
+        let form = Address::read_form(rest).ok_or(BadBody::Length)?;
+        match Address::parse(form) {
+            Some(address) => known.push(address),
+            None => unknown.push(form.into()),
+        }
+    }
     let extensions = Extensions::parse(rest)?;
-    Ok(Node { noise, certificate, features, nickname, version, addresses, extensions })
+    Ok(Node { noise, certificate, features, nickname, version, addresses: known, unknown_addresses: unknown, extensions })
 }
 
 fn write_node(node: &Node, out: &mut Vec<u8>) {
@@ -245,10 +267,9 @@ fn write_node(node: &Node, out: &mut Vec<u8>) {
         out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
         out.extend_from_slice(text.as_bytes());
     }
-    out.push(u8::try_from(node.addresses.len()).unwrap_or(u8::MAX));
-    for address in &node.addresses {
-        address.write(out);
-    }
+    let forms = node.address_forms();
+    out.push(u8::try_from(forms.len()).unwrap_or(u8::MAX));
+    forms.iter().for_each(|form| out.extend_from_slice(form));
     out.extend_from_slice(&node.extensions.0);
 }
 

@@ -13,8 +13,8 @@
 //! | 9 | RESPONSE | nonce 8 |
 //! | 10 | GOSSIP | a message of [`crate::mesh::gossip`] |
 //!
-//! A record of a type nobody knows is passed over, so that a newer router may say more. A record that is cut short
-//! ends the datagram: what stood before it counts. Numbers are big endian.
+//! A record of a type, with a reason or about an address that nobody knows is passed over, so that a newer router may say more.
+//! A record that is cut short ends the datagram: what stood before it counts. Numbers are big endian.
 
 use super::address::Address;
 
@@ -246,12 +246,22 @@ enum Parsed<'a> {
 }
 
 fn parse(kind: u8, body: &[u8]) -> Parsed<'_> {
-    if !(PING..=GOSSIP).contains(&kind) {
+    if !(PING..=GOSSIP).contains(&kind) || is_of_a_later_version(kind, body) {
         return Parsed::Unknown;
     }
     match parse_known(kind, body) {
         Some(record) => Parsed::Known(record),
         None => Parsed::Bad,
+    }
+}
+
+/// True for well-formed records whose reason or address this version does not know.
+fn is_of_a_later_version(kind: u8, body: &[u8]) -> bool {
+    let mut rest = body;
+    match kind {
+        CLOSE => body.first().is_some_and(|reason| CloseReason::from_number(*reason).is_none()),
+        OBSERVED => Address::read_form(&mut rest).is_some_and(|form| Address::parse(form).is_none()),
+        _ => false,
     }
 }
 
@@ -278,7 +288,7 @@ fn parse_known(kind: u8, body: &[u8]) -> Option<Record<'_>> {
             let [reason] = take(&mut rest)?;
             let mut addresses = Vec::new();
             while !rest.is_empty() {
-                addresses.push(Address::read(&mut rest)?);
+                addresses.extend(Address::parse(Address::read_form(&mut rest)?));
             }
             Record::Close(CloseReason::from_number(reason)?, addresses)
         }
@@ -350,6 +360,18 @@ mod tests {
         }
         let mut records = Records::new(&[CLOSE, 0, 2, 1, 9]);
         assert_eq!((records.next(), records.is_bad()), (None, true));
+    }
+
+    #[test]
+    fn what_a_later_version_says_ends_no_datagram() {
+        let mut bytes = vec![CLOSE, 0, 1, 77, OBSERVED, 0, 4, 3, 1, 2, 3];
+        // A referral in a form nobody knows, beside one in a form we do.
+        bytes.extend_from_slice(&[CLOSE, 0, 11, 2, 2, 9, 9, 6, 10, 1, 2, 3, 0x1a, 0x7f]);
+        Record::Challenge(5).write(&mut bytes);
+        let address = Address::udp("10.1.2.3:6783".parse().expect("an address"));
+        let mut records = Records::new(&bytes);
+        assert_eq!(records.by_ref().collect::<Vec<_>>(), [Record::Close(CloseReason::Full, vec![address]), Record::Challenge(5)]);
+        assert!(!records.is_bad());
     }
 
     #[test]

@@ -229,6 +229,7 @@ mod tests {
             nickname: "h1".to_string(),
             version: "0.1".to_string(),
             addresses: vec![Address::udp("10.0.0.1:6783".parse().expect("an address"))],
+            unknown_addresses: Vec::new(),
             extensions: Extensions::new(&[(9, b"x")]).expect("extensions"),
         }
     }
@@ -265,6 +266,21 @@ mod tests {
         assert_eq!(build(0, &body(MAX_BODY)).bytes().len(), MAX_RECORD);
         let too_long = Record::build(&KEY, 0, (1, 1), &body(MAX_BODY + 1), |_| [0; 64]);
         assert_eq!(too_long, Err(BadRecord::TooLong));
+    }
+
+    #[test]
+    fn addresses_of_a_later_version_are_carried() {
+        let addresses = ["10.0.0.1:6783", "[fd00::1]:6783"].iter();
+        let addresses = addresses.map(|text| Address::udp(text.parse().expect("an address"))).collect();
+        let forms: [&[u8]; 3] = [&[0], &[9, 1, 2, 3, 4, 5, 6, 7, 8, 9], &[40; 41]];
+        let unknown_addresses = forms.iter().map(|form| (*form).into()).collect();
+        let body = Body::Node(Node { addresses, unknown_addresses, ..node() });
+        let record = build(0, &body);
+        let parsed = Record::parse(record.bytes()).expect("a record of a later version");
+        assert_eq!((parsed.body(), parsed.bytes()), (&body, record.bytes()));
+        let twice = vec![forms[1].into(), forms[1].into()];
+        let doubled = Record::build(&KEY, 0, (1, 1), &Body::Node(Node { unknown_addresses: twice, ..node() }), |_| [0; 64]);
+        assert_eq!(doubled, Err(BadRecord::Body(BadBody::NotCanonical)));
     }
 
     #[test]

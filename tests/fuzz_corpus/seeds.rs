@@ -272,6 +272,7 @@ fn said(n: u8) -> Vec<Vec<u8>> {
         nickname: format!("h{n}"),
         version: "1".into(),
         addresses: vec![address()],
+        unknown_addresses: Vec::new(),
         extensions: Extensions::default(),
     };
     store.link_up(Time::ZERO, Identity::from_seed(&[1; 32]).name(), &mut out);

@@ -39,7 +39,16 @@ fn store(number: u16) -> Store {
 fn node(nickname: &str) -> Node {
     let addresses = vec![Address::udp("10.0.0.1:6783".parse().expect("an address"))];
     let (nickname, version) = (nickname.to_string(), "0.1".to_string());
-    Node { noise: [0; 32], certificate: [0; 64], features: 0, nickname, version, addresses, extensions: Extensions::default() }
+    Node {
+        noise: [0; 32],
+        certificate: [0; 64],
+        features: 0,
+        nickname,
+        version,
+        addresses,
+        unknown_addresses: Vec::new(),
+        extensions: Extensions::default(),
+    }
 }
 
 fn link(neighbour: PeerName) -> LinkEntry {
