@@ -22,13 +22,15 @@ const LONGEST_GAP: Duration = Duration::from_secs(32);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Requests remembered; beyond that, records may be asked for twice.
 const MOST_ASKED: usize = 8192;
+/// Records that one neighbour is asked for at once: what is more comes with the next comparison.
+const MOST_WANTED: usize = 4096;
 /// Most messages of records in answer to one message: what is more comes with the next comparison.
 const MOST_ANSWERS: usize = 64;
 
 /// Where the agreement with one neighbour stands.
 #[derive(Debug, Default)]
 pub(super) struct Neighbour {
-    wanted: BTreeSet<RecordId>,
+    pub(super) wanted: BTreeSet<RecordId>,
     compared: Option<(u64, u64)>,
     started: Option<Time>,
     gap: Duration,
@@ -155,10 +157,11 @@ impl Store {
             self.asked.clear();
         }
         ids.retain(|id| self.asked.get(id).is_none_or(|at| now.since(*at) >= ASK_AGAIN));
-        self.asked.extend(ids.iter().map(|id| (*id, now)));
         if let Some(neighbour) = self.neighbours.get_mut(&from) {
+            ids.truncate(MOST_WANTED.saturating_sub(neighbour.wanted.len()));
             neighbour.wanted.extend(&ids);
         }
+        self.asked.extend(ids.iter().map(|id| (*id, now)));
         out.to_neighbour.extend(gossip::want(&ids, self.config.max_message).into_iter().map(|message| (from, message)));
     }
 

@@ -215,3 +215,24 @@ fn fruitless_comparisons_back_off() {
     }
     assert!((15..40).contains(&out.to_neighbour.len()), "{} in ten minutes", out.to_neighbour.len());
 }
+
+#[test]
+fn records_that_do_not_exist_are_asked_for_within_a_bound() {
+    let mut store = store(1);
+    let mut out = Output::default();
+    let neighbour = identity(2).name();
+    store.link_up(Time::ZERO, neighbour, &mut out);
+    for page in 0..500 {
+        let id = |number| RecordId { name: PeerName::from_u64(0x0200_0000_0000 + page * 64 + number), kind: NODE, chunk: 0 };
+        let key = |number| gossip::Key { id: id(number), edition: Edition { incarnation: 1, sequence: 1, digest: number } };
+        let keys: Vec<gossip::Key> = (0..32).map(key).collect();
+        for message in gossip::keys(gossip::TreeNode::ROOT, &keys, DEFAULT_MAX_MESSAGE) {
+            store.receive(Time::ZERO, neighbour, &message, &mut out);
+        }
+    }
+    let wanted = store.neighbours.get(&neighbour).map(|neighbour| neighbour.wanted.len());
+    assert_eq!(wanted, Some(4096));
+    // The next comparison asks anew.
+    store.on_root(Time(1_000_000_000), neighbour, 12345, &mut out);
+    assert_eq!(store.neighbours.get(&neighbour).map(|neighbour| neighbour.wanted.len()), Some(0));
+}
