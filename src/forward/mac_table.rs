@@ -4,10 +4,13 @@
 //! making it odd. In steady state nobody writes: an entry's time is refreshed once a second.
 //!
 //! Sources in order of trust: seen on our own bridge, data sealed end to end by the owner, announced by the owner, flooded.
+//! A container that invents MACs must not push out those of others: what is new on our bridge is learned at a bounded rate and
+//! fills no more than part of a bucket, and data throws out nothing that is announced.
 
 mod bucket;
 
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::time::Time;
@@ -20,8 +23,15 @@ use bucket::{Bucket, Slot};
 pub const DEFAULT_ENTRIES: usize = 65_536;
 /// An entry that nobody used for so long is forgotten.
 pub const AGEING: Duration = Duration::from_secs(600);
-/// A local entry yields to data from elsewhere only after this: until then the announcement decides.
-const LOCAL_HOLD: Duration = Duration::from_secs(2);
+/// An entry that is local or announced yields to data from elsewhere only when nothing was seen of it for this long: until then
+/// the announcement decides, and what was still under way from the old host after a move changes nothing.
+const HOLD: Duration = Duration::from_secs(2);
+/// Local entries of a bucket: the other quarter is left to MACs of other hosts.
+const MOST_LOCAL: usize = 6;
+/// New local MACs are learned at this pace: a host that starts a hundred containers a second is busy with other things.
+const NEW_LOCAL_EVERY: Duration = Duration::from_millis(5);
+/// And this many at once: a bridge that was full before we came.
+const NEW_LOCAL_BURST: u32 = 4096;
 /// Times are refreshed when older than this.
 const REFRESH: Duration = Duration::from_secs(1);
 /// More moves than this within a second are a loop or a duplicate MAC: the entry is held.
@@ -46,6 +56,8 @@ crate::counters! {
         macs_evicted,
         /// MACs not learned because their bucket was full of better entries.
         macs_not_learned,
+        /// Sightings of local MACs passed over because too many new ones were seen at once.
+        macs_over_rate,
     }
 }
 
@@ -105,6 +117,8 @@ pub struct MacEntry {
 pub struct MacTable {
     buckets: Box<[Bucket]>,
     hash: NameHash,
+    /// When the allowance for new local MACs is whole again, in nanoseconds.
+    new_local_at: AtomicU64,
     /// What happened.
     pub counters: MacCounters,
 }
@@ -113,7 +127,8 @@ impl MacTable {
     /// A table of about `entries` entries; `key` is the random key of its hash.
     pub fn new(entries: usize, key: u64) -> MacTable {
         let buckets = entries.div_ceil(bucket::WAYS).next_power_of_two();
-        MacTable { buckets: (0..buckets).map(|_| Bucket::default()).collect(), hash: NameHash(key), counters: MacCounters::default() }
+        let buckets = (0..buckets).map(|_| Bucket::default()).collect();
+        MacTable { buckets, hash: NameHash(key), new_local_at: AtomicU64::new(0), counters: MacCounters::default() }
     }
 
     /// The MAC was the source of a frame on our bridge.
@@ -210,7 +225,13 @@ impl MacTable {
         // Another thread writes to the bucket right now: the MAC's next frame will do.
         let Some(mut bucket) = bucket.try_lock() else { return Learned::Known };
         let new = Slot::new(key, owner, source, now);
-        let Some((way, old)) = bucket.find(key) else { return self.insert(&mut bucket, new, now) };
+        let Some((way, old)) = bucket.find(key) else {
+            if source == Source::Local && !self.may_learn_local(now) {
+                self.counters.macs_over_rate.inc();
+                return Learned::Ignored;
+            }
+            return self.insert(&mut bucket, new, now);
+        };
         if old.owner == owner {
             let was_live = old.is_live(now);
             let kept = if covers(old.source, source) { old.source } else { source };
@@ -234,20 +255,37 @@ impl MacTable {
         Learned::Moved
     }
 
+    /// Takes one new local MAC off the allowance, where there is something left of it.
+    fn may_learn_local(&self, now: Time) -> bool {
+        let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let take = |at: u64| {
+            let next = at.max(now.0) + nanoseconds(NEW_LOCAL_EVERY);
+            (next - now.0 <= nanoseconds(NEW_LOCAL_EVERY * NEW_LOCAL_BURST)).then_some(next)
+        };
+        self.new_local_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
     fn insert(&self, bucket: &mut bucket::Locked<'_>, new: Slot, now: Time) -> Learned {
-        let worth = |slot: &Slot| (slot.is_live(now), slot.source, slot.seen);
+        let worth = |slot: &Slot| (slot.is_live(now), tenure(slot.source), slot.seen);
+        let is_local = |slot: &Slot| slot.source == Source::Local && slot.is_live(now);
+        let locals = (0..bucket::WAYS).filter_map(|way| bucket.get(way)).filter(is_local).count();
+        let among_locals = new.source == Source::Local && locals >= MOST_LOCAL;
         let mut victim: Option<(usize, Slot)> = None;
         for way in 0..bucket::WAYS {
             let Some(slot) = bucket.get(way) else {
+                if among_locals {
+                    continue;
+                }
                 victim = Some((way, new));
                 break;
             };
-            if victim.is_none_or(|(_, least)| worth(&slot) < worth(&least)) {
+            let eligible = !among_locals || is_local(&slot);
+            if eligible && victim.is_none_or(|(_, least)| worth(&slot) < worth(&least)) {
                 victim = Some((way, slot));
             }
         }
         match victim {
-            Some((way, old)) if old.key == new.key || !old.is_live(now) || old.source <= new.source => {
+            Some((way, old)) if old.key == new.key || !old.is_live(now) || tenure(old.source) <= tenure(new.source) => {
                 if old.key != new.key && old.is_live(now) {
                     self.counters.macs_evicted.inc();
                 }
@@ -281,8 +319,21 @@ fn covers(known: Source, sighting: Source) -> bool {
 fn yields(old: &Slot, source: Source, now: Time) -> bool {
     match source {
         Source::Local | Source::Announced => true,
-        Source::Data => old.owner != Owner::Local || now.since(old.seen) >= LOCAL_HOLD,
+        Source::Data => match old.source {
+            Source::Flood | Source::Data => true,
+            Source::Announced | Source::Local => now.since(old.seen) >= HOLD,
+        },
         Source::Flood => old.source == Source::Flood,
+    }
+}
+
+/// Who stays when a bucket is full: what is announced is one entry per container, while data may come from any number of MACs.
+fn tenure(source: Source) -> u8 {
+    match source {
+        Source::Flood => 0,
+        Source::Data => 1,
+        Source::Announced => 2,
+        Source::Local => 3,
     }
 }
 

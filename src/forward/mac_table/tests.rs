@@ -84,8 +84,55 @@ fn floods_fill_gaps_only() {
     table.announce(0, MAC, Some(A), at(4));
     assert_eq!(table.learn_remote(0, MAC, B, Source::Flood, at(5)), Learned::Ignored);
     assert_eq!(table.lookup(0, MAC, at(5)), Some(Owner::Peer(A)));
-    assert_eq!(table.learn_remote(0, MAC, B, Source::Data, at(6)), Learned::Moved);
+    assert_eq!(table.learn_remote(0, MAC, B, Source::Data, at(2004)), Learned::Moved);
     assert_eq!(table.counters.mac_moves_remote.get(), 3);
+}
+
+#[test]
+fn late_data_of_the_old_host_changes_nothing_after_an_announced_move() {
+    let table = table();
+    table.announce(0, MAC, Some(A), at(0));
+    table.announce(0, MAC, Some(B), at(5000));
+    assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(5100)), Learned::Ignored);
+    assert_eq!(table.learn_remote(0, MAC, B, Source::Data, at(6500)), Learned::Known);
+    assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(8000)), Learned::Ignored, "its new host is heard");
+    assert_eq!(table.lookup(0, MAC, at(8000)), Some(Owner::Peer(B)));
+    assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(8500)), Learned::Moved, "it is not heard any more");
+}
+
+#[test]
+fn invented_macs_push_out_no_announced_ones() {
+    let table = MacTable::new(bucket::WAYS, 3);
+    let mac = |n: u8| [2, 0, 0, 0, 0, n];
+    for n in 0..100 {
+        table.learn_remote(0, mac(n), A, Source::Data, at(u64::from(n)));
+    }
+    for n in 100..104 {
+        table.announce(0, mac(n), Some(B), at(200));
+    }
+    for n in 0..100 {
+        table.learn_remote(0, mac(n), A, Source::Data, at(1000 + u64::from(n)));
+    }
+    assert!((100..104).all(|n| table.lookup(0, mac(n), at(2000)) == Some(Owner::Peer(B))));
+    // Those of our own bridge fill three quarters, and then push out each other.
+    for n in 0..100 {
+        table.learn_local(1, mac(n), at(3000 + u64::from(n)));
+    }
+    let local = table.snapshot(at(4000)).iter().filter(|entry| entry.owner == Owner::Local).count();
+    assert_eq!(local, MOST_LOCAL);
+    assert_eq!((100..104).filter(|n| table.lookup(0, mac(*n), at(4000)).is_some()).count(), 2);
+    assert_eq!(table.lookup(1, mac(99), at(4000)), Some(Owner::Local), "the newest is known");
+}
+
+#[test]
+fn new_local_macs_are_learned_at_a_bounded_rate() {
+    let table = MacTable::new(DEFAULT_ENTRIES, 3);
+    let mac = |n: u32| PeerName::from_u64(0x0200_0000_0000 | u64::from(n)).0;
+    let new = |range: std::ops::Range<u32>, now| range.filter(|n| table.learn_local(0, mac(*n), now) == Learned::New).count();
+    assert_eq!(new(0..5000, at(0)), NEW_LOCAL_BURST as usize);
+    assert_eq!(table.counters.macs_over_rate.get(), 5000 - u64::from(NEW_LOCAL_BURST));
+    assert_eq!(table.learn_local(0, mac(7), at(500)), Learned::Known, "what is known costs nothing");
+    assert_eq!(new(5000..6000, at(1000)), 200);
 }
 
 #[test]
