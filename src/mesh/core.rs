@@ -312,13 +312,13 @@ impl Mesh {
         if !std::mem::replace(&mut self.introduced, true) {
             self.publish_node(now, out);
         }
-        if let Some(macs) = self.macs.flush(now) {
+        if let Some(macs) = self.macs.flush(now, &mut out.events) {
             let mut said = gossip::Output::default();
             self.store.publish_macs(now, &macs, &mut said);
             self.spread(now, said, out);
         }
         self.publish_links(now, out);
-        self.refresh_routes(now);
+        self.refresh_routes(now, out);
         if std::mem::take(&mut self.fib_stale) {
             out.fib = Some(Arc::new(self.build_fib()));
         }

@@ -3,8 +3,9 @@
 //! Of several claims to one (VLAN, MAC) the one with the highest sequence wins, and of equal ones that of the lower
 //! name (RFC 7432, section 7.7). A router that sees a MAC on its own bridge which another has claims it with the next
 //! sequence; a router whose claim lost withdraws it. A MAC that keeps moving is damped (section 15.1): it is claimed
-//! at most every ten seconds until it calms down.
+//! at most every ten seconds until it calms down. A claim of a router that cannot be reached gives way to any other.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -42,14 +43,27 @@ pub struct Macs {
     local: BTreeMap<Key, u32>,
     claims: BTreeMap<Key, BTreeMap<PeerName, u32>>,
     heard: BTreeMap<PeerName, Vec<Key>>,
+    /// Routers of which claims were heard that cannot be reached now.
+    away: BTreeSet<PeerName>,
     moves: BTreeMap<Key, Moves>,
+    /// What was seen here while it was damped, and when it may be claimed.
+    waiting: BTreeMap<Key, Time>,
     due: Option<Time>,
 }
 
 impl Macs {
     /// No claims yet; `own` is this router.
     pub fn new(own: PeerName) -> Macs {
-        Macs { own, local: BTreeMap::new(), claims: BTreeMap::new(), heard: BTreeMap::new(), moves: BTreeMap::new(), due: None }
+        Macs {
+            own,
+            local: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            away: BTreeSet::new(),
+            moves: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            due: None,
+        }
     }
 
     /// A MAC was seen on, or vanished from, our bridge.
@@ -58,6 +72,7 @@ impl Macs {
         if mac.vlan > 4095 || mac.mac[0] & 1 == 1 {
             return;
         }
+        self.waiting.remove(&key);
         if !mac.present {
             self.withdraw(now, key);
             self.settle(key, None, events);
@@ -68,10 +83,13 @@ impl Macs {
         }
         let before = self.winner(key);
         let highest = self.claims.get(&key).and_then(|claims| claims.values().max().copied());
-        if highest.is_some() && !self.may_move(now, key, events) {
+        if self.local.len() >= MAX_LOCAL {
             return;
         }
-        if self.local.len() >= MAX_LOCAL {
+        if highest.is_some() && !self.may_move(now, key, events) {
+            // The packet plane knows it as local by now and tells of it no more.
+            let last = self.moves.get(&key).map_or(now, |moves| moves.last);
+            self.waiting.insert(key, last + DAMP_PACE);
             return;
         }
         let sequence = highest.map_or(0, |highest| highest.saturating_add(1));
@@ -90,15 +108,42 @@ impl Macs {
         let old = self.heard.remove(&origin).unwrap_or_default();
         let keys: BTreeSet<Key> = old.iter().copied().chain(new.iter().map(|(key, _)| *key)).collect();
         let before: Vec<(Key, Option<PeerName>)> = keys.iter().map(|key| (*key, self.winner(*key))).collect();
+        // Claimed elsewhere after it was seen here: it has moved on.
+        let claimed = |key: &Key| self.claims.get(key).and_then(|claims| claims.get(&origin));
+        let moved_on: BTreeSet<Key> = new.iter().filter(|(key, sequence)| claimed(key) != Some(sequence)).map(|(key, _)| *key).collect();
+        let moved_on: Vec<Key> = moved_on.into_iter().filter(|key| self.waiting.remove(key).is_some()).collect();
         for key in &old {
             self.drop_claim(*key, origin);
         }
         for (key, sequence) in &new {
             self.claims.entry(*key).or_default().insert(origin, *sequence);
         }
-        if !new.is_empty() {
+        if new.is_empty() {
+            self.away.remove(&origin);
+        } else {
             self.heard.insert(origin, new.into_iter().map(|(key, _)| key).collect());
         }
+        self.settle_all(now, before, events);
+        for key in moved_on {
+            events.push(Event::MacAnnounced { vlan: key.0, mac: key.1, owner: self.winner(key) });
+        }
+    }
+
+    /// Which routers can be reached has changed.
+    pub fn reach(&mut self, now: Time, reachable: impl Fn(PeerName) -> bool, events: &mut Vec<Event>) {
+        let changed = |name: &&PeerName| reachable(**name) == self.away.contains(*name);
+        let changed: Vec<PeerName> = self.heard.keys().filter(changed).copied().collect();
+        let keys: BTreeSet<Key> = changed.iter().filter_map(|name| self.heard.get(name)).flatten().copied().collect();
+        let before: Vec<(Key, Option<PeerName>)> = keys.iter().map(|key| (*key, self.winner(*key))).collect();
+        for name in changed {
+            if !self.away.remove(&name) {
+                self.away.insert(name);
+            }
+        }
+        self.settle_all(now, before, events);
+    }
+
+    fn settle_all(&mut self, now: Time, before: Vec<(Key, Option<PeerName>)>, events: &mut Vec<Event>) {
         for (key, before) in before {
             if before == Some(self.own) && self.winner(key) != Some(self.own) {
                 self.withdraw(now, key);
@@ -114,11 +159,15 @@ impl Macs {
 
     /// When [`Macs::flush`] has something to announce.
     pub fn due(&self) -> Option<Time> {
-        self.due
+        self.due.into_iter().chain(self.waiting.values().copied()).min()
     }
 
     /// All that we announce, ascending, where it is time to say so.
-    pub fn flush(&mut self, now: Time) -> Option<Vec<MacEntry>> {
+    pub fn flush(&mut self, now: Time, events: &mut Vec<Event>) -> Option<Vec<MacEntry>> {
+        let over: Vec<Key> = self.waiting.iter().filter(|(_, due)| now >= **due).map(|(key, _)| *key).collect();
+        for (vlan, mac) in over {
+            self.local(now, LocalMac { vlan, mac, present: true }, events);
+        }
         if self.due.is_none_or(|due| now < due) {
             return None;
         }
@@ -129,7 +178,8 @@ impl Macs {
     /// Who has a MAC by the claims known.
     pub fn winner(&self, key: Key) -> Option<PeerName> {
         let claims = self.claims.get(&key)?;
-        claims.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0))).map(|(name, _)| *name)
+        let worth = |(name, sequence): &(&PeerName, &u32)| (!self.away.contains(*name), **sequence, Reverse(**name));
+        claims.iter().max_by_key(worth).map(|(name, _)| *name)
     }
 
     fn withdraw(&mut self, now: Time, key: Key) {
@@ -192,6 +242,10 @@ mod tests {
         LocalMac { vlan: 0, mac: MAC, present }
     }
 
+    fn flush(macs: &mut Macs, now: Time) -> Option<Vec<MacEntry>> {
+        macs.flush(now, &mut Vec::new())
+    }
+
     fn owner(events: &[Event]) -> Vec<Option<PeerName>> {
         let owners = events.iter().filter_map(|event| match event {
             Event::MacAnnounced { owner, .. } => Some(*owner),
@@ -205,23 +259,23 @@ mod tests {
         let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
         let mut events = Vec::new();
         a.local(Time(0), seen(true), &mut events);
-        assert!(events.is_empty() && a.flush(Time(0)).is_none());
-        let first = a.flush(Time(0) + BATCH).expect("due");
+        assert!(events.is_empty() && flush(&mut a, Time(0)).is_none());
+        let first = flush(&mut a, Time(0) + BATCH).expect("due");
         b.heard(Time(0), name(1), &first, &mut events);
         assert_eq!(owner(&events), [Some(name(1))]);
 
         events.clear();
         b.local(Time(1), seen(true), &mut events);
         assert_eq!(owner(&events), [Some(name(2))]);
-        let second = b.flush(Time(1) + BATCH).expect("due");
+        let second = flush(&mut b, Time(1) + BATCH).expect("due");
         events.clear();
         a.heard(Time(2), name(2), &second, &mut events);
         assert_eq!(owner(&events), [Some(name(2))]);
-        assert_eq!(a.flush(Time(2) + BATCH), Some(Vec::new()));
+        assert_eq!(flush(&mut a, Time(2) + BATCH), Some(Vec::new()));
 
         events.clear();
         b.local(Time(3), seen(false), &mut events);
-        let gone = b.flush(Time(3) + BATCH).expect("due");
+        let gone = flush(&mut b, Time(3) + BATCH).expect("due");
         a.heard(Time(4), name(2), &gone, &mut events);
         assert_eq!(owner(&events).last(), Some(&None));
     }
@@ -260,6 +314,67 @@ mod tests {
         assert_eq!(events.iter().filter(|event| matches!(event, Event::Warning(_))).count(), 1);
     }
 
+    /// Our MAC is elsewhere and back so often that it is damped, seen here last at `now`.
+    fn damped(macs: &mut Macs, events: &mut Vec<Event>) -> Time {
+        let mut now = Time(0);
+        for round in 0..6u32 {
+            now = Time(u64::from(round) * 100_000_000);
+            macs.heard(now, name(2), &[MacEntry { vlan: 0, mac: MAC, moves: 2 * round + 1 }], events);
+            macs.local(now, seen(true), events);
+        }
+        assert_eq!(macs.winner((0, MAC)), Some(name(2)), "it is damped");
+        events.clear();
+        now
+    }
+
+    #[test]
+    fn a_damped_claim_is_made_later_without_another_sighting() {
+        let mut a = Macs::new(name(1));
+        let mut events = Vec::new();
+        let now = damped(&mut a, &mut events);
+        flush(&mut a, now + BATCH);
+        let due = a.due().expect("a claim waits");
+        assert!(due > now && due <= now + DAMP_PACE);
+        a.flush(due, &mut events);
+        assert_eq!((a.winner((0, MAC)), owner(&events)), (Some(name(1)), vec![Some(name(1))]));
+        let told = flush(&mut a, due + BATCH).expect("due");
+        assert_eq!(told, [MacEntry { vlan: 0, mac: MAC, moves: 12 }]);
+    }
+
+    #[test]
+    fn a_damped_claim_is_dropped_when_the_mac_goes_or_is_seen_elsewhere_again() {
+        let mut events = Vec::new();
+        let mut a = Macs::new(name(1));
+        let now = damped(&mut a, &mut events);
+        a.local(now, seen(false), &mut events);
+        flush(&mut a, now + BATCH);
+        assert_eq!(a.due(), None);
+        let mut a = Macs::new(name(1));
+        let now = damped(&mut a, &mut events);
+        let body = [MacEntry { vlan: 0, mac: MAC, moves: 11 }];
+        a.heard(now, name(2), &body, &mut events);
+        flush(&mut a, now + BATCH);
+        assert!(a.due().is_some() && events.is_empty(), "nothing new was said");
+        a.heard(now, name(3), &[MacEntry { vlan: 0, mac: MAC, moves: 12 }], &mut events);
+        assert_eq!((a.due(), owner(&events).last()), (None, Some(&Some(name(3)))));
+    }
+
+    #[test]
+    fn who_cannot_be_reached_loses_to_who_can() {
+        let mut a = Macs::new(name(1));
+        let mut events = Vec::new();
+        a.heard(Time(0), name(2), &[MacEntry { vlan: 0, mac: MAC, moves: 9 }], &mut events);
+        a.heard(Time(0), name(3), &[MacEntry { vlan: 0, mac: MAC, moves: 1 }], &mut events);
+        assert_eq!(owner(&events), [Some(name(2))]);
+        events.clear();
+        a.reach(Time(1), |peer| peer == name(3), &mut events);
+        assert_eq!((a.winner((0, MAC)), owner(&events)), (Some(name(3)), vec![Some(name(3))]));
+        a.reach(Time(2), |_| false, &mut events);
+        assert_eq!(owner(&events).last(), Some(&Some(name(2))), "of those out of reach the newest is best");
+        a.reach(Time(3), |_| true, &mut events);
+        assert_eq!(a.winner((0, MAC)), Some(name(2)));
+    }
+
     #[test]
     fn what_a_router_announced_is_forgotten_with_it() {
         let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
@@ -267,7 +382,7 @@ mod tests {
         for n in 0..200u8 {
             a.local(Time(0), LocalMac { vlan: 5, mac: [2, 0, 0, 0, 0, n], present: true }, &mut events);
         }
-        let all = a.flush(Time(0) + BATCH).expect("due");
+        let all = flush(&mut a, Time(0) + BATCH).expect("due");
         assert_eq!(all.len(), 200);
         b.heard(Time(0), name(1), &all, &mut events);
         assert_eq!(events.len(), 200);

@@ -73,6 +73,7 @@ impl Mesh {
                 let entries: Vec<MacEntry> = self.store.macs_of(name).copied().collect();
                 let before = out.events.len();
                 self.macs.heard(now, name, &entries, &mut out.events);
+                self.macs.reach(now, |peer| self.routes.reachable(peer), &mut out.events);
                 self.counters.mac_moves.add((out.events.len() - before) as u64);
             }
             Change::Incarnation(name, incarnation) => {
@@ -160,7 +161,7 @@ impl Mesh {
     }
 
     /// Computes routes anew, where it is time.
-    pub(super) fn refresh_routes(&mut self, now: Time) {
+    pub(super) fn refresh_routes(&mut self, now: Time, out: &mut Outbox) {
         if self.routes_due.is_none_or(|due| now < due) {
             return;
         }
@@ -168,6 +169,7 @@ impl Mesh {
         self.routes_at = now;
         let topology = self.store.topology();
         self.routes = Routes::compute(&topology, self.own);
+        self.macs.reach(now, |peer| self.routes.reachable(peer), &mut out.events);
         self.fib_stale = true;
     }
 
