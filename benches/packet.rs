@@ -353,6 +353,7 @@ fn store(number: u16, signatures: &Arc<dyn Signatures>) -> Store {
         identity: Arc::new(identity(number)),
         signatures: Arc::clone(signatures),
         network: "weave".into(),
+        allow: Vec::new(),
         incarnation: 1,
         max_message: DEFAULT_MAX_MESSAGE,
         limits: Limits::default(),

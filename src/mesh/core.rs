@@ -116,6 +116,7 @@ impl Mesh {
             identity: Arc::clone(&config.identity),
             signatures,
             network: config.network.clone(),
+            allow: config.allow.clone(),
             incarnation: config.incarnation,
             max_message: gossip::DEFAULT_MAX_MESSAGE,
             limits: gossip::Limits::default(),

@@ -70,7 +70,8 @@ impl Mesh {
                 self.routes_soon(if name == self.own { now } else { (now + ROUTES_SOON).max(self.routes_at + ROUTES_EVERY) });
             }
             Change::Macs(name) => {
-                let entries: Vec<MacEntry> = self.store.macs_of(name).copied().collect();
+                let allowed = self.store.is_allowed(name);
+                let entries: Vec<MacEntry> = self.store.macs_of(name).filter(|_| allowed).copied().collect();
                 let before = out.events.len();
                 self.macs.heard(now, name, &entries, &mut out.events);
                 self.macs.reach(now, |peer| self.routes.reachable(peer), &mut out.events);

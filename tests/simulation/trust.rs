@@ -140,3 +140,37 @@ fn a_router_told_its_own_address_leaves_it_alone() {
     assert!(sim.links(a).is_empty());
     nothing_went_wrong(&sim);
 }
+
+#[test]
+fn whom_one_host_does_not_allow_is_no_member_for_it_whoever_tells_of_it() {
+    let (mut sim, hosts) = hosts(507, 4, &RouterOptions::default());
+    let (strict, member, stranger, other) = (hosts[0], hosts[1], hosts[2], hosts[3]);
+    for (a, b) in [(strict, member), (member, stranger), (member, other)] {
+        sim.wire(a, b, Quality::default());
+        sim.connect(b, a);
+    }
+    let allow = vec![sim.key(member), sim.key(other)];
+    sim.start_with(strict, &RouterOptions { allow, ..RouterOptions::default() });
+    sim.start_all();
+    sim.run_for(seconds(10));
+    assert!(sim.reachable(other).contains(&stranger), "others take it in");
+    assert_eq!(sim.reachable(strict).into_iter().collect::<Vec<_>>(), [member, other]);
+    let snapshot = sim.snapshot(strict).expect("it runs");
+    assert!(snapshot.peers.iter().all(|peer| peer.name != sim.name(stranger)));
+    // It claims a MAC that a member has, and says so with authority.
+    let (ours, theirs) = (sim.container(strict), sim.container(other));
+    sim.run_for(seconds(1));
+    sim.move_container(theirs, stranger);
+    sim.broadcast(theirs);
+    sim.run_for(seconds(1));
+    sim.move_container(theirs, other);
+    let before = sim.counter(strict, "drop_no_route");
+    let frame = sim.send(ours, theirs, 200);
+    sim.run_for(seconds(1));
+    assert_eq!((sim.arrivals(frame, other), sim.counter(strict, "drop_no_route")), (1, before));
+    // All hold the same records nevertheless.
+    let differs = sim.total("agreement_differs");
+    sim.run_for(seconds(60));
+    assert!(sim.total("agreement_differs") - differs < 4);
+    nothing_went_wrong(&sim);
+}

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::counters;
-use crate::crypto::{Identity, PublicIdentity, Signatures};
+use crate::crypto::{Identity, PublicIdentity, PublicKey, Signatures};
 use crate::wire::{Address, PeerName};
 
 pub use store::Store;
@@ -47,6 +47,8 @@ pub struct Config {
     pub signatures: Arc<dyn Signatures>,
     /// Name of the network: records of another one do not verify.
     pub network: String,
+    /// Keys of members; empty where any may be one. Records of others are carried, so that all hash the same ones, and not used.
+    pub allow: Vec<PublicKey>,
     /// Counts starts of this router; persisted before it is used.
     pub incarnation: u64,
     /// Largest message in bytes. At least 1153, so that every record fits.
@@ -174,6 +176,7 @@ pub fn fuzz_gossip(data: &[u8]) {
         identity: Arc::new(Identity::from_seed(&[1; 32])),
         signatures: Arc::new(crate::crypto::SimulatedSignatures),
         network: "weave".to_string(),
+        allow: Vec::new(),
         incarnation: 1,
         max_message: DEFAULT_MAX_MESSAGE,
         limits: Limits { routers: 8, records_per_origin: 8, bytes: 16 << 10, ..Limits::default() },

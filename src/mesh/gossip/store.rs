@@ -34,7 +34,8 @@ pub struct Store {
     pub(super) tree: Tree,
     pub(super) links: Chunks<LinkEntry>,
     pub(super) macs: Chunks<MacEntry>,
-    topology: Option<Arc<Topology>>,
+    topology: Arc<Topology>,
+    topology_is_stale: bool,
     reach_is_stale: bool,
     bytes: usize,
     clashes: BTreeSet<PeerName>,
@@ -56,7 +57,8 @@ impl Store {
             tree: Tree::new(),
             links: Chunks::new(LINKS_PER_CHUNK, records / 8),
             macs: Chunks::new(MACS_PER_CHUNK, records / 4 * 3),
-            topology: None,
+            topology: Arc::default(),
+            topology_is_stale: true,
             reach_is_stale: false,
             bytes: 0,
             clashes: BTreeSet::new(),
@@ -85,14 +87,24 @@ impl Store {
         self.bytes
     }
 
-    /// Every router whose NODE record is held and which has not left, this one included, ascending by name.
+    /// Every member whose NODE record is held and which has not left, this router included, ascending by name.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
-        self.origins.iter().filter_map(|(name, origin)| view(*name, origin))
+        self.origins.iter().filter(|(_, origin)| self.allows(origin)).filter_map(|(name, origin)| view(*name, origin))
     }
 
-    /// One router.
+    /// One member.
     pub fn node(&self, name: PeerName) -> Option<NodeView<'_>> {
-        view(name, self.origins.get(&name)?)
+        view(name, self.origins.get(&name).filter(|origin| self.allows(origin))?)
+    }
+
+    /// True for members and routers of which nothing is known.
+    pub fn is_allowed(&self, name: PeerName) -> bool {
+        self.origins.get(&name).is_none_or(|origin| self.allows(origin))
+    }
+
+    fn allows(&self, origin: &Origin) -> bool {
+        let allow = &self.config.allow;
+        allow.is_empty() || allow.contains(&origin.key) || origin.key == self.config.identity.public().key
     }
 
     /// The links a router advertises.
@@ -111,12 +123,21 @@ impl Store {
         })
     }
 
-    /// The graph that the LINKS records make, built where they have changed.
+    /// The graph that the LINKS records of members make, built where they have changed. One that comes out the same is the
+    /// same, so that what was computed from it stays.
     pub fn topology(&mut self) -> Arc<Topology> {
-        if let Some(topology) = &self.topology {
-            return Arc::clone(topology);
+        if !std::mem::take(&mut self.topology_is_stale) {
+            return Arc::clone(&self.topology);
         }
-        let routers = self.origins.iter().filter(|(name, origin)| **name == self.own || origin.left().is_none());
+        let built = self.graph(|origin| self.allows(origin));
+        if built != *self.topology {
+            self.topology = Arc::new(built);
+        }
+        Arc::clone(&self.topology)
+    }
+
+    fn graph(&self, is_in: impl Fn(&Origin) -> bool) -> Topology {
+        let routers = self.origins.iter().filter(|(name, origin)| **name == self.own || origin.left().is_none() && is_in(origin));
         let links = routers.map(|(name, origin)| {
             let entries = origin.bodies(LINKS).flat_map(|body| match body {
                 Body::Links(links, _) => links.as_slice(),
@@ -124,9 +145,7 @@ impl Store {
             });
             (*name, entries.copied())
         });
-        let topology = Arc::new(Topology::build(links));
-        self.topology = Some(Arc::clone(&topology));
-        topology
+        Topology::build(links)
     }
 
     /// Takes a message of a neighbour.
@@ -174,7 +193,9 @@ impl Store {
         if !std::mem::take(&mut self.reach_is_stale) {
             return;
         }
-        let reachable = self.topology().reachable_from(self.own);
+        // Whoever may not be a member here is one for others: all must agree on what they hold.
+        let graph = if self.config.allow.is_empty() { self.topology() } else { Arc::new(self.graph(|_| true)) };
+        let reachable = graph.reachable_from(self.own);
         for (name, origin) in self.origins.iter_mut().filter(|(name, _)| **name != self.own) {
             match (reachable.contains(name), origin.unreachable_since) {
                 (true, Some(_)) => {
@@ -329,7 +350,7 @@ impl Store {
         self.asked.remove(&id);
         let whole = restarted || id.kind == LEFT;
         if whole || id.kind == LINKS {
-            self.topology = None;
+            self.topology_is_stale = true;
             self.reach_is_stale |= whole || !void.iter().any(|old| same_neighbours(old.body(), record.body()));
         }
         if restarted {
@@ -352,7 +373,7 @@ impl Store {
             self.bytes -= record.bytes().len();
             self.tree.remove(record.id());
         }
-        self.topology = None;
+        self.topology_is_stale = true;
         self.clashes.remove(&name);
         self.counters.router_forgotten.inc();
         out.changes.push(Change::Forgotten(name));

@@ -26,6 +26,7 @@ fn store_with(number: u16, limits: Limits) -> Store {
         identity: Arc::new(identity(number)),
         signatures: Arc::new(SimulatedSignatures),
         network: "weave".to_string(),
+        allow: Vec::new(),
         incarnation: 1,
         max_message: DEFAULT_MAX_MESSAGE,
         limits,

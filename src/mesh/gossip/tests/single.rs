@@ -57,6 +57,7 @@ fn golden_signature() {
         identity: Arc::new(Identity::from_seed(&[1; 32])),
         signatures: Arc::new(Ed25519),
         network: "weave".to_string(),
+        allow: Vec::new(),
         incarnation: 1,
         max_message: DEFAULT_MAX_MESSAGE,
         limits: Limits::default(),
