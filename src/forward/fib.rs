@@ -14,8 +14,9 @@ pub type LinkIndex = u16;
 
 /// Answers who follows us in the flood tree of an origin; a pure function of the mesh's records.
 pub trait FloodTrees: Send + Sync {
-    /// The neighbours to which this router passes on a flood of `origin` (which may be this router itself).
-    fn children(&self, origin: PeerName) -> Vec<PeerName>;
+    /// The neighbours to which this router passes on a flood of `origin` (which may be this router itself). The answer is
+    /// remembered: a packet thread asks once per Fib, and Fibs are replaced often.
+    fn children(&self, origin: PeerName) -> &[PeerName];
 }
 
 /// A live control adjacency, as the packet plane needs it.
@@ -148,9 +149,9 @@ pub struct Fib {
     pub peers: NameMap<PeerName, FibPeer>,
     /// Every session that may still receive, by our index, with the peer's activity.
     pub sessions: NameMap<u32, (Arc<Session>, Arc<Activity>)>,
-    /// Source of flood trees.
+    /// Source of flood trees, shared by all Fibs of one topology.
     pub trees: Arc<dyn FloodTrees>,
-    /// Flood children by origin, filled on first use.
+    /// Flood children by origin as links of this Fib, filled on first use.
     pub children: NameMap<PeerName, OnceLock<Box<[LinkIndex]>>>,
 }
 

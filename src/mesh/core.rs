@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::handshakes::{Attempt, Way};
 use super::keyring::Keyring;
 use super::macs::Macs;
-use super::routes::Routes;
+use super::routes::{FloodTree, Routes};
 use super::targets::{Goal, Targets};
 use crate::crypto::{Local, Offer, PublicIdentity, Signatures, Stamp};
 use crate::forward::Punt;
@@ -96,6 +96,8 @@ pub struct Mesh {
     pub(super) links_due: Option<Time>,
     /// Addresses at which neighbours see us.
     pub(super) observed: BTreeMap<PeerName, Address>,
+    /// The flood trees of the topology last seen.
+    pub(super) trees: Option<Arc<FloodTree>>,
     pub(super) fib_stale: bool,
     pub(super) generation: u64,
     /// True once we have said who we are.
@@ -154,6 +156,7 @@ impl Mesh {
             routes_at: Time::ZERO,
             links_due: None,
             observed: BTreeMap::new(),
+            trees: None,
             fib_stale: true,
             generation: 0,
             introduced: false,

@@ -18,8 +18,7 @@ impl Mesh {
     /// Builds the picture of this moment.
     pub(super) fn build_fib(&mut self) -> Fib {
         self.generation += 1;
-        let topology = self.store.topology();
-        let trees = Arc::new(FloodTree::new(topology, self.own));
+        let trees = self.flood_trees();
         let mut fib = Fib::empty(self.own, self.store.incarnation(), self.hash_key, trees);
         fib.generation = self.generation;
         self.add_links(&mut fib);
@@ -41,6 +40,17 @@ impl Mesh {
             }
         }
         fib
+    }
+
+    /// The flood trees, those of the Fib before where the topology is the same: what its packet threads computed stays.
+    fn flood_trees(&mut self) -> Arc<FloodTree> {
+        let topology = self.store.topology();
+        if let Some(trees) = self.trees.as_ref().filter(|trees| trees.is_of(&topology)) {
+            return Arc::clone(trees);
+        }
+        let trees = Arc::new(FloodTree::new(topology, self.own));
+        self.trees = Some(Arc::clone(&trees));
+        trees
     }
 
     fn add_links(&mut self, fib: &mut Fib) {

@@ -16,8 +16,8 @@ use super::MemoryTap;
 struct FixedTrees(BTreeMap<PeerName, Vec<PeerName>>);
 
 impl FloodTrees for FixedTrees {
-    fn children(&self, origin: PeerName) -> Vec<PeerName> {
-        self.0.get(&origin).cloned().unwrap_or_default()
+    fn children(&self, origin: PeerName) -> &[PeerName] {
+        self.0.get(&origin).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -19,7 +19,7 @@ mod topology;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::forward::fib::FloodTrees;
 use crate::wire::PeerName;
@@ -96,25 +96,44 @@ impl Routes {
     }
 }
 
-/// Flood trees as seen by one router. Nothing is computed before it is asked for; the Fib remembers the answers.
+/// Flood trees as seen by one router. Nothing is computed before it is asked for, and nothing twice: all Fibs of one topology
+/// share the answers.
 pub struct FloodTree {
     topology: Arc<Topology>,
     own: PeerName,
+    /// Who follows us, by the index of the origin.
+    children: Vec<OnceLock<Box<[PeerName]>>>,
 }
 
 impl FloodTree {
     /// The flood trees of `topology` as seen by `own`.
     pub fn new(topology: Arc<Topology>, own: PeerName) -> FloodTree {
-        FloodTree { topology, own }
+        let children = topology.names().iter().map(|_| OnceLock::new()).collect();
+        FloodTree { topology, own, children }
     }
-}
 
-impl FloodTrees for FloodTree {
-    fn children(&self, origin: PeerName) -> Vec<PeerName> {
-        let (Some(own), Some(root)) = (self.topology.index(self.own), self.topology.index(origin)) else { return Vec::new() };
+    /// True where these are the trees of this very topology.
+    pub fn is_of(&self, topology: &Arc<Topology>) -> bool {
+        Arc::ptr_eq(&self.topology, topology)
+    }
+
+    /// Origins whose children are known.
+    pub fn computed(&self) -> usize {
+        self.children.iter().filter(|children| children.get().is_some()).count()
+    }
+
+    fn compute(&self, root: usize) -> Box<[PeerName]> {
+        let Some(own) = self.topology.index(self.own) else { return Box::default() };
         let tree = paths::shortest(&self.topology, root);
         let is_child = |index: &usize| tree.get(*index).is_some_and(|label| label.parent == Some(own));
         let neighbours = self.topology.edges(own).iter().map(|edge| edge.to as usize);
         neighbours.filter(is_child).map(|index| self.topology.names()[index]).collect()
+    }
+}
+
+impl FloodTrees for FloodTree {
+    fn children(&self, origin: PeerName) -> &[PeerName] {
+        let Some(root) = self.topology.index(origin) else { return &[] };
+        self.children.get(root).map_or(&[], |children| children.get_or_init(|| self.compute(root)))
     }
 }

@@ -105,8 +105,8 @@ proptest! {
             let mut queue = vec![origin];
             while let Some(at) = queue.pop() {
                 for child in trees[at].children(name(origin)) {
-                    *heard.entry(child).or_insert(0) += 1;
-                    queue.push(topology.index(child).expect("a known router"));
+                    *heard.entry(*child).or_insert(0) += 1;
+                    queue.push(topology.index(*child).expect("a known router"));
                     prop_assert!(queue.len() <= n, "a loop");
                 }
             }
