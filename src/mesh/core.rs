@@ -247,7 +247,7 @@ impl Mesh {
         for adjacency in self.adjacencies.values_mut().filter(|adjacency| adjacency.address == address) {
             if adjacency.mtu.too_big(now) {
                 self.fib_stale = true;
-                self.links_due.get_or_insert(now);
+                self.links_due = Some(now);
             }
         }
         self.tick_links(now, out);

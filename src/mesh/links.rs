@@ -142,9 +142,10 @@ impl Mesh {
         let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
         let before = adjacency.mtu.max_datagram();
         let probes = adjacency.mtu.poll(now);
-        if adjacency.mtu.max_datagram() != before {
-            self.fib_stale = true;
-            self.links_due.get_or_insert(now);
+        let (after, is_link) = (adjacency.mtu.max_datagram(), adjacency.is_link());
+        self.fib_stale |= after != before;
+        if after != before && is_link {
+            self.links_soon(now);
         }
         for probe in probes {
             self.send_probe(peer, address, probe, out);
@@ -202,10 +203,10 @@ impl Mesh {
             return self.counters.records_ignored.inc();
         }
         adjacency.beat.heard(now, pong.active);
-        if adjacency.is_link() && adjacency.cost != Some(adjacency.current_cost()) {
+        if adjacency.is_link() && adjacency.cost != adjacency.current_cost() {
             // The first measurement is what a new link's record waits for.
             let due = if adjacency.cost.is_none() { now } else { now + RETELL };
-            self.links_due = Some(self.links_due.map_or(due, |other| other.min(due)));
+            self.links_soon(due);
         }
         self.compare_root(now, peer, pong.root, out);
     }
@@ -293,11 +294,17 @@ impl Mesh {
     pub(super) fn on_probed(&mut self, now: Time, peer: PeerName, nonce: u32, size: u16) {
         let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
         if adjacency.mtu.probed(now, nonce, size) {
+            let is_link = adjacency.is_link();
             self.fib_stale = true;
-            if adjacency.is_link() {
-                self.links_due.get_or_insert(now + SETTLE);
+            if is_link {
+                self.links_soon(now + SETTLE);
             }
         }
+    }
+
+    /// The LINKS record is to be brought up to date at `due` or earlier.
+    pub(super) fn links_soon(&mut self, due: Time) {
+        self.links_due = Some(self.links_due.map_or(due, |other| other.min(due)));
     }
 
     /// An adjacency becomes a link.
@@ -308,7 +315,7 @@ impl Mesh {
         let address = adjacency.address;
         self.counters.links_up.inc();
         self.fib_stale = true;
-        self.links_due.get_or_insert(now + SETTLE);
+        self.links_soon(now + SETTLE);
         self.forget_refusals(peer, address);
         out.events.push(Event::LinkUp { peer, nickname: self.nickname(peer), address });
         let mut said = Output::default();
@@ -328,7 +335,7 @@ impl Mesh {
         self.observed.remove(&peer);
         self.relay_budget.remove(&peer);
         self.store.link_down(peer);
-        self.links_due = Some(now);
+        self.links_soon(now);
         out.events.push(Event::LinkDown { peer, nickname: self.nickname(peer), reason: reason.to_string() });
     }
 

@@ -21,6 +21,9 @@ const ROUTES_EVERY: Duration = Duration::from_millis(100);
 const POLITE: Duration = Duration::from_secs(3);
 /// Of the addresses that neighbours see us at, so many are told to the others.
 const MOST_OBSERVED: usize = 4;
+/// What a link is said to cost while its round trip is not known: that of 150 ms. Too much keeps the others on proven routes
+/// for a moment, too little would draw their traffic.
+const UNMEASURED: Duration = Duration::from_millis(150);
 
 impl Mesh {
     /// A message of the gossip from a neighbour.
@@ -152,8 +155,8 @@ impl Mesh {
         self.links_due = None;
         let mut links = Vec::new();
         for (name, adjacency) in self.adjacencies.iter_mut().filter(|(_, adjacency)| adjacency.is_link()) {
-            let cost = adjacency.current_cost();
-            adjacency.cost = Some(cost);
+            adjacency.cost = adjacency.current_cost();
+            let cost = adjacency.cost.unwrap_or_else(|| quantise_cost(UNMEASURED, 0.0, None));
             links.push(LinkEntry { neighbour: *name, cost, max_datagram: adjacency.mtu.max_datagram() });
         }
         let mut said = Output::default();
@@ -208,9 +211,12 @@ impl Mesh {
 }
 
 impl super::adjacency::Adjacency {
-    /// The cost to advertise now.
-    pub(super) fn current_cost(&self) -> u32 {
-        quantise_cost(self.beat.rtt().unwrap_or_default(), self.beat.loss(), self.cost)
+    /// The cost to advertise now; `None` while the round trip is not known.
+    pub(super) fn current_cost(&self) -> Option<u32> {
+        match self.beat.rtt() {
+            Some(rtt) => Some(quantise_cost(rtt, self.beat.loss(), self.cost)),
+            None => self.cost,
+        }
     }
 }
 
