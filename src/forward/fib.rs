@@ -82,6 +82,9 @@ pub struct FibPeer {
     pub session: Option<Arc<Session>>,
     /// Largest UDP payload, in bytes, that fits the whole path.
     pub max_datagram: u16,
+    /// False while the path MTU search has not ended its first round, or has begun again: what is too big is fragmented
+    /// silently instead of answered.
+    pub mtu_settled: bool,
     /// Activity shared with the mesh plane.
     pub activity: Arc<Activity>,
 }

@@ -13,6 +13,7 @@ use super::answers::Answers;
 use super::command::{Command, Event, Target};
 use super::config::{MeshConfig, Outbox};
 use super::counters::MeshCounters;
+use super::fib_build::NARROW_FOR;
 use super::gossip::{self, Store};
 use super::guard::Guard;
 use super::handshakes::{Attempt, Way};
@@ -98,6 +99,8 @@ pub struct Mesh {
     pub(super) observed: BTreeMap<PeerName, Address>,
     /// The flood trees of the topology last seen.
     pub(super) trees: Option<Arc<FloodTree>>,
+    /// Since when routes through others carry no more than the base size.
+    pub(super) narrow: BTreeMap<PeerName, Time>,
     pub(super) fib_stale: bool,
     pub(super) generation: u64,
     /// True once we have said who we are.
@@ -157,6 +160,7 @@ impl Mesh {
             links_due: None,
             observed: BTreeMap::new(),
             trees: None,
+            narrow: BTreeMap::new(),
             fib_stale: true,
             generation: 0,
             introduced: false,
@@ -289,6 +293,9 @@ impl Mesh {
         self.seek_paths(now, out);
         self.discover(now);
         self.shed(now, out);
+        // What has been narrow for so long is so: containers may be told.
+        let news = NARROW_FOR..NARROW_FOR + 2 * HOUSEKEEPING;
+        self.fib_stale |= self.narrow.values().any(|since| news.contains(&now.since(*since)));
         if self.store.next_timeout().is_some_and(|due| now >= due) {
             let mut said = gossip::Output::default();
             self.store.handle_timeout(now, &mut said);

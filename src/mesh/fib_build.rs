@@ -1,6 +1,7 @@
 //! The picture that the packet threads get.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::core::Mesh;
 use super::mtu::BASE;
@@ -8,6 +9,10 @@ use super::routes::FloodTree;
 use crate::forward::fib::LinkIndex;
 use crate::forward::{Fib, FibLink, FibPeer, Route};
 use crate::wire::PeerName;
+
+/// A route that carries no more than the base size may only lead over a link whose search has just begun: containers are
+/// told so after this, several times what a search takes.
+pub(super) const NARROW_FOR: Duration = Duration::from_secs(4);
 
 impl Mesh {
     /// The picture of this moment, for packet threads that are about to start.
@@ -25,6 +30,7 @@ impl Mesh {
         let told = self.store.nodes().map(|node| node.name);
         let names = told.chain(self.keyrings.keys().copied()).filter(|name| *name != self.own);
         self.fib_peers = names.collect();
+        self.narrow.retain(|name, _| self.fib_peers.contains(name));
         for name in self.fib_peers.clone() {
             let peer = self.fib_peer(&fib, name);
             fib.children.insert(name, OnceLock::new());
@@ -76,16 +82,38 @@ impl Mesh {
     fn fib_peer(&mut self, fib: &Fib, name: PeerName) -> FibPeer {
         let activity = self.activity(name);
         let session = self.keyrings.get(&name).and_then(|keys| keys.current()).map(Arc::clone);
-        let link = |name: PeerName| fib.link_by_peer.get(&name).copied();
-        let (route, max_datagram) = match (self.adjacencies.get(&name), self.routes.get(name)) {
-            (Some(adjacency), _) => (Route::Direct(adjacency.address), adjacency.mtu.max_datagram()),
-            (None, Some(route)) => match (link(route.next_hop), route.alternate.and_then(link)) {
-                (Some(primary), alternate) => (Route::Via { primary, alternate }, route.max_datagram),
-                (None, Some(primary)) => (Route::Via { primary, alternate: None }, route.max_datagram),
-                (None, None) => (Route::Unreachable, BASE),
-            },
-            (None, None) => (Route::Unreachable, BASE),
+        let relayed = self.relayed_route(fib, name);
+        let narrow = relayed.is_some_and(|(_, max_datagram)| max_datagram <= BASE);
+        let narrow_since = if narrow { Some(*self.narrow.entry(name).or_insert(self.now)) } else { None };
+        if !narrow {
+            self.narrow.remove(&name);
+        }
+        let (route, max_datagram, mtu_settled) = match (self.adjacencies.get(&name), relayed) {
+            // A direct path that has just been found carries frames once it is known to carry as large ones.
+            (Some(adjacency), Some((route, max_datagram)))
+                if adjacency.mtu.is_first_search() && adjacency.mtu.max_datagram() < max_datagram =>
+            {
+                (route, max_datagram, true)
+            }
+            (Some(adjacency), _) => (Route::Direct(adjacency.address), adjacency.mtu.max_datagram(), adjacency.mtu.is_settled()),
+            (None, Some((route, max_datagram))) => {
+                (route, max_datagram, narrow_since.is_none_or(|since| self.now.since(since) >= NARROW_FOR))
+            }
+            (None, None) => (Route::Unreachable, BASE, false),
         };
-        FibPeer { name, route, session, max_datagram: max_datagram.max(BASE), activity }
+        FibPeer { name, route, session, max_datagram: max_datagram.max(BASE), mtu_settled, activity }
+    }
+
+    /// The route to `name` through other neighbours, and the largest datagram it carries.
+    fn relayed_route(&self, fib: &Fib, name: PeerName) -> Option<(Route, u16)> {
+        let is_direct = self.adjacencies.contains_key(&name);
+        let route = self.routes.get(name).filter(|route| !(is_direct && route.next_hop == name))?;
+        let link = |name: PeerName| fib.link_by_peer.get(&name).copied();
+        let (primary, alternate) = match (link(route.next_hop), route.alternate.and_then(link)) {
+            (Some(primary), alternate) => (primary, alternate),
+            (None, Some(primary)) => (primary, None),
+            (None, None) => return None,
+        };
+        Some((Route::Via { primary, alternate }, route.max_datagram))
     }
 }

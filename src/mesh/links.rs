@@ -140,10 +140,10 @@ impl Mesh {
             }
         }
         let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
-        let before = adjacency.mtu.max_datagram();
+        let (before, settled) = (adjacency.mtu.max_datagram(), adjacency.mtu.is_settled());
         let probes = adjacency.mtu.poll(now);
         let (after, is_link) = (adjacency.mtu.max_datagram(), adjacency.is_link());
-        self.fib_stale |= after != before;
+        self.fib_stale |= after != before || adjacency.mtu.is_settled() != settled;
         if after != before && is_link {
             self.links_soon(now);
         }
@@ -173,8 +173,11 @@ impl Mesh {
     pub(super) fn on_ping(&mut self, now: Time, peer: PeerName, from: Address, ping: &Ping, out: &mut Outbox) {
         let Some(adjacency) = self.adjacencies.get_mut(&peer) else {
             // A path in use is being challenged; to end it at the same time would start it all over.
-            if ping.link || !self.is_in_use(now, peer, PATH_IDLE) {
+            if ping.link || !(ping.active || self.is_in_use(now, peer, PATH_IDLE)) {
                 self.no_link(peer, from, out);
+            } else {
+                // Its frames come through relays until it knows what the path carries.
+                self.challenge(now, peer, from, out);
             }
             return;
         };

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A round probes every candidate above what is proven at once, so that a path is known one round trip after
-//! link-up; rounds repeat because probes are lost too. Links work at the base size from the start.
+//! link-up; rounds repeat because probes are lost too. Links work at the base size from the start, but until the first
+//! search is over nobody is told that something larger does not fit: hosts remember that for minutes.
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ const CANDIDATES_V6: [u16; 8] = [8952, 1452, 1444, 1432, 1402, 1372, 1352, 1312]
 const ROUNDS: u8 = 3;
 /// Between rounds: longer than the round trip of most paths, and link-up should not wait for it.
 const ROUND_GAP: Duration = Duration::from_millis(100);
+/// After the last round of a search: answers may take as long as the longest round trips.
+const LAST_GAP: Duration = Duration::from_millis(700);
 /// Between searches upwards.
 const SEARCH_EVERY: Duration = Duration::from_secs(60);
 /// Between checks that the settled size still fits.
@@ -47,6 +50,10 @@ pub struct MtuSearch {
     candidates: &'static [u16],
     proven: u16,
     state: State,
+    /// False until the first search has ended, and again after a restart.
+    settled: bool,
+    /// True until the first search has ended.
+    first: bool,
     due: Time,
     nonce: u32,
     last_too_big: Option<Time>,
@@ -56,7 +63,18 @@ impl MtuSearch {
     /// A search towards `address`, starting at once.
     pub fn new(now: Time, address: Address) -> MtuSearch {
         let candidates: &'static [u16] = if address.underlay_overhead() == 28 { &CANDIDATES_V4 } else { &CANDIDATES_V6 };
-        MtuSearch { candidates, proven: BASE, state: State::Searching { rounds: ROUNDS }, due: now, nonce: 0, last_too_big: None }
+        let state = State::Searching { rounds: ROUNDS };
+        MtuSearch { candidates, proven: BASE, state, settled: false, first: true, due: now, nonce: 0, last_too_big: None }
+    }
+
+    /// True while nothing is known of the path but what the first search has found so far.
+    pub fn is_first_search(&self) -> bool {
+        self.first
+    }
+
+    /// True once a search has come to its end, and until one starts again from the base size.
+    pub fn is_settled(&self) -> bool {
+        self.settled
     }
 
     /// The size known to fit.
@@ -83,7 +101,7 @@ impl MtuSearch {
                     return Vec::new();
                 }
                 self.state = State::Searching { rounds: rounds - 1 };
-                self.due = now + ROUND_GAP;
+                self.due = now + if rounds == 1 { LAST_GAP } else { ROUND_GAP };
                 return sizes.into_iter().map(|size| (self.next_nonce(), size)).collect();
             }
             State::Settled { search_at, lost: 0 } if now >= search_at => {
@@ -104,12 +122,14 @@ impl MtuSearch {
     }
 
     fn settle(&mut self, now: Time) {
+        (self.settled, self.first) = (true, false);
         self.state = State::Settled { lost: 0, search_at: now + SEARCH_EVERY };
         self.due = now + CHECK_EVERY;
     }
 
     fn restart(&mut self, now: Time) {
         self.proven = BASE;
+        self.settled = false;
         self.state = State::Searching { rounds: ROUNDS };
         self.due = now;
     }
@@ -189,6 +209,21 @@ mod tests {
         assert_eq!(search.max_datagram(), BASE);
         run(&mut search, 150_000, 151_000, 1392);
         assert_eq!(search.max_datagram(), 1392);
+    }
+
+    #[test]
+    fn a_path_is_settled_after_its_first_search_and_until_it_starts_again() {
+        let address = Address::udp("10.0.0.1:6783".parse().expect("an address"));
+        let mut search = MtuSearch::new(Time::ZERO, address);
+        run(&mut search, 0, 500, 1472);
+        assert!(!search.is_settled(), "answers may be under way");
+        run(&mut search, 500, 1000, 1472);
+        assert!(search.is_settled());
+        run(&mut search, 1000, 62_000, 1472);
+        assert!(search.is_settled(), "to look for more is no restart");
+        assert!(search.too_big(Time(62_000_000_000)) && !search.is_settled());
+        run(&mut search, 62_000, 63_000, 1392);
+        assert_eq!((search.is_settled(), search.max_datagram()), (true, 1392));
     }
 
     #[test]

@@ -216,3 +216,110 @@ fn idle_links_stay_up_and_quiet() {
     assert_eq!(sim.total("links_down"), 0);
     nothing_went_wrong(&sim);
 }
+
+#[test]
+fn relays_that_hold_mere_paths_to_a_router_relay_to_it() {
+    let options = RouterOptions { conn_limit: 3, ..RouterOptions::default() };
+    let (mut sim, hosts) = hosts(250, 12, &options);
+    sim.lan(&hosts, Quality::default());
+    for (index, host) in hosts.iter().enumerate().skip(1) {
+        sim.connect(*host, hosts[index - 1]);
+    }
+    sim.start_all();
+    sim.run_for(seconds(20));
+    assert!(sim.is_converged());
+    let macs = containers(&mut sim);
+    // First some pairs find direct paths; then they relay for others who have none yet.
+    all_pairs_exchange_frames(&mut sim, &macs[2..8]);
+    let paths =
+        |sim: &Sim| hosts.iter().map(|a| hosts.iter().filter(|b| sim.is_direct(*a, **b) && !sim.links(*a).contains(b)).count()).sum();
+    sim.run_for(seconds(5));
+    let mere: usize = paths(&sim);
+    assert!(mere > 4, "{mere} paths are no links");
+    for _ in 0..3 {
+        all_pairs_exchange_frames(&mut sim, &macs);
+        sim.run_for(seconds(7));
+    }
+    assert_eq!(sim.total("drop_relay_no_route"), 0);
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn a_link_whose_round_trip_is_not_yet_known_draws_no_traffic() {
+    // h1 -- 80 ms -- h2 -- h3 -- h4: the far end watches what it is told of the slow link.
+    let (mut sim, hosts) = hosts(251, 4, &RouterOptions::default());
+    for (pair, latency) in [((0, 1), 80), ((1, 2), 1), ((2, 3), 1)] {
+        sim.wire(hosts[pair.0], hosts[pair.1], Quality { latency: ms(latency), ..Quality::default() });
+    }
+    sim.connect(hosts[2], hosts[1]);
+    sim.connect(hosts[3], hosts[2]);
+    sim.start_all();
+    sim.run_for(seconds(5));
+    sim.connect(hosts[0], hosts[1]);
+    let route = |sim: &Sim| {
+        let snapshot = sim.snapshot(hosts[3]).expect("it runs");
+        snapshot.routes.iter().find(|route| route.peer == sim.name(hosts[0])).map(|route| (route.cost, route.mtu))
+    };
+    assert!(sim.run_until(seconds(5), |sim| route(sim).is_some()).is_some());
+    let mut told = Vec::new();
+    for _ in 0..200 {
+        told.push(route(&sim).expect("a route stays"));
+        sim.run_for(ms(10));
+    }
+    let (cheapest, known) = (told.iter().map(|(cost, _)| *cost).min(), told[60]);
+    assert!(cheapest >= Some(140_000), "a round trip of 160 ms was told as {cheapest:?}");
+    assert!((140_000..200_000).contains(&known.0) && known.1 > 1400, "after 600 ms it is told as {known:?}");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn a_new_direct_path_answers_no_frame_that_the_relayed_one_carried() {
+    let (mut sim, hosts) = line(252, 3);
+    converge(&mut sim, seconds(2));
+    let macs = containers(&mut sim);
+    sim.run_for(seconds(2));
+    let large = |sim: &mut Sim, duration: Duration| {
+        for _ in 0..duration.as_millis() / 5 {
+            // Full segments that must not be fragmented.
+            let frame = sim.send_super(macs[0], macs[2], 2736, 1368);
+            sim.run_for(ms(5));
+            assert_eq!(sim.arrivals(frame, hosts[2]), 1);
+        }
+    };
+    large(&mut sim, seconds(1));
+    let slow = Quality { latency: ms(1), ..Quality::default() };
+    sim.wire(hosts[0], hosts[2], slow);
+    for _ in 0..20 {
+        large(&mut sim, ms(500));
+    }
+    assert!(sim.is_direct(hosts[0], hosts[2]));
+    assert_eq!(sim.too_big(), [], "nobody is told that full segments do not fit");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn the_size_of_a_path_is_settled_after_its_first_search() {
+    let (mut sim, hosts) = line(253, 3);
+    converge(&mut sim, seconds(2));
+    assert!(!sim.mtu_is_settled(hosts[0], hosts[1]), "its search has just begun");
+    sim.run_for(seconds(2));
+    for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 0)] {
+        assert!(sim.mtu_is_settled(hosts[from], hosts[to]), "{from} to {to}");
+    }
+    // A path that carries no more than the base size is taken at its word after some seconds.
+    let (mut sim, hosts) = hosts_on_narrow_wires(254);
+    converge(&mut sim, seconds(2));
+    assert!(!sim.mtu_is_settled(hosts[0], hosts[2]));
+    sim.run_for(seconds(8));
+    assert!(sim.mtu_is_settled(hosts[0], hosts[2]));
+}
+
+fn hosts_on_narrow_wires(seed: u64) -> (Sim, Vec<RouterId>) {
+    let (mut sim, hosts) = hosts(seed, 3, &RouterOptions::default());
+    for pair in hosts.windows(2) {
+        sim.wire(pair[0], pair[1], Quality { mtu: 1280, ..Quality::default() });
+        sim.connect(pair[1], pair[0]);
+    }
+    sim.start_all();
+    (sim, hosts)
+}

@@ -131,7 +131,7 @@ impl Mesh {
             fib.sessions.insert(session.local_index(), (session.clone(), activity.clone()));
             let session = (near || far).then_some(session);
             let max_datagram = self.wiring.max_datagram;
-            fib.peers.insert(name(m), FibPeer { name: name(m), route, session, max_datagram, activity });
+            fib.peers.insert(name(m), FibPeer { name: name(m), route, session, max_datagram, mtu_settled: true, activity });
         }
         fib
     }

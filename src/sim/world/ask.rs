@@ -98,6 +98,12 @@ impl Sim {
         running.forwarder.fib().peers.get(&self.name(to)).is_some_and(|peer| matches!(peer.route, Route::Direct(_)))
     }
 
+    /// True where `router` takes the size of its path to `to` for known.
+    pub fn mtu_is_settled(&self, router: RouterId, to: RouterId) -> bool {
+        let Some(running) = &self.hosts[router.0].running else { return false };
+        running.forwarder.fib().peers.get(&self.name(to)).is_some_and(|peer| peer.mtu_settled)
+    }
+
     /// True where every running router knows a way to all that the underlay joins it with, and to nobody else.
     pub fn is_converged(&self) -> bool {
         let running = self.running();
