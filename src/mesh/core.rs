@@ -97,6 +97,9 @@ pub struct Mesh {
     pub(super) links_due: Option<Time>,
     /// Addresses at which neighbours see us.
     pub(super) observed: BTreeMap<PeerName, Address>,
+    /// When our NODE record is to be brought up to date with them, and when it was last.
+    pub(super) node_due: Option<Time>,
+    pub(super) node_at: Option<Time>,
     /// The flood trees of the topology last seen.
     pub(super) trees: Option<Arc<FloodTree>>,
     /// Since when routes through others carry no more than the base size.
@@ -159,6 +162,8 @@ impl Mesh {
             routes_at: Time::ZERO,
             links_due: None,
             observed: BTreeMap::new(),
+            node_due: None,
+            node_at: None,
             trees: None,
             narrow: BTreeMap::new(),
             fib_stale: true,
@@ -278,10 +283,8 @@ impl Mesh {
         let links = self.adjacencies.values().map(|adjacency| adjacency.due(now)).min();
         let attempts = self.attempts.values().map(|attempt| attempt.due).min();
         let challenges = self.challenges.values().flatten().map(|challenge| challenge.due).min();
-        [links, attempts, challenges, self.routes_due, self.links_due, self.macs.due(), self.targets.due(), Some(self.housekeeping)]
-            .into_iter()
-            .flatten()
-            .min()
+        let own = [self.routes_due, self.links_due, self.node_due, self.macs.due(), self.targets.due(), Some(self.housekeeping)];
+        own.into_iter().chain([links, attempts, challenges]).flatten().min()
     }
 
     /// What has no timer of its own: expiry, rekeys, discovery, paths.
@@ -323,6 +326,7 @@ impl Mesh {
         if !std::mem::replace(&mut self.introduced, true) {
             self.publish_node(now, out);
         }
+        self.publish_observed(now, out);
         if let Some(macs) = self.macs.flush(now, &mut out.events) {
             let mut said = gossip::Output::default();
             self.store.publish_macs(now, &macs, &mut said);

@@ -188,6 +188,53 @@ fn to(out: &Outbox, address: Address) -> impl Iterator<Item = usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::wire::control::Record;
+
+    fn observed(stage: &mut Stage, from: Address, hosts: std::ops::Range<u8>) -> usize {
+        let mut out = Outbox::default();
+        for host in hosts {
+            let mut records = Vec::new();
+            Record::Observed(home(host)).write(&mut records);
+            stage.sealed(Kind::ControlDirect, from, &records, &mut out);
+        }
+        to(&out, home(2)).count()
+    }
+
+    fn told(stage: &Stage) -> Vec<Address> {
+        stage.router.store.node(stage.router.name()).map(|node| node.addresses.to_vec()).unwrap_or_default()
+    }
+
+    #[test]
+    fn where_a_neighbour_sees_us_is_told_to_others_rarely_and_not_for_ever() {
+        let mut stage = Stage::new(true);
+        assert_eq!(told(&stage), [home(1)]);
+        assert_eq!(observed(&mut stage, home(66), 100..110), 0, "not from where it is not known to be");
+        assert_eq!(told(&stage), [home(1)]);
+        assert_eq!(observed(&mut stage, home(2), 100..220), 1, "one record to the neighbour, not one per word of it");
+        assert_eq!(told(&stage), [home(1), home(100)]);
+        stage.wait(Duration::from_secs(3), &mut Outbox::default());
+        assert_eq!(told(&stage), [home(1), home(100)]);
+        // Nobody answers: the link dies, and with it what was said over it.
+        stage.wait(Duration::from_secs(12), &mut Outbox::default());
+        assert_eq!(stage.router.fib().links.len(), 0);
+        assert_eq!(told(&stage), [home(1)]);
+    }
+
+    #[test]
+    fn fibs_of_one_topology_share_what_was_computed() {
+        let mut stage = Stage::new(true);
+        let own = stage.router.name();
+        let first = stage.router.fib();
+        first.flood_children(own);
+        let computed = |stage: &Stage| stage.router.trees.as_ref().map(|trees| trees.computed());
+        assert_eq!(computed(&stage), Some(1));
+        let second = stage.router.fib();
+        assert!(second.generation > first.generation);
+        assert_eq!(computed(&stage), Some(1), "a new Fib starts with what the one before knew");
+        assert_eq!(first.trees.children(own).as_ptr(), second.trees.children(own).as_ptr());
+    }
+
     #[test]
     fn a_script_of_nothing_does_no_harm() {
         for script in [&[][..], &[0], &[1], &[1, 2, 0, 0], &[0, 0, 0, 40, 0x10]] {

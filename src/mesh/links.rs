@@ -315,6 +315,8 @@ impl Mesh {
         let Some(adjacency) = self.adjacencies.get_mut(&peer).filter(|adjacency| !adjacency.is_link()) else { return };
         adjacency.role = Role::Link;
         adjacency.since = now;
+        // What was told before may have come too early to count.
+        adjacency.told = None;
         let address = adjacency.address;
         self.counters.links_up.inc();
         self.fib_stale = true;
@@ -335,7 +337,9 @@ impl Mesh {
             return;
         }
         self.counters.links_down.inc();
-        self.observed.remove(&peer);
+        if let Some(address) = self.observed.remove(&peer) {
+            self.node_soon(now, address);
+        }
         self.relay_budget.remove(&peer);
         self.store.link_down(peer);
         self.links_soon(now);

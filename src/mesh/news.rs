@@ -21,6 +21,8 @@ const ROUTES_EVERY: Duration = Duration::from_millis(100);
 const POLITE: Duration = Duration::from_secs(3);
 /// Of the addresses that neighbours see us at, so many are told to the others.
 const MOST_OBSERVED: usize = 4;
+/// And changes of them at most this often: each is signed and goes to everybody.
+const OBSERVED_EVERY: Duration = Duration::from_secs(10);
 /// What a link is said to cost while its round trip is not known: that of 150 ms. Too much keeps the others on proven routes
 /// for a moment, too little would draw their traffic.
 const UNMEASURED: Duration = Duration::from_millis(150);
@@ -139,10 +141,31 @@ impl Mesh {
         self.publish_node(now, out);
     }
 
-    /// A neighbour says where it sees us.
-    pub(super) fn on_observed(&mut self, now: Time, peer: PeerName, address: Address, out: &mut Outbox) {
+    /// A neighbour says where it sees us. Others will dial that address, so only links are believed, each one address.
+    pub(super) fn on_observed(&mut self, now: Time, peer: PeerName, from: Address, address: Address) {
+        let is_link = self.adjacencies.get(&peer).is_some_and(|adjacency| adjacency.is_link() && adjacency.address == from);
+        if !is_link || is_local_only(address) || address.socket_addr().port() == 0 {
+            return self.counters.records_ignored.inc();
+        }
         let before = self.observed.insert(peer, address);
-        if before != Some(address) && !self.config.addresses.contains(&address) {
+        if before != Some(address) {
+            before.into_iter().chain([address]).for_each(|address| self.node_soon(now, address));
+        }
+    }
+
+    /// A neighbour sees us at this address now, or does no more: our NODE record follows, but not with every change.
+    pub(super) fn node_soon(&mut self, now: Time, address: Address) {
+        if !self.config.addresses.contains(&address) {
+            let due = self.node_at.map_or(now, |last| now.max(last + OBSERVED_EVERY));
+            self.node_due.get_or_insert(due);
+        }
+    }
+
+    /// Says where neighbours see us, where it is time.
+    pub(super) fn publish_observed(&mut self, now: Time, out: &mut Outbox) {
+        if self.node_due.is_some_and(|due| now >= due) {
+            self.node_due = None;
+            self.node_at = Some(now);
             self.publish_node(now, out);
         }
     }

@@ -129,7 +129,7 @@ impl Mesh {
             Record::Pong(pong) => self.on_pong(now, peer, pong, out),
             Record::Link(link) => self.on_link(now, peer, from, *link, out),
             Record::Close(reason, addresses) => self.on_close(now, peer, from, *reason, addresses, out),
-            Record::Observed(address) => self.on_observed(now, peer, *address, out),
+            Record::Observed(address) => self.on_observed(now, peer, from, *address),
             Record::Probe { nonce, size } => {
                 self.send_direct(peer, from, &[Record::Probed { nonce: *nonce, size: *size }], out);
             }
