@@ -214,15 +214,24 @@ impl Mesh {
             Command::Resolved(target, result) => self.targets.resolved(now, &target, result, &mut self.rng),
             Command::LocalAddresses(addresses) => self.local_addresses(now, addresses, out),
             Command::LocalMacs(macs) => macs.into_iter().for_each(|mac| self.macs.local(now, mac, &mut out.events)),
-            Command::Persisted(incarnation) => {
-                let mut said = gossip::Output::default();
-                self.store.adopt_incarnation(now, incarnation, &mut said);
-                self.spread(now, said, out);
-            }
+            Command::Persisted(incarnation) => self.adopt_incarnation(now, incarnation, out),
             Command::Leave => self.leave(now, out),
         }
         self.dial(now, out);
         self.finish(now, out);
+    }
+
+    /// Says everything anew under a higher incarnation. Whoever hears of it ends its sessions with us: so do we, and dial again.
+    fn adopt_incarnation(&mut self, now: Time, incarnation: u64, out: &mut Outbox) {
+        let before = self.store.incarnation();
+        let mut said = gossip::Output::default();
+        self.store.adopt_incarnation(now, incarnation, &mut said);
+        self.spread(now, said, out);
+        if self.store.incarnation() > before {
+            let peers: Vec<PeerName> = self.keyrings.keys().copied().collect();
+            peers.into_iter().for_each(|peer| self.end_sessions(now, peer, "this router goes on as a new incarnation", out));
+            self.fib_stale = true;
+        }
     }
 
     fn forget_targets(&mut self, targets: &[Target]) {

@@ -221,6 +221,11 @@ impl Sim {
         self.hosts[router.0].crash();
     }
 
+    /// What a host has on disk is lost, but for its keys: an old copy was put in their place.
+    pub fn lose_incarnation(&mut self, router: RouterId) {
+        self.hosts[router.0].incarnation = 0;
+    }
+
     /// A router says goodbye and ends.
     pub fn stop(&mut self, router: RouterId) {
         self.tell(router, Command::Leave);
@@ -328,6 +333,7 @@ impl Sim {
         let life = self.hosts[router.0].life;
         let later = self.now + self.options.slowness;
         for event in effects.events {
+            self.witness.note(self.now, router, 3, format!("{event:?}").as_bytes());
             match &event {
                 Event::Resolve(target) => {
                     let command = Command::Resolved(target.clone(), resolve(target));

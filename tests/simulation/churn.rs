@@ -114,3 +114,33 @@ fn hosts_that_come_and_go_leave_a_mesh_in_step() {
     all_pairs_exchange_frames(&mut sim, &macs[..4]);
     nothing_went_wrong(&sim);
 }
+
+#[test]
+fn a_router_that_lost_its_state_goes_on_as_a_newer_incarnation_at_once() {
+    let (mut sim, hosts) = line(405, 3);
+    converge(&mut sim, seconds(2));
+    for _ in 0..2 {
+        sim.crash(hosts[0]);
+        sim.start(hosts[0]);
+        converge(&mut sim, seconds(10));
+    }
+    // Only the far end remembers what h1 was.
+    sim.crash(hosts[1]);
+    sim.crash(hosts[0]);
+    sim.run_for(seconds(5));
+    sim.lose_incarnation(hosts[0]);
+    sim.start(hosts[0]);
+    sim.start(hosts[1]);
+    let incarnation = |sim: &Sim| sim.snapshot(hosts[0]).map(|snapshot| snapshot.incarnation);
+    assert_eq!(incarnation(&sim), Some(1));
+    assert!(sim.run_until(seconds(20), |sim| incarnation(sim) == Some(4)).is_some(), "it hears of its former life");
+    let took = sim.run_until(seconds(5), |sim| sim.is_converged() && speaks(sim, hosts[0]));
+    println!("all speak with the new incarnation after {took:?}");
+    assert!(took.is_some_and(|took| took < ms(500)), "{took:?}");
+    let macs = containers(&mut sim);
+    all_pairs_exchange_frames(&mut sim, &macs);
+    let silent =
+        sim.log(hosts[0]).iter().filter(|(_, event)| matches!(event, Event::LinkDown { reason, .. } if reason.contains("no answer")));
+    assert_eq!(silent.count(), 0, "no heartbeat had to find out");
+    nothing_went_wrong(&sim);
+}
