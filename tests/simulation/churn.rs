@@ -117,7 +117,13 @@ fn hosts_that_come_and_go_leave_a_mesh_in_step() {
 
 #[test]
 fn a_router_that_lost_its_state_goes_on_as_a_newer_incarnation_at_once() {
-    let (mut sim, hosts) = line(405, 3);
+    // Nobody but h1 itself dials it.
+    let (mut sim, hosts) = hosts(405, 3, &RouterOptions { discovery: false, ..RouterOptions::default() });
+    for end in [hosts[0], hosts[2]] {
+        sim.wire(end, hosts[1], Quality::default());
+        sim.connect(end, hosts[1]);
+    }
+    sim.start_all();
     converge(&mut sim, seconds(2));
     for _ in 0..2 {
         sim.crash(hosts[0]);

@@ -7,7 +7,13 @@ use weave_router::sim::{Quality, RouterId, RouterOptions, Sim, WireId};
 use super::*;
 
 /// A random connected mesh: a random tree and `extra` more wires. Each host is told one neighbour in the tree.
-fn random_mesh(seed: u64, count: usize, extra: usize, quality: Quality, options: &RouterOptions) -> (Sim, Vec<RouterId>, Vec<WireId>) {
+pub(super) fn random_mesh(
+    seed: u64,
+    count: usize,
+    extra: usize,
+    quality: Quality,
+    options: &RouterOptions,
+) -> (Sim, Vec<RouterId>, Vec<WireId>) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (mut sim, hosts) = hosts(seed, count, options);
     let mut wires = Vec::new();
@@ -28,7 +34,7 @@ fn random_mesh(seed: u64, count: usize, extra: usize, quality: Quality, options:
 }
 
 /// On networks that lose nothing the mesh comes to rest; then floods are counted.
-fn rest(sim: &mut Sim) {
+pub(super) fn rest(sim: &mut Sim) {
     sim.set_all_qualities(Quality::default());
     // Smoothed round trips and losses settle, and with them the costs in the records.
     sim.run_for(seconds(60));
@@ -132,12 +138,22 @@ fn a_partition_is_lived_with_on_both_sides_and_heals() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let trace = |seed: u64| {
-        let (mut sim, _, _) = random_mesh(seed, 10, 6, Quality::bad(), &RouterOptions::default());
+        let (mut sim, hosts, wires) = random_mesh(seed, 10, 6, Quality::bad(), &RouterOptions::default());
         sim.run_for(seconds(5));
         let macs = containers(&mut sim);
-        for round in 0..20 {
+        for round in 0..40 {
+            match round {
+                5 => sim.cut(wires[2]),
+                10 => sim.crash(hosts[4]),
+                15 => sim.partition(&hosts[..5]),
+                20 => sim.start(hosts[4]),
+                25 => sim.heal(),
+                30 => sim.stop(hosts[7]),
+                35 => sim.mend(wires[2]),
+                _ => {}
+            }
             sim.send(macs[round % 10], macs[(round * 3 + 1) % 10], 400);
-            sim.run_for(ms(50));
+            sim.run_for(ms(200));
         }
         (sim.trace(), sim.arrived())
     };
