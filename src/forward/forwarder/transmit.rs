@@ -131,13 +131,19 @@ impl State {
             To::Peer(peer, session) => datagram_room(peer.max_datagram, session.is_plain(), 0),
             To::Children(_) => datagram_room(self.flood_datagram, false, FLOOD_LEN),
         };
+        // Before anything is said about sizes: without a way there is none.
+        if let To::Peer(peer, _) = to
+            && way_to(call.fib, peer).is_none()
+        {
+            return self.counters().drop_no_route.inc();
+        }
         let no_plan = match plan(bytes, frame, vnet, room) {
             Ok(plan) => return self.emit(call, to, &plan, bytes, frame),
             Err(no_plan) => no_plan,
         };
         match (no_plan, to) {
             (NoPlan::Malformed, _) => self.counters().drop_bad_offload.inc(),
-            (NoPlan::TooBig, To::Peer(peer, _)) => {
+            (NoPlan::TooBig, To::Peer(peer, _)) if peer.mtu_settled => {
                 let tags = (usize::from(frame.l3) - ETHERNET_LEN) / VLAN_TAG_LEN * VLAN_TAG_LEN;
                 let mtu = usize::from(inner_mtu(peer.max_datagram)).saturating_sub(tags);
                 match too_big::answerable(bytes, frame, packet_len(bytes, frame, vnet), mtu) {
@@ -149,7 +155,8 @@ impl State {
                     None => self.send_fragments(call, to, vnet, bytes, frame, room),
                 }
             }
-            (NoPlan::TooBig, To::Children(_)) => self.send_fragments(call, to, vnet, bytes, frame, room),
+            // While the path's size is being found out nobody is told that it is small: hosts remember that for minutes.
+            (NoPlan::TooBig, To::Peer(..) | To::Children(_)) => self.send_fragments(call, to, vnet, bytes, frame, room),
         }
     }
 

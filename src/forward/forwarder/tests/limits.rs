@@ -35,6 +35,31 @@ fn too_big_with_df_is_answered() {
 }
 
 #[test]
+fn nobody_is_told_the_size_of_a_path_that_is_not_known_yet() {
+    let mut mesh = line(narrow());
+    let mut fib = mesh.fib(0, true);
+    fib.peers.get_mut(&name(2)).expect("the third router").mtu_settled = false;
+    mesh.set_fib(0, fib);
+    let single = Recipe { destination: 3, payload: 1380, ..Recipe::default() };
+    let datagrams = Recipe { destination: 3, tcp: false, payload: 13_800, ..Recipe::default() };
+    for (vnet, frame) in [(single.vnet(0), single.frame()), (datagrams.vnet(1380), datagrams.frame())] {
+        mesh.send(0, &vnet, &frame);
+        mesh.settle();
+        let arrived: usize = mesh.nodes[2].tap.take().iter().map(|frame| frame.len() - 42).sum();
+        assert!(arrived >= frame.len() - 42, "{arrived}");
+    }
+    assert!(mesh.nodes[0].tap.frames.is_empty(), "no answer");
+    // Where there is no way at all there is nothing to be said about sizes either.
+    let mut fib = mesh.fib(0, true);
+    let peer = fib.peers.get_mut(&name(2)).expect("the third router");
+    (peer.route, peer.max_datagram) = (Route::Unreachable, 548);
+    mesh.set_fib(0, fib);
+    mesh.send(0, &single.vnet(0), &single.frame());
+    assert!(mesh.nodes[0].tap.frames.is_empty());
+    assert_eq!(drops(&mesh), [(0, "drop_no_route", 1)]);
+}
+
+#[test]
 fn the_announced_mtu_fits_exactly() {
     for (v6, max_datagram) in [(false, 1472), (true, 1452)] {
         let mut mesh = line(Wiring { max_datagram, ..Wiring::default() });
