@@ -45,8 +45,8 @@ pub(super) fn line_of_three() -> FullStatus {
             (
                 "forward",
                 vec![
-                    Reading { name: "no_route", help: "Frames dropped because no route leads to their peer.", value: 12 },
-                    Reading { name: "replayed", help: "Datagrams dropped because they were seen before.", value: 0 },
+                    Reading { name: "drop_no_route", help: "Frames dropped because no route leads to their peer.", value: 12 },
+                    Reading { name: "drop_replay", help: "Datagrams dropped because they were seen before.", value: 0 },
                 ],
             ),
             ("mesh", vec![Reading { name: "mac_moves", help: "MACs that moved to another host.", value: 1 }]),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -73,11 +74,11 @@ fn unix(path: &Path) -> Result<Listener, ListenError> {
     }
     refuse_if_taken(path)?;
     // The socket becomes visible under its name only when its mode is right.
-    let mut hidden = path.as_os_str().to_owned();
-    hidden.push(format!(".{}", std::process::id()));
-    let hidden = PathBuf::from(hidden);
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = format!(".weave-api.{}", std::process::id());
+    let hidden = dir.join(&name);
     let _ = fs::remove_file(&hidden);
-    let made = UnixListener::bind(&hidden).and_then(|listener| {
+    let made = bind_in(dir, &name).and_then(|listener| {
         fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600))?;
         let meta = fs::symlink_metadata(&hidden)?;
         fs::rename(&hidden, path)?;
@@ -93,6 +94,12 @@ fn unix(path: &Path) -> Result<Listener, ListenError> {
             Err(fail("the socket cannot be made", e))
         }
     }
+}
+
+/// Binds by way of a descriptor of the directory: a path that just fits a socket's address has no room for another name beside it.
+fn bind_in(dir: &Path, name: &str) -> io::Result<UnixListener> {
+    let dir = fs::File::open(dir)?;
+    UnixListener::bind(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))
 }
 
 fn refuse_if_taken(path: &Path) -> Result<(), ListenError> {
@@ -112,5 +119,24 @@ fn refuse_if_taken(path: &Path) -> Result<(), ListenError> {
             "cannot listen on the API address unix:{}: the socket there does not say whether anybody uses it: {e}",
             path.display()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_longest_path_that_is_accepted_works() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let room = 107 - dir.path().as_os_str().len() - 1;
+        let path = dir.path().join("s".repeat(room));
+        let address: ApiAddress = format!("unix:{}", path.display()).parse().expect("107 bytes are accepted");
+        let listener = api(&address).await.expect("they can be bound");
+        std::os::unix::net::UnixStream::connect(&path).expect("and connected to");
+        let names = |dir: &Path| fs::read_dir(dir).expect("a directory").count();
+        assert_eq!(names(dir.path()), 1, "no other name is left");
+        drop(listener);
+        assert_eq!(names(dir.path()), 0);
     }
 }

@@ -1,6 +1,8 @@
 //! `/metrics` in the Prometheus text format.
 //!
-//! Counters whose help says that something was dropped are `weave_drops_total{plane, reason}`, all others `weave_events_total{plane, event}`.
+//! Counters of what was dropped are `weave_drops_total{plane, reason}`, all others `weave_events_total{plane, event}`: a table says which.
+
+mod drops;
 
 use std::fmt::Write;
 
@@ -14,7 +16,7 @@ pub fn render(report: &Report) -> String {
     let mut page = Page::default();
     router(&mut page, report);
     peers(&mut page, report);
-    let (drops, events): (Vec<&Counter>, Vec<&Counter>) = report.counters.iter().partition(|c| is_drop(c));
+    let (drops, events): (Vec<&Counter>, Vec<&Counter>) = report.counters.iter().partition(|c| drops::is_drop(&c.plane, &c.name));
     page.family("weave_drops_total", "counter", "Frames and datagrams dropped, by reason.");
     for c in drops {
         page.sample("weave_drops_total", &[("plane", &c.plane), ("reason", &c.name)], c.value as f64);
@@ -99,11 +101,6 @@ fn links(page: &mut Page, report: &Report) {
             }
         }
     }
-}
-
-/// True for a counter of something that was thrown away.
-fn is_drop(counter: &Counter) -> bool {
-    counter.name.starts_with("drop") || counter.help.to_ascii_lowercase().contains("dropped")
 }
 
 #[derive(Default)]

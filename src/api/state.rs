@@ -60,11 +60,18 @@ pub struct MacRow {
 #[error("{0}")]
 pub struct Refusal(pub String);
 
+impl Refusal {
+    /// A queue on the way is full.
+    pub fn busy() -> Refusal {
+        Refusal("the router is busy; try again".into())
+    }
+}
+
 /// A request to the running router.
 #[derive(Debug)]
 pub enum Request {
     /// The whole state.
-    Status(oneshot::Sender<FullStatus>),
+    Status(oneshot::Sender<Result<FullStatus, Refusal>>),
     /// Keep trying to have a link to each of these, and remember them over a restart.
     Connect(Vec<Target>, oneshot::Sender<Result<(), Refusal>>),
     /// Stop trying, also after a restart; live links stay.
@@ -86,7 +93,7 @@ impl Handle {
 
     /// The whole state of the router.
     pub async fn status(&self) -> Result<FullStatus, Refusal> {
-        self.ask(Request::Status).await
+        self.ask(Request::Status).await?
     }
 
     /// Adds targets.
@@ -102,7 +109,7 @@ impl Handle {
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
         let (sender, receiver) = oneshot::channel();
         self.requests.try_send(request(sender)).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => Refusal("the router is busy; try again".into()),
+            mpsc::error::TrySendError::Full(_) => Refusal::busy(),
             mpsc::error::TrySendError::Closed(_) => Refusal("the router is stopping".into()),
         })?;
         match tokio::time::timeout(PATIENCE, receiver).await {

@@ -70,7 +70,7 @@ fn the_page_parses_and_holds_what_it_promises() {
     assert_eq!(get(&samples, "weave_connections", &[("state", "established")]), 1.0);
     assert_eq!(get(&samples, "weave_connections", &[("state", "failed")]), 0.0);
     assert_eq!(get(&samples, "weave_peers", &[]), 3.0);
-    assert_eq!(get(&samples, "weave_drops_total", &[("plane", "forward"), ("reason", "no_route")]), 12.0);
+    assert_eq!(get(&samples, "weave_drops_total", &[("plane", "forward"), ("reason", "drop_no_route")]), 12.0);
     assert_eq!(get(&samples, "weave_events_total", &[("plane", "mesh"), ("event", "mac_moves")]), 1.0);
     let h2 = [("peer", "7a:3c:00:00:00:02"), ("nickname", "h2")];
     assert_eq!(get(&samples, "weave_peer_rtt_seconds", &h2), 0.000_412);

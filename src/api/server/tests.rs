@@ -81,7 +81,7 @@ async fn answer(mut requests: mpsc::Receiver<Request>, log: Arc<Mutex<Vec<String
     let say = |text: String| log.lock().expect("the log").push(text);
     while let Some(request) = requests.recv().await {
         match request {
-            Request::Status(answer) => drop(answer.send(line_of_three())),
+            Request::Status(answer) => drop(answer.send(Ok(line_of_three()))),
             Request::Connect(targets, answer) if targets.iter().any(|t| t.host == "full") => {
                 let _ = answer.send(Err(Refusal("cannot remember the peers: the disk is full".into())));
             }

@@ -167,18 +167,14 @@ impl Planes {
         }
     }
 
-    /// Asks the mesh plane how things stand.
-    pub fn snapshot(&self, answer: impl FnOnce(Snapshot) + Send + 'static) {
-        if self.mesh.try_send(MeshInput::Snapshot(Box::new(answer))).is_err() {
-            tracing::warn!("the mesh plane is too busy to say how things stand");
-        }
+    /// Asks the mesh plane how things stand; false where it is too busy.
+    pub fn snapshot(&self, answer: impl FnOnce(Snapshot) + Send + 'static) -> bool {
+        self.mesh.try_send(MeshInput::Snapshot(Box::new(answer))).is_ok()
     }
 
-    /// Asks the packet thread which offloads it uses.
-    pub fn report(&self, answer: impl FnOnce(ThreadReport) + Send + 'static) {
-        if self.packet.try_send(PacketInput::Report(Box::new(answer))).is_err() {
-            tracing::warn!("the packet thread is too busy to report");
-        }
+    /// Asks the packet thread which offloads it uses; false where it is too busy.
+    pub fn report(&self, answer: impl FnOnce(ThreadReport) + Send + 'static) -> bool {
+        self.packet.try_send(PacketInput::Report(Box::new(answer))).is_ok()
     }
 
     /// Gives the packet thread another TAP.
@@ -264,4 +260,13 @@ fn psks(config: &RunConfig) -> anyhow::Result<Psks> {
     let texts = config.passwords.iter().map(|p| std::str::from_utf8(p.as_bytes())).collect::<Result<Vec<_>, _>>();
     let texts = texts.context("a password is not UTF-8 text: write it in another encoding")?;
     Ok(Psks::from_passwords(&texts, &config.network)?)
+}
+
+#[cfg(test)]
+impl Planes {
+    /// Planes without threads: nobody empties their mailboxes.
+    pub fn idle(mesh: Sender<MeshInput>, packet: Sender<PacketInput>) -> Planes {
+        let macs = Arc::new(MacTable::new(16, 1));
+        Planes { mesh, packet, threads: Vec::new(), failures: mpsc::unbounded_channel().1, port: 1, macs, clock: Clock::start() }
+    }
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::super::RunConfig;
 use super::planes::{Counters, Foundation, Planes};
-use crate::api::{FullStatus, MacRow};
+use crate::api::{FullStatus, MacRow, Refusal};
 use crate::forward::MacTable;
 use crate::forward::mac_table::Owner;
 use crate::io::clock::Clock;
@@ -51,7 +51,7 @@ impl StatusSource {
     }
 
     /// Asks the planes and answers once they have answered, without holding up the caller.
-    pub fn answer(&self, planes: &Planes, mtu: Option<u16>, answer: oneshot::Sender<FullStatus>) {
+    pub fn answer(&self, planes: &Planes, mtu: Option<u16>, answer: oneshot::Sender<Result<FullStatus, Refusal>>) {
         let mut status = self.blank.clone();
         let now = self.clock.now();
         status.uptime = Duration::from_nanos(now.0);
@@ -67,14 +67,18 @@ impl StatusSource {
         ];
         let (snapshot_in, snapshot) = oneshot::channel();
         let (report_in, report) = oneshot::channel();
-        planes.snapshot(move |snapshot| drop(snapshot_in.send(snapshot)));
-        planes.report(move |report| drop(report_in.send(report)));
+        let taken = planes.snapshot(move |snapshot| drop(snapshot_in.send(snapshot)));
+        if !taken || !planes.report(move |report| drop(report_in.send(report))) {
+            let _ = answer.send(Err(Refusal::busy()));
+            return;
+        }
         tokio::spawn(async move {
-            // A plane that does not answer lets the sender fall: the API then says that the router did not answer.
-            let (Ok(snapshot), Ok(report)) = (snapshot.await, report.await) else { return };
-            status.snapshot = snapshot;
-            status.offloads = offloads(&report);
-            let _ = answer.send(status);
+            let told = match (snapshot.await, report.await) {
+                (Ok(snapshot), Ok(report)) => Ok(FullStatus { snapshot, offloads: offloads(&report), ..status }),
+                // A thread that ends drops what it was asked.
+                (Err(_), _) | (_, Err(_)) => Err(Refusal("the router is stopping".into())),
+            };
+            let _ = answer.send(told);
         });
     }
 
@@ -109,4 +113,32 @@ fn offloads(report: &ThreadReport) -> Vec<(String, String)> {
         [(format!("udp_gso {address}"), offload.gso.to_string()), (format!("udp_gro {address}"), offload.gro.to_string())]
     });
     tap.chain(udp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::mesh_thread::{self, MeshInput};
+    use crate::io::packet_thread::PacketInbox;
+
+    #[tokio::test]
+    async fn a_plane_that_is_behind_is_busy_and_not_stopping() {
+        let (_poll, mesh, _mesh_receiver) = mesh_thread::inbox().expect("a mailbox");
+        let packet = PacketInbox::new().expect("a mailbox");
+        while mesh.try_send(MeshInput::Snapshot(Box::new(|_| ()))).is_ok() {}
+        let planes = Planes::idle(mesh, packet.sender.clone());
+        let source = StatusSource {
+            clock: Clock::start(),
+            name: PeerName([2, 0, 0, 0, 0, 1]),
+            title: String::new(),
+            blank: FullStatus::default(),
+            macs: Arc::new(MacTable::new(16, 1)),
+            counters: Counters { udp: Arc::default(), packet: Arc::default(), thread: Arc::default() },
+            mesh: Arc::default(),
+            gossip: Arc::default(),
+        };
+        let (answer, told) = oneshot::channel();
+        source.answer(&planes, None, answer);
+        assert_eq!(told.await.expect("an answer").map(|_| ()), Err(Refusal::busy()));
+    }
 }

@@ -1,0 +1,156 @@
+//! Which counters count something that was thrown away.
+
+/// Counters of drops whose names do not start with `drop_`, by the plane that counts them.
+const DROPS: [(&str, &[&str]); 4] = [
+    (
+        "mesh",
+        &[
+            "garbage",
+            "other_version",
+            "truncated",
+            "misplaced",
+            "replayed",
+            "forged",
+            "expired",
+            "unknown_session",
+            "reflected",
+            "not_ours",
+            "relay_dropped",
+            "relay_over_budget",
+            "no_route",
+            "handshakes_refused",
+            "handshakes_malformed",
+            "stale_stamps",
+            "handshakes_limited",
+            "rejects_ignored",
+            "records_ignored",
+            "gossip_refused",
+        ],
+    ),
+    (
+        "gossip",
+        &[
+            "message_malformed",
+            "message_unknown",
+            "message_stranger",
+            "record_malformed",
+            "record_forged",
+            "record_clash",
+            "record_refused_full",
+            "own_not_told",
+        ],
+    ),
+    (
+        "udp",
+        &[
+            "send_again",
+            "send_nobufs",
+            "send_eperm",
+            "send_unreachable",
+            "send_msgsize",
+            "send_refused",
+            "send_other",
+            "recv_truncated",
+            "kernel_drops",
+        ],
+    ),
+    ("packet_thread", &["tap_write_refused", "tap_missing", "mesh_busy"]),
+];
+
+/// True for a counter of frames, datagrams or records that were dropped.
+pub(super) fn is_drop(plane: &str, name: &str) -> bool {
+    name.starts_with("drop_") || DROPS.iter().any(|(of, names)| *of == plane && names.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Reading;
+    use crate::forward::PacketCounters;
+    use crate::forward::mac_table::MacCounters;
+    use crate::io::packet_thread::PacketThreadCounters;
+    use crate::io::udp::UdpCounters;
+    use crate::mesh::MeshCounters;
+    use crate::mesh::gossip::GossipCounters;
+
+    /// Counters of what is no drop.
+    const EVENTS: [(&str, &[&str]); 6] = [
+        ("forward", &["flooded_unknown_unicast", "flooded_multicast", "fragmented", "relayed"]),
+        (
+            "mac",
+            &[
+                "macs_learned",
+                "mac_moves_local_to_remote",
+                "mac_moves_remote_to_local",
+                "mac_moves_remote",
+                "mac_moves_held",
+                "mac_sightings_refused",
+                "macs_evicted",
+                "macs_not_learned",
+            ],
+        ),
+        (
+            "mesh",
+            &[
+                "datagrams_in",
+                "datagrams_out",
+                "relayed",
+                "handshakes_started",
+                "handshakes_completed",
+                "handshakes_timed_out",
+                "retries_sent",
+                "rekeys",
+                "links_up",
+                "links_down",
+                "addresses_moved",
+                "mac_moves",
+            ],
+        ),
+        (
+            "gossip",
+            &[
+                "record_duplicate",
+                "record_stale",
+                "record_accepted",
+                "agreement_in_step",
+                "agreement_differs",
+                "agreement_started",
+                "router_forgotten",
+            ],
+        ),
+        ("udp", &["gso_given_up", "recv_failed"]),
+        ("packet_thread", &["tap_super_refused"]),
+    ];
+
+    fn planes() -> [(&'static str, Vec<Reading>); 6] {
+        [
+            ("forward", PacketCounters::default().read()),
+            ("mac", MacCounters::default().read()),
+            ("mesh", MeshCounters::default().read()),
+            ("gossip", GossipCounters::default().read()),
+            ("udp", UdpCounters::default().read()),
+            ("packet_thread", PacketThreadCounters::default().read()),
+        ]
+    }
+
+    #[test]
+    fn every_counter_is_either_a_drop_or_an_event() {
+        for (plane, counters) in planes() {
+            for counter in counters {
+                let event = EVENTS.iter().any(|(of, names)| *of == plane && names.contains(&counter.name));
+                let drop = is_drop(plane, counter.name);
+                assert!(drop != event, "say in this file whether {plane}.{} counts drops: {}", counter.name, counter.help);
+            }
+        }
+    }
+
+    #[test]
+    fn the_tables_name_counters_that_exist() {
+        for (plane, names) in DROPS.iter().chain(&EVENTS) {
+            let counters = planes().into_iter().find(|(of, _)| of == plane).map(|(_, counters)| counters).expect("a plane");
+            for name in *names {
+                assert!(counters.iter().any(|counter| counter.name == *name), "{plane} counts no {name}");
+            }
+        }
+    }
+}
