@@ -112,7 +112,8 @@ pub struct RunOptions {
     /// Name of the router's port on the bridge
     #[arg(long, env = "WEAVE_TAP", value_name = "NAME", default_value = "weave-tap")]
     pub tap: String,
-    /// MTU of the bridge in bytes, 576 to 65521; containers that use IPv6 need 1280 [default: what fits the underlay]
+    /// MTU of the bridge in bytes, 576 to 65521; containers that use IPv6 need 1280; on an adopted bridge it is set only where given, and
+    /// taken back at the end [default: what fits the underlay; an adopted bridge keeps its own]
     #[arg(long, env = "WEAVE_MTU", value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..=65521))]
     pub mtu: Option<u16>,
     /// Name of the network; routers of different networks never mix

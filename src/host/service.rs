@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// The unit that runs `binary launch` with `arguments`.
+/// The unit that runs `binary launch` with `arguments`. Options go into `/etc/default/weave-router`, as `WEAVE_` variables.
 pub fn systemd_unit(binary: &str, arguments: &[String]) -> String {
     let mut command = quoted(binary);
     for word in std::iter::once("launch").chain(arguments.iter().map(String::as_str)) {
@@ -15,13 +15,13 @@ pub fn systemd_unit(binary: &str, arguments: &[String]) -> String {
 const HEAD: &str = "\
 [Unit]
 Description=weave-router: containers on many hosts on one encrypted Ethernet
-Documentation=man:weave-router(8)
 Wants=network-online.target
 After=network-online.target
 Before=docker.service
 
 [Service]
 Type=simple
+EnvironmentFile=-/etc/default/weave-router
 ";
 
 /// The router needs two capabilities, its TAP device, and /run to write in (its socket, the lock of iptables).
@@ -75,6 +75,8 @@ mod tests {
     fn words_are_quoted_for_systemd() {
         let unit = systemd_unit("/usr/bin/weave-router", &["--peer".into(), "[fd00::1]:6783".into(), "a b%$\"".into()]);
         assert!(unit.contains("ExecStart=/usr/bin/weave-router launch --peer [fd00::1]:6783 \"a b%%$$\\\"\"\n"), "{unit}");
+        assert!(unit.contains("\nEnvironmentFile=-/etc/default/weave-router\n"), "it can be configured without an edit: {unit}");
+        assert!(!unit.contains("man:"), "there is no such page");
         assert!(unit.starts_with("[Unit]\n") && unit.ends_with("WantedBy=multi-user.target\n"));
         for line in unit.lines().filter(|l| !l.is_empty()) {
             assert!(line.starts_with('[') || line.split_once('=').is_some_and(|(k, v)| !k.is_empty() && !v.is_empty()), "{line}");
