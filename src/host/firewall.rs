@@ -6,7 +6,7 @@
 //! of FORWARD, for IPv4 and IPv6, in the legacy or the nft flavour of iptables, whichever holds the chain, and into native nftables chains
 //! alike. It is looked after as long as the router runs (others rewrite their tables) and removed afterwards.
 //!
-//! Everything here blocks for some milliseconds, because it runs other programs: call it from `spawn_blocking`.
+//! Everything here blocks for some milliseconds, because it runs other programs: call it on a thread of its own.
 
 mod iptables;
 mod nft;
@@ -26,6 +26,9 @@ pub struct Firewall {
     bridge: String,
     /// Sentences that were said already: a missing program is worth one line, not one every few seconds.
     said: Vec<String>,
+    /// Whether a rule of ours may be there, an earlier life's included; `None` until somebody looked. Then a stop need not run
+    /// half a dozen programs for nothing.
+    present: Option<bool>,
 }
 
 /// What [`Firewall::ensure`] found and did.
@@ -47,11 +50,12 @@ struct Step {
 impl Firewall {
     /// A keeper for this bridge; nothing is done yet.
     pub fn new(bridge: &str) -> Firewall {
-        Firewall { bridge: bridge.into(), said: Vec::new() }
+        Firewall { bridge: bridge.into(), said: Vec::new(), present: None }
     }
 
     /// Puts the exception in where it is needed and missing. Idempotent, meant to be called every few seconds.
     pub fn ensure(&mut self) -> Checked {
+        let left_over = self.present.unwrap_or_else(|| self.look());
         let mut step = Step::default();
         for v6 in [false, true].into_iter().filter(|v6| bridged_traffic_is_filtered(*v6)) {
             let tools = iptables::tools(v6);
@@ -64,6 +68,8 @@ impl Firewall {
                 outcome => step.take(outcome),
             }
         }
+        let uncertain = step.failures.iter().any(|e| !matches!(e, HostError::MissingProgram { .. }));
+        self.present = Some(left_over || uncertain || !step.inserted.is_empty());
         let mut checked = Checked { inserted: step.inserted, warnings: Vec::new() };
         for sentence in step.failures.iter().map(ToString::to_string) {
             if !self.said.contains(&sentence) {
@@ -77,6 +83,9 @@ impl Firewall {
     /// Takes the exception out again, wherever it is; answers with what could not be done.
     pub fn remove(&mut self) -> Vec<HostError> {
         let mut failures = Vec::new();
+        if self.present == Some(false) {
+            return failures;
+        }
         for v6 in [false, true] {
             for tool in iptables::tools(v6) {
                 failures.extend(iptables::remove(&tool, &self.bridge).err());
@@ -84,7 +93,15 @@ impl Firewall {
         }
         failures.extend(nft::remove(&self.bridge).err());
         failures.retain(|e| !matches!(e, HostError::MissingProgram { .. }));
+        self.present = Some(!failures.is_empty());
         failures
+    }
+
+    /// True where a rule of ours is there, or where that cannot be told.
+    fn look(&self) -> bool {
+        let holds = |answer: Result<bool, HostError>| answer.unwrap_or_else(|e| !matches!(e, HostError::MissingProgram { .. }));
+        let tools = [false, true].into_iter().flat_map(iptables::tools);
+        tools.into_iter().any(|tool| holds(iptables::holds(&tool, &self.bridge))) || holds(nft::holds(&self.bridge))
     }
 }
 

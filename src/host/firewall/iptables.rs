@@ -49,6 +49,11 @@ pub(super) fn ensure(tool: &Tool, bridge: &str) -> Result<Vec<String>, HostError
     Ok(vec![format!("{} filter {chain}", tool.program)])
 }
 
+/// True where a rule of ours for this bridge is there.
+pub(super) fn holds(tool: &Tool, bridge: &str) -> Result<bool, HostError> {
+    Ok(list(tool, bridge)?.lines().filter_map(appended).any(|(_, spec)| is_ours(spec, bridge)))
+}
+
 /// Takes our rules for this bridge out of every chain.
 pub(super) fn remove(tool: &Tool, bridge: &str) -> Result<(), HostError> {
     let rules = list(tool, bridge)?;
@@ -119,8 +124,12 @@ impl<'a> Chains<'a> {
 
     /// The chain our rule belongs into; `None` where nothing that FORWARD leads to can drop.
     fn where_needed(&self, bridge: &str) -> Option<&'static str> {
-        let docker = self.of("FORWARD").any(|spec| target(spec) == "DOCKER-USER") && self.rules.contains_key("DOCKER-USER");
-        let drops = self.of("FORWARD").any(|spec| !is_ours(spec, bridge) && self.can_drop(target(spec), &mut BTreeSet::new()));
+        let drops_here = |spec: &&str| !is_ours(spec, bridge) && self.can_drop(target(spec), &mut BTreeSet::new());
+        // In Docker's chain the rule has its effect only where every frame comes to it, and none is dropped on the way.
+        let mut before = self.of("FORWARD").take_while(|spec| *spec != "-j DOCKER-USER");
+        let jumps = self.of("FORWARD").any(|spec| spec == "-j DOCKER-USER") && self.rules.contains_key("DOCKER-USER");
+        let docker = jumps && !before.any(|spec| drops_here(&spec));
+        let drops = self.of("FORWARD").any(|spec| drops_here(&spec));
         let chain = if docker { "DOCKER-USER" } else { "FORWARD" };
         (self.forward_drops || drops || docker).then_some(chain)
     }
@@ -190,6 +199,12 @@ mod tests {
     fn docker_gets_it_into_its_own_chain() {
         let docker = "-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -j RETURN\n";
         assert_eq!(needed(docker), Some("DOCKER-USER"));
+        let overtaken = "-P FORWARD DROP\n-N DOCKER-USER\n-N A\n-A FORWARD -j A\n-A FORWARD -j DOCKER-USER\n-A A -i eth1 -j DROP\n";
+        assert_eq!(needed(overtaken), Some("FORWARD"), "what drops before the jump never comes to it");
+        let aside = "-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD -i docker0 -j DOCKER-USER\n-A DOCKER-USER -j RETURN\n";
+        assert_eq!(needed(aside), Some("FORWARD"), "only some frames come to it");
+        let ours = format!("-P FORWARD DROP\n-N DOCKER-USER\n-A FORWARD {OURS}\n-A FORWARD -j DOCKER-USER\n");
+        assert_eq!(needed(&ours), Some("DOCKER-USER"), "our own rule is in nobody's way");
         let left_over = "-P FORWARD DROP\n-N DOCKER-USER\n-A DOCKER-USER -j RETURN\n";
         assert_eq!(needed(left_over), Some("FORWARD"), "a chain that nothing leads to has no effect");
     }

@@ -42,6 +42,16 @@ pub(super) fn ensure(bridge: &str, v6: bool) -> Result<Vec<String>, HostError> {
     Ok(inserted)
 }
 
+/// True where a rule of ours for this bridge is there.
+pub(super) fn holds(bridge: &str) -> Result<bool, HostError> {
+    for chain in chains(bridge)? {
+        if Table::list(&chain, bridge)?.rules_of(&chain.name).iter().any(|rule| is_ours(rule, bridge)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Takes our rules for this bridge out of every native forward chain.
 pub(super) fn remove(bridge: &str) -> Result<(), HostError> {
     for chain in chains(bridge)? {

@@ -112,6 +112,37 @@ fn a_rule_that_others_removed_or_overtook_is_put_back() {
 }
 
 #[test]
+fn what_an_earlier_life_left_goes_and_where_nothing_was_found_nothing_is_run() {
+    let leave = format!("iptables-nft -P FORWARD ACCEPT; iptables-nft -A FORWARD {OURS}");
+    let Some(wall) = Wall::new(&["iptables-nft"], &leave) else { return };
+    let mut firewall = Firewall::new("weave");
+    assert_eq!(wall.ensure(&mut firewall), Checked::default(), "an open firewall needs nothing");
+    wall.remove(&mut firewall);
+    assert!(!wall.shell("iptables-nft -S FORWARD").contains(OURS));
+    let mut firewall = Firewall::new("weave");
+    wall.ensure(&mut firewall);
+    // Were the programs run, they would take this out.
+    wall.shell(&format!("iptables-nft -A FORWARD {OURS}"));
+    wall.remove(&mut firewall);
+    assert!(wall.shell("iptables-nft -S FORWARD").contains(OURS), "a stop asks nobody");
+}
+
+#[test]
+fn a_rule_that_drops_before_docker_is_overtaken() {
+    let setup = "iptables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -i weave -j DROP
+        iptables-nft -A FORWARD -j DOCKER-USER; iptables-nft -A DOCKER-USER -j RETURN";
+    let Some(wall) = Wall::new(&["iptables-nft"], setup) else { return };
+    wall.goes_in_and_out("iptables-nft -S", &[&format!("-A FORWARD {OURS}")], &["iptables-nft filter FORWARD"]);
+    wall.shell(&format!("iptables-nft -D FORWARD -i weave -j DROP; iptables-nft -I DOCKER-USER 1 {OURS}"));
+    let mut firewall = Firewall::new("weave");
+    assert_eq!(wall.ensure(&mut firewall).inserted, [""; 0], "in Docker's chain it is in effect");
+    wall.shell("iptables-nft -I FORWARD 1 -i weave -j DROP");
+    assert_eq!(wall.ensure(&mut firewall).inserted, ["iptables-nft filter FORWARD"], "and moves where it is overtaken");
+    let rules = wall.shell("iptables-nft -S");
+    assert_eq!(rules.matches(OURS).count(), 1, "{rules}");
+}
+
+#[test]
 fn another_bridge_is_another_rule() {
     let Some(wall) = Wall::new(&["iptables-nft"], "iptables-nft -P FORWARD DROP") else { return };
     let (mut one, mut two) = (Firewall::new("weave"), Firewall::new("weave2"));
