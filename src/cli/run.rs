@@ -6,15 +6,18 @@
 //!  "packet-1"             io::packet_thread, which drives forward::Forwarder
 //! ```
 
+mod aside;
+mod keeper;
+mod names;
 mod network;
 mod planes;
+mod signals;
 mod status;
 
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use super::RunConfig;
 use crate::api::{self, Handle, Refusal, Request};
@@ -23,8 +26,11 @@ use crate::io::clock::Clock;
 use crate::mesh::command::{Command, Event, Target};
 use crate::store::StateDir;
 use crate::wire::Address;
+use aside::aside;
+use names::Names;
 use network::Network;
 use planes::Planes;
+use signals::Signals;
 use status::StatusSource;
 
 /// Events of the mesh plane that wait for this thread; more are dropped, and periodic state repairs what they said.
@@ -33,12 +39,15 @@ const EVENTS: usize = 1024;
 const TIDY_PERIOD: Duration = Duration::from_secs(10);
 /// Netlink bursts are answered once they are over.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Most time the threads may take to stop: with the bridge and the firewall after them, a stop is promised within a second.
+/// Most time the threads and the firewall's programs may take, side by side: a stop is promised within a second.
 const STOP_PATIENCE: Duration = Duration::from_millis(700);
+/// Most time the bridge may take after them.
+const BRIDGE_PATIENCE: Duration = Duration::from_millis(150);
 
-/// Runs the router until SIGTERM or SIGINT.
+/// Runs the router until SIGTERM, SIGINT or SIGHUP.
 pub fn run(config: RunConfig) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    // Only look-ups use the pool; whatever a stop needs has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(names::AT_ONCE).build()?;
     let ended = runtime.block_on(async { Router::start(config).await?.serve().await });
     // Name look-ups may hang in the C library; they are not worth waiting for.
     runtime.shutdown_background();
@@ -57,15 +66,15 @@ struct Router {
     requests: mpsc::Receiver<Request>,
     status: StatusSource,
     servers: Vec<tokio::task::JoinHandle<()>>,
-    terminate: Signal,
-    interrupt: Signal,
+    signals: Signals,
+    names: Names,
 }
 
 impl Router {
     /// Claims everything in an order in which a failure leaves nothing behind: state, port, API sockets, then the bridge and the TAP.
     async fn start(config: RunConfig) -> anyhow::Result<Router> {
         // Installed first: a stop that comes during the start must not kill us half way.
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let signals = Signals::install()?;
         let clock = Clock::start();
         let store = StateDir::open(&config.state_dir)?;
         let (remembered, warning) = store.peers()?;
@@ -79,14 +88,13 @@ impl Router {
             None => None,
         };
         let name = foundation.name();
-        let mtu = config.mtu.unwrap_or(network::fitting_mtu(&config.peers, config.port).await);
-        let (network, tap) = Network::build(&config, mtu, name).await?;
+        let (network, tap) = Network::build(&config, name).await?;
         let (event_sink, events) = mpsc::channel(EVENTS);
         let status = StatusSource::new(&config, clock, &foundation);
         let planes = match Planes::start(foundation, &config, tap, event_sink, clock) {
             Ok(planes) => planes,
             Err(error) => {
-                network.release().await;
+                network.release(Instant::now() + STOP_PATIENCE).await;
                 return Err(error);
             }
         };
@@ -94,7 +102,8 @@ impl Router {
         let mut servers = vec![tokio::spawn(api::server::serve(api, api::server::api(handle.clone())))];
         servers.extend(pages.map(|pages| tokio::spawn(api::server::serve(pages, api::server::status(handle)))));
         announce(&config, &status);
-        Ok(Router { config, store, remembered, network, planes, events, requests, status, servers, terminate, interrupt })
+        let names = Names::new();
+        Ok(Router { config, store, remembered, network, planes, events, requests, status, servers, signals, names })
     }
 
     async fn serve(mut self) -> anyhow::Result<()> {
@@ -121,8 +130,7 @@ impl Router {
             };
             tokio::select! {
                 biased;
-                _ = self.terminate.recv() => return Ok(()),
-                _ = self.interrupt.recv() => return Ok(()),
+                () = self.signals.stop() => return Ok(()),
                 failure = self.planes.failed() => anyhow::bail!(failure),
                 Some(event) = self.events.recv() => self.on_event(event),
                 Some(request) = self.requests.recv() => self.on_request(request),
@@ -194,11 +202,8 @@ impl Router {
     fn resolve(&self, target: Target) {
         let mesh = self.planes.mesh();
         let port = target.port.unwrap_or(self.config.port);
-        tokio::spawn(async move {
-            let found = match tokio::net::lookup_host((target.host.as_str(), port)).await {
-                Ok(addrs) => Ok(addrs.map(Address::udp).collect()),
-                Err(error) => Err(format!("cannot resolve {}: {error}", target.host)),
-            };
+        self.names.look_up(target, port, move |target, found| {
+            let found = found.map(|addrs| addrs.into_iter().map(Address::udp).collect());
             planes::send(&mesh, Command::Resolved(target, found));
         });
     }
@@ -240,12 +245,16 @@ impl Router {
         for server in &self.servers {
             server.abort();
         }
-        let Router { planes, network, .. } = self;
-        let stopped = tokio::task::spawn_blocking(move || planes.stop());
-        if tokio::time::timeout(STOP_PATIENCE, stopped).await.is_err() {
-            tracing::warn!("a thread did not stop in time; going on without it");
-        }
-        network.release().await;
+        let Router { planes, mut network, .. } = self;
+        let deadline = Instant::now() + STOP_PATIENCE;
+        let stopped = aside("stop", move || planes.stop());
+        let threads = async {
+            if timeout_at(deadline, stopped).await.is_err() {
+                tracing::warn!("a thread did not stop in time; going on without it");
+            }
+        };
+        tokio::join!(threads, network.close_firewall(deadline));
+        network.release(Instant::now() + BRIDGE_PATIENCE).await;
     }
 }
 

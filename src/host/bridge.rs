@@ -4,7 +4,7 @@
 //! snooping (a snooping bridge shows membership reports only to ports with a multicast router, so other hosts would never hear of the
 //! members here), a fixed MAC (a bridge otherwise takes its lowest port's, and changes it as containers come and go) and a fixed MTU
 //! (it otherwise follows the smallest port). It is marked by its alias, so that a restarted router knows its own work. A bridge that was
-//! there before us is used as it is.
+//! there before us is used as it is; an MTU that the operator asks for is set on it, and taken back when the router lets go.
 
 use netlink_packet_route::link::BridgeStpState;
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec};
@@ -16,6 +16,15 @@ use crate::wire::PeerName;
 /// The alias (`ip link show` prints it) of a bridge which the router made.
 pub const MADE_BY: &str = "made by weave-router";
 
+/// The MTU that the bridge is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BridgeMtu {
+    /// The operator says so: also on a bridge that was there.
+    Given(u16),
+    /// What fits the underlay: for a bridge of ours only.
+    Fitting(u16),
+}
+
 /// The bridge, made by us or found.
 #[derive(Clone, Debug)]
 pub struct Bridge {
@@ -23,7 +32,10 @@ pub struct Bridge {
     name: String,
     index: u32,
     made: bool,
+    wanted: BridgeMtu,
     mtu: u32,
+    /// The MTU of a bridge that was there, where we set another.
+    before: Option<u32>,
     tap: Option<u32>,
 }
 
@@ -37,9 +49,8 @@ pub enum Released {
 }
 
 impl Bridge {
-    /// Makes the bridge, or adopts the one that is there. An MTU that is given is set; on a bridge of ours the default is the one
-    /// that fits an IPv4 underlay of 1500. The MAC of a bridge of ours is the router's name.
-    pub async fn ensure(handle: &Handle, name: &str, mtu: Option<u16>, router: PeerName) -> Result<Bridge, HostError> {
+    /// Makes the bridge, or adopts the one that is there. The MAC of a bridge of ours is the router's name.
+    pub async fn ensure(handle: &Handle, name: &str, wanted: BridgeMtu, router: PeerName) -> Result<Bridge, HostError> {
         let (found, made) = match link::by_name(handle, name).await? {
             Some(found) => {
                 let made = found.alias == MADE_BY;
@@ -50,8 +61,18 @@ impl Bridge {
         if found.kind != "bridge" {
             return Err(HostError::NameTaken { name: name.into(), kind: found.kind });
         }
-        let mut bridge = Bridge { handle: handle.clone(), name: name.into(), index: found.index, made, mtu: found.mtu, tap: None };
-        bridge.settle(&found, mtu, router).await?;
+        let (index, mtu) = (found.index, found.mtu);
+        let mut bridge = Bridge { handle: handle.clone(), name: name.into(), index, made, wanted, mtu, before: None, tap: None };
+        bridge.settle(&found, router).await?;
+        Ok(bridge)
+    }
+
+    /// The same once more, after somebody meddled: what it was like before us is not forgotten.
+    pub async fn again(&self, router: PeerName) -> Result<Bridge, HostError> {
+        let mut bridge = Bridge::ensure(&self.handle, &self.name, self.wanted, router).await?;
+        if bridge.index == self.index {
+            (bridge.before, bridge.mtu) = (self.before, self.mtu);
+        }
         Ok(bridge)
     }
 
@@ -84,27 +105,46 @@ impl Bridge {
         let options = LinkBridgePort::new(tap).hairpin(false).learning(true).isolated(false).build();
         self.handle.link().set_port(options).execute().await.map_err(|e| HostError::netlink(what("set the port options of"), e))?;
         self.tap = Some(tap);
-        Ok(())
+        self.hold_mtu(tap).await
     }
 
-    /// Sets the MTU of the bridge, whatever its ports have.
-    pub async fn set_mtu(&mut self, mtu: u16) -> Result<(), HostError> {
-        self.mtu = u32::from(mtu);
-        let message = LinkUnspec::new_with_index(self.index).mtu(u32::from(mtu)).build();
+    /// A bridge follows the smallest MTU of its ports until one is set on it: with no other port it would take the TAP's.
+    async fn hold_mtu(&mut self, tap: u32) -> Result<(), HostError> {
+        match self.wanted {
+            BridgeMtu::Given(mtu) => self.set_mtu(u32::from(mtu)).await,
+            BridgeMtu::Fitting(mtu) if self.made => self.set_mtu(u32::from(mtu)).await,
+            BridgeMtu::Fitting(_) => {
+                let now = link::by_index(&self.handle, self.index).await?.map_or(self.mtu, |l| l.mtu);
+                let taps = link::by_index(&self.handle, tap).await?.map(|l| l.mtu);
+                if now > self.mtu && Some(now) == taps {
+                    return self.set_mtu(self.mtu).await;
+                }
+                self.mtu = now;
+                Ok(())
+            }
+        }
+    }
+
+    async fn set_mtu(&mut self, mtu: u32) -> Result<(), HostError> {
+        self.mtu = mtu;
+        let message = LinkUnspec::new_with_index(self.index).mtu(mtu).build();
         link::set(&self.handle, message, format!("set the MTU of bridge {} to {mtu}", self.name)).await
     }
 
     /// Lets go of the bridge: one that we made goes when no container and no address uses it. The TAP does not count; it goes with its
     /// file descriptor.
-    pub async fn release(self) -> Result<Released, HostError> {
-        let kept = |why: String| Ok(Released::Kept(format!("bridge {} stays: {why}", self.name)));
+    pub async fn release(mut self) -> Result<Released, HostError> {
         match link::by_index(&self.handle, self.index).await? {
             Some(now) if now.name == self.name => {}
             _ => return Ok(Released::Removed),
         }
         if !self.made {
-            return kept("it was there before the router".into());
+            if let Some(before) = self.before {
+                self.set_mtu(before).await?;
+            }
+            return Ok(Released::Kept(format!("bridge {} stays: it was there before the router", self.name)));
         }
+        let kept = |why: String| Ok(Released::Kept(format!("bridge {} stays: {why}", self.name)));
         let links = link::all(&self.handle).await?;
         let ports: Vec<&str> =
             links.iter().filter(|l| l.master == Some(self.index) && Some(l.index) != self.tap).map(|l| l.name.as_str()).collect();
@@ -121,15 +161,17 @@ impl Bridge {
     }
 
     /// Brings an existing bridge to where the router needs it.
-    async fn settle(&mut self, found: &Link, mtu: Option<u16>, router: PeerName) -> Result<(), HostError> {
-        let mtu = match mtu {
-            None if self.made && found.mtu == ETHERNET_MTU => Some(underlay::fit_mtu(ETHERNET_MTU, false)),
-            other => other,
-        };
+    async fn settle(&mut self, found: &Link, router: PeerName) -> Result<(), HostError> {
         let mut change = LinkUnspec::new_with_index(self.index).up();
-        if let Some(mtu) = mtu {
-            self.mtu = u32::from(mtu);
-            change = change.mtu(self.mtu);
+        let mtu = match self.wanted {
+            BridgeMtu::Given(mtu) => u32::from(mtu),
+            BridgeMtu::Fitting(mtu) if self.made => u32::from(mtu),
+            BridgeMtu::Fitting(_) => found.mtu,
+        };
+        if mtu != found.mtu {
+            self.before = Some(found.mtu).filter(|_| !self.made);
+            self.mtu = mtu;
+            change = change.mtu(mtu);
         }
         if self.made && found.mac != router.0 {
             change = change.address(router.0.to_vec());
@@ -137,9 +179,6 @@ impl Bridge {
         link::set(&self.handle, change.build(), format!("set up bridge {}", self.name)).await
     }
 }
-
-/// What a new bridge has.
-const ETHERNET_MTU: u32 = 1500;
 
 async fn make(handle: &Handle, name: &str, router: PeerName) -> Result<Link, HostError> {
     let bridge = LinkBridge::new(name)

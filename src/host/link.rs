@@ -103,6 +103,17 @@ pub async fn all(handle: &Handle) -> Result<Vec<Link>, HostError> {
     Ok(links.map_err(|e| HostError::netlink("list the interfaces", e))?.iter().map(Link::from_message).collect())
 }
 
+/// Keeps IPv6 off an interface that is not up yet: a port of a bridge has nothing to say of its own, and what it said would be flooded. A
+/// kernel without IPv6, or a read-only /proc, refuses; then [`no_link_local`] does most of it.
+pub fn silence(name: &str) {
+    for (knob, value) in [("accept_ra", "0"), ("disable_ipv6", "1")] {
+        let path = format!("/proc/sys/net/ipv6/conf/{name}/{knob}");
+        if let Err(e) = std::fs::write(&path, value) {
+            tracing::debug!("could not write {value} to {path}: {e}");
+        }
+    }
+}
+
 /// Changes an interface; `what` completes the sentence "could not …".
 pub(super) async fn set(handle: &Handle, message: LinkMessage, what: impl Into<String>) -> Result<(), HostError> {
     handle.link().set(message).execute().await.map_err(|e| HostError::netlink(what, e))

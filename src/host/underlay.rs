@@ -44,11 +44,11 @@ pub async fn addresses_of(handle: &Handle, index: u32) -> Result<Vec<IpAddr>, Ho
     Ok(list(handle).await?.iter().filter(|m| m.header.index == index).filter_map(usable).collect())
 }
 
-/// The MTU of the interface that carries the default route (IPv4 before IPv6), or 1500.
-pub async fn default_mtu(handle: &Handle) -> Result<u32, HostError> {
+/// The MTU of the interface that carries the default route, and whether that is one of IPv6 (IPv4 goes first); else 1500.
+pub async fn default_mtu(handle: &Handle) -> Result<(u32, bool), HostError> {
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
-    for request in [v4, v6] {
+    for (request, is_v6) in [(v4, false), (v6, true)] {
         let routes: Result<Vec<RouteMessage>, _> = handle.route().get(request).execute().try_collect().await;
         let routes = routes.map_err(|e| HostError::netlink("list the routes", e))?;
         let mut defaults: Vec<(u32, u32)> = routes.iter().filter_map(default_route).collect();
@@ -56,10 +56,10 @@ pub async fn default_mtu(handle: &Handle) -> Result<u32, HostError> {
         if let Some((_, index)) = defaults.first()
             && let Some(link) = link::by_index(handle, *index).await?
         {
-            return Ok(link.mtu);
+            return Ok((link.mtu, is_v6));
         }
     }
-    Ok(DEFAULT_UNDERLAY_MTU)
+    Ok((DEFAULT_UNDERLAY_MTU, false))
 }
 
 async fn list(handle: &Handle) -> Result<Vec<AddressMessage>, HostError> {

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use anyhow::Context;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::RunConfig;
 use super::complain;
+use super::keeper::Keeper;
 use super::planes::offload_policy;
-use crate::host::bridge::{Bridge, Released};
-use crate::host::firewall::Firewall;
+use crate::host::bridge::{Bridge, BridgeMtu, Released};
+use crate::host::link;
 use crate::host::macs::LocalMacs;
 use crate::host::watch::{HostEvent, Watch};
 use crate::host::{self, macs, underlay};
@@ -47,23 +49,24 @@ pub struct Network {
     tap_name: String,
     tap_index: u32,
     offload: OffloadPolicy,
-    /// Set on the bridge whenever it is made or adopted.
-    wanted_mtu: u16,
     name: PeerName,
     watch: Watch,
-    firewall: Option<Firewall>,
-    checking: Option<tokio::task::JoinHandle<Firewall>>,
+    firewall: Keeper,
     known_macs: LocalMacs,
     todo: Todo,
 }
 
 impl Network {
     /// Makes or adopts the bridge, opens the TAP and plugs it in. What was made goes again where a later step fails.
-    pub async fn build(config: &RunConfig, mtu: u16, name: PeerName) -> anyhow::Result<(Network, Tap)> {
+    pub async fn build(config: &RunConfig, name: PeerName) -> anyhow::Result<(Network, Tap)> {
+        let mtu = match config.mtu {
+            Some(mtu) => BridgeMtu::Given(mtu),
+            None => BridgeMtu::Fitting(fitting_mtu(&config.peers, config.port).await),
+        };
         let handle = host::connect()?;
         let watch = Watch::new()?;
         let offload = offload_policy(config.offload);
-        let mut bridge = Bridge::ensure(&handle, &config.bridge, Some(mtu), name).await?;
+        let mut bridge = Bridge::ensure(&handle, &config.bridge, mtu, name).await?;
         let tap = match open_tap(&config.tap, offload) {
             Ok(tap) => tap,
             Err(error) => {
@@ -71,7 +74,7 @@ impl Network {
                 return Err(error);
             }
         };
-        if let Err(error) = plug(&mut bridge, &tap, mtu).await {
+        if let Err(error) = bridge.attach(tap.ifindex()).await {
             drop(tap);
             let _ = bridge.release().await;
             return Err(error).with_context(|| format!("cannot put TAP {} on bridge {}", config.tap, config.bridge));
@@ -83,11 +86,9 @@ impl Network {
             tap_name: config.tap.clone(),
             tap_index: tap.ifindex(),
             offload,
-            wanted_mtu: mtu,
             name,
             watch,
-            firewall: Some(Firewall::new(&config.bridge)),
-            checking: None,
+            firewall: Keeper::new(&config.bridge),
             known_macs: LocalMacs::default(),
             todo: Todo { macs: true, ..Todo::default() },
         };
@@ -119,7 +120,9 @@ impl Network {
 
     /// Acts on what was noted; what fails is said and tried again with the next event or tick.
     pub async fn mend(&mut self) -> Changes {
-        let todo = std::mem::take(&mut self.todo);
+        let mut todo = std::mem::take(&mut self.todo);
+        // Its deletion may be among the notifications that were lost, or have come while the bridge could not be put in order.
+        todo.tap |= (todo.bridge || todo.attach) && matches!(link::by_index(&self.handle, self.tap_index).await, Ok(None));
         let mut changes = Changes { tap: None, addresses: todo.addresses, macs: todo.macs };
         if todo.tap {
             match open_tap(&self.tap_name, self.offload) {
@@ -153,30 +156,23 @@ impl Network {
 
     async fn reattach(&mut self) -> Result<(), host::HostError> {
         let before = self.bridge.index();
-        self.bridge = Bridge::ensure(&self.handle, &self.bridge_name, Some(self.wanted_mtu), self.name).await?;
+        self.bridge = self.bridge.again(self.name).await?;
         if self.bridge.index() != before {
             tracing::warn!("bridge {} was deleted; it is made again", self.bridge_name);
         }
         self.bridge.attach(self.tap_index).await?;
-        self.bridge.set_mtu(self.wanted_mtu).await?;
         self.watch.expect(&self.bridge, Some(self.tap_index));
         Ok(())
     }
 
     /// Looks after the exception in other programs' firewalls, beside the loop.
     pub fn check_firewall(&mut self) {
-        if let Some(done) = self.checking.take_if(|task| task.is_finished()) {
-            self.firewall = futures::FutureExt::now_or_never(done).and_then(Result::ok).or(self.firewall.take());
-        }
-        let Some(mut firewall) = self.firewall.take() else { return };
-        self.checking = Some(tokio::task::spawn_blocking(move || {
-            let checked = firewall.ensure();
-            for rule in checked.inserted {
-                tracing::info!("a firewall on this host drops bridged traffic: put an exception for the bridge into {rule}");
-            }
-            checked.warnings.iter().for_each(|sentence| tracing::warn!("{sentence}"));
-            firewall
-        }));
+        self.firewall.check();
+    }
+
+    /// Takes the exception out of other programs' firewalls.
+    pub async fn close_firewall(&mut self, deadline: Instant) {
+        self.firewall.close(deadline).await;
     }
 
     /// The underlay addresses that gossip tells the others: all, or those that `--bind` names.
@@ -197,37 +193,27 @@ impl Network {
         }
     }
 
-    /// Takes the exception out of other programs' firewalls and lets go of the bridge. The TAP has gone with its thread.
-    pub async fn release(mut self) {
-        if let Some(task) = self.checking.take() {
-            self.firewall = task.await.ok();
-        }
-        if let Some(mut firewall) = self.firewall.take() {
-            let removed = tokio::task::spawn_blocking(move || firewall.remove()).await.unwrap_or_default();
-            removed.iter().for_each(|error| complain("the firewall exception may still be there", error));
-        }
-        match self.bridge.release().await {
-            Ok(Released::Removed) => tracing::info!("bridge {} is removed", self.bridge_name),
-            Ok(Released::Kept(why)) => tracing::info!("{why}"),
-            Err(error) => complain("cannot let go of the bridge", &error),
+    /// Lets go of the bridge. The TAP has gone with its thread.
+    pub async fn release(self, deadline: Instant) {
+        match timeout_at(deadline, self.bridge.release()).await {
+            Ok(Ok(Released::Removed)) => tracing::info!("bridge {} is removed", self.bridge_name),
+            Ok(Ok(Released::Kept(why))) => tracing::info!("{why}"),
+            Ok(Err(error)) => complain("cannot let go of the bridge", &error),
+            Err(_) => tracing::warn!("bridge {} stays: the kernel does not answer in time", self.bridge_name),
         }
     }
 }
 
+/// The TAP, still down: it comes up as a port of the bridge, and never speaks for itself.
 fn open_tap(name: &str, offload: OffloadPolicy) -> anyhow::Result<Tap> {
     let tap = Tap::open(name, offload, false)?;
-    tap.configure(tap::MTU, tap::QUEUE_LEN, true)?;
+    link::silence(name);
+    tap.configure(tap::MTU, tap::QUEUE_LEN, false)?;
     Ok(tap)
 }
 
-async fn plug(bridge: &mut Bridge, tap: &Tap, mtu: u16) -> Result<(), host::HostError> {
-    bridge.attach(tap.ifindex()).await?;
-    // A bridge follows the MTU of its ports until one is set on it.
-    bridge.set_mtu(mtu).await
-}
-
 /// The MTU that fits the paths to the configured peers which are given as addresses, else the host's default route.
-pub async fn fitting_mtu(peers: &[Target], port: u16) -> u16 {
+async fn fitting_mtu(peers: &[Target], port: u16) -> u16 {
     let literal = |target: &Target| Some(Address::udp((target.host.parse::<IpAddr>().ok()?, target.port.unwrap_or(port)).into()));
     let paths = peers.iter().filter_map(literal).filter_map(|address| {
         let mtu = udp::path_mtu(address).ok()?;
@@ -236,9 +222,9 @@ pub async fn fitting_mtu(peers: &[Target], port: u16) -> u16 {
     if let Some(mtu) = paths.min() {
         return mtu;
     }
-    let default = match host::connect() {
-        Ok(handle) => underlay::default_mtu(&handle).await.unwrap_or(underlay::DEFAULT_UNDERLAY_MTU),
-        Err(_) => underlay::DEFAULT_UNDERLAY_MTU,
+    let (mtu, v6) = match host::connect() {
+        Ok(handle) => underlay::default_mtu(&handle).await.unwrap_or((underlay::DEFAULT_UNDERLAY_MTU, false)),
+        Err(_) => (underlay::DEFAULT_UNDERLAY_MTU, false),
     };
-    underlay::fit_mtu(default, false)
+    underlay::fit_mtu(mtu, v6)
 }

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::host::lab::{Lab, with_netlink};
-use crate::host::underlay::fit_mtu;
 use crate::host::{local_macs, watch::HostEvent, watch::Watch};
 
 const NAME: PeerName = PeerName([0x7a, 0x3c, 0, 0, 0, 1]);
+const FITTING: BridgeMtu = BridgeMtu::Fitting(1420);
 
 /// An interface that stands for the TAP: what matters here is that it is not the bridge.
 async fn stand_in(handle: &Handle, name: &str) -> u32 {
@@ -31,7 +31,7 @@ async fn settings(handle: &Handle, name: &str) -> Link {
 #[test]
 fn a_bridge_is_made_used_and_removed() {
     in_lab(|handle| async move {
-        let mut bridge = Bridge::ensure(&handle, "weave", Some(1400), NAME).await.expect("a bridge");
+        let mut bridge = Bridge::ensure(&handle, "weave", BridgeMtu::Given(1400), NAME).await.expect("a bridge");
         let found = settings(&handle, "weave").await;
         assert!(bridge.made() && found.up && found.alias == MADE_BY, "{found:?}");
         assert_eq!((found.mac, found.mtu), (NAME.0, 1400));
@@ -58,9 +58,9 @@ fn a_bridge_is_made_used_and_removed() {
 #[test]
 fn a_restarted_router_knows_its_own_bridge() {
     in_lab(|handle| async move {
-        let first = Bridge::ensure(&handle, "weave", None, NAME).await.expect("a bridge");
-        assert_eq!(first.mtu(), u32::from(fit_mtu(1500, false)));
-        let again = Bridge::ensure(&handle, "weave", None, NAME).await.expect("the bridge");
+        let first = Bridge::ensure(&handle, "weave", FITTING, NAME).await.expect("a bridge");
+        assert_eq!(first.mtu(), 1420);
+        let again = Bridge::ensure(&handle, "weave", FITTING, NAME).await.expect("the bridge");
         assert!(again.made());
         assert_eq!((again.index(), again.mtu()), (first.index(), first.mtu()));
         let port = stand_in(&handle, "vethwe0").await;
@@ -79,13 +79,35 @@ fn a_found_bridge_is_adopted_as_it_is() {
     in_lab(|handle| async move {
         handle.link().add(LinkBridge::new("br0").mtu(1300).build()).execute().await.expect("a bridge");
         let before = settings(&handle, "br0").await;
-        let bridge = Bridge::ensure(&handle, "br0", None, NAME).await.expect("the bridge");
+        let bridge = Bridge::ensure(&handle, "br0", FITTING, NAME).await.expect("the bridge");
         assert!(!bridge.made());
         assert_eq!(settings(&handle, "br0").await, before);
         let kept = Released::Kept("bridge br0 stays: it was there before the router".into());
         assert_eq!(bridge.release().await.expect("released"), kept);
-        let _ = Bridge::ensure(&handle, "br0", Some(1200), NAME).await.expect("the bridge");
+        let bridge = Bridge::ensure(&handle, "br0", BridgeMtu::Given(1200), NAME).await.expect("the bridge");
         assert_eq!(settings(&handle, "br0").await.mtu, 1200, "an MTU that was asked for is set");
+        link::set(&handle, LinkUnspec::new_with_index(bridge.index()).mtu(1100).build(), "shrink").await.expect("shrunk");
+        let bridge = bridge.again(NAME).await.expect("the bridge");
+        assert_eq!(settings(&handle, "br0").await.mtu, 1200, "it is put back");
+        bridge.release().await.expect("released");
+        assert_eq!(settings(&handle, "br0").await.mtu, 1300, "and taken back at the end");
+    });
+}
+
+#[test]
+fn a_found_bridge_keeps_its_mtu_whatever_its_ports_have() {
+    in_lab(|handle| async move {
+        handle.link().add(LinkBridge::new("br0").build()).execute().await.expect("a bridge");
+        let tap = stand_in(&handle, "tap0").await;
+        let mut bridge = Bridge::ensure(&handle, "br0", FITTING, NAME).await.expect("the bridge");
+        bridge.attach(tap).await.expect("attached");
+        assert_eq!((settings(&handle, "br0").await.mtu, bridge.mtu()), (1500, 1500), "the TAP's MTU is not the bridge's");
+        link::set(&handle, LinkUnspec::new_with_index(bridge.index()).mtu(9000).build(), "grow").await.expect("grown");
+        let mut bridge = bridge.again(NAME).await.expect("the bridge");
+        bridge.attach(tap).await.expect("attached again");
+        assert_eq!((settings(&handle, "br0").await.mtu, bridge.mtu()), (9000, 9000), "its owner may change it");
+        bridge.release().await.expect("released");
+        assert_eq!(settings(&handle, "br0").await.mtu, 9000);
     });
 }
 
@@ -93,10 +115,10 @@ fn a_found_bridge_is_adopted_as_it_is() {
 fn a_name_that_is_taken_is_said() {
     in_lab(|handle| async move {
         stand_in(&handle, "weave").await;
-        let error = Bridge::ensure(&handle, "weave", None, NAME).await.expect_err("taken");
+        let error = Bridge::ensure(&handle, "weave", FITTING, NAME).await.expect_err("taken");
         let sentence = "--bridge weave is taken by an interface of kind veth; choose another name or remove it";
         assert_eq!(error.to_string(), sentence);
-        let error = Bridge::ensure(&handle, "far-too-long-a-name", None, NAME).await.expect_err("too long");
+        let error = Bridge::ensure(&handle, "far-too-long-a-name", FITTING, NAME).await.expect_err("too long");
         assert!(error.to_string().starts_with("'far-too-long-a-name' cannot be the name of an interface"), "{error}");
     });
 }
@@ -114,7 +136,7 @@ async fn next(watch: &mut Watch) -> HostEvent {
 #[test]
 fn what_is_done_to_bridge_and_tap_is_seen_and_put_right() {
     in_lab(|handle| async move {
-        let mut bridge = Bridge::ensure(&handle, "weave", Some(1420), NAME).await.expect("a bridge");
+        let mut bridge = Bridge::ensure(&handle, "weave", BridgeMtu::Given(1420), NAME).await.expect("a bridge");
         let tap = stand_in(&handle, "tap0").await;
         bridge.attach(tap).await.expect("attached");
         let mut watch = Watch::new().expect("a subscription");
@@ -132,7 +154,7 @@ fn what_is_done_to_bridge_and_tap_is_seen_and_put_right() {
 
         handle.link().del(bridge.index()).execute().await.expect("deleted");
         while next(&mut watch).await != HostEvent::BridgeGone {}
-        let mut bridge = Bridge::ensure(&handle, "weave", Some(1420), NAME).await.expect("a new bridge");
+        let mut bridge = Bridge::ensure(&handle, "weave", BridgeMtu::Given(1420), NAME).await.expect("a new bridge");
         bridge.attach(tap).await.expect("attached to the new bridge");
         watch.expect(&bridge, Some(tap));
         handle.link().del(tap).execute().await.expect("deleted");
@@ -144,7 +166,8 @@ fn what_is_done_to_bridge_and_tap_is_seen_and_put_right() {
 fn a_container_that_is_plugged_in_is_seen() {
     let Some(mut lab) = crate::host::lab::tests::lab_or_skip("wrb") else { return };
     let host = lab.host("h1").expect("a host");
-    let index = with_netlink(&host, |handle| async move { Bridge::ensure(&handle, "weave", None, NAME).await.expect("a bridge").index() });
+    let index =
+        with_netlink(&host, |handle| async move { Bridge::ensure(&handle, "weave", FITTING, NAME).await.expect("a bridge").index() });
     let index = index.expect("the namespace");
     let container = lab.container("h1", "c1", "10.32.0.1/12").expect("a container");
     let learnt = || {

@@ -1,6 +1,6 @@
 //! The part that speaks to the kernel needs root and a network namespace of its own.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rtnetlink::{LinkBridge, LinkUnspec};
 
@@ -23,7 +23,7 @@ fn addresses_and_default_route_of_a_host() {
     lab.wire("h1", "h2", "10.9.1.0/24").expect("a wire");
     let second = lab.wire_with("h1", "h2", "fd00:9::/64", WireOptions { mtu: Some(1350) }).expect("a wire");
     with_netlink(&host, |handle| async move {
-        assert_eq!(default_mtu(&handle).await.expect("an MTU"), DEFAULT_UNDERLAY_MTU, "no default route");
+        assert_eq!(default_mtu(&handle).await.expect("an MTU"), (DEFAULT_UNDERLAY_MTU, false), "no default route");
         handle.link().add(LinkBridge::new("weave").build()).execute().await.expect("a bridge");
         let bridge = link::by_name(&handle, "weave").await.expect("an answer").expect("the bridge").index;
         handle.address().add(bridge, "10.32.0.1".parse().expect("an address"), 12).execute().await.expect("an address");
@@ -32,9 +32,12 @@ fn addresses_and_default_route_of_a_host() {
         assert_eq!(addresses(&handle, None).await.expect("addresses").len(), 3);
 
         let out = link::by_name(&handle, &second.a.interface).await.expect("an answer").expect("the interface").index;
+        let route = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(out).build();
+        handle.route().add(route).execute().await.expect("a default route");
+        assert_eq!(default_mtu(&handle).await.expect("an MTU"), (1350, true), "IPv6 alone");
         let route = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(out).build();
         handle.route().add(route).execute().await.expect("a default route");
-        assert_eq!(default_mtu(&handle).await.expect("an MTU"), 1350);
+        assert_eq!(default_mtu(&handle).await.expect("an MTU"), (1350, false));
         link::set(&handle, LinkUnspec::new_with_index(out).down().build(), "set down").await.expect("set down");
         assert!(!addresses(&handle, Some(bridge)).await.expect("addresses").contains(&"fd00:9::1".parse().expect("an address")));
     })
