@@ -5,7 +5,7 @@
 //! puts both ends of a kernel datapath on one core, where they share a cache and need no wake-up. `--float` leaves it to the scheduler.
 //!
 //! Options: `--quick` (one short round, for CI), `--rounds N`, `--only NAME[,NAME…]`, `--idle SECONDS` (what ten idle peers cost),
-//! `--float`, `--json FILE`.
+//! `--float`, `--json FILE`, `--check` (exit 1 where a bar is not met).
 
 mod measure;
 mod report;
@@ -39,6 +39,7 @@ struct Plan {
     only: Vec<String>,
     json: Option<String>,
     pin: bool,
+    check: bool,
 }
 
 fn main() -> ExitCode {
@@ -50,8 +51,12 @@ fn main() -> ExitCode {
         }
     };
     Lab::sweep(rig::PREFIX);
-    match compare(&plan).and_then(|()| plan.idle.map_or(Ok(()), idle)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match compare(&plan).and_then(|met| Ok(plan.idle.map_or(Ok(true), idle)? && met)) {
+        Ok(met) if met || !plan.check => ExitCode::SUCCESS,
+        Ok(_) => {
+            eprintln!("tunnel bench: a bar is not met");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("tunnel bench: {error}");
             ExitCode::FAILURE
@@ -60,7 +65,8 @@ fn main() -> ExitCode {
 }
 
 fn plan(args: Vec<String>) -> Result<Plan, String> {
-    let mut plan = Plan { rounds: 5, time: Duration::from_secs(2), trips: 4000, idle: None, only: Vec::new(), json: None, pin: true };
+    let (rounds, time, trips) = (5, Duration::from_secs(2), 4000);
+    let mut plan = Plan { rounds, time, trips, idle: None, only: Vec::new(), json: None, pin: true, check: false };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -74,6 +80,7 @@ fn plan(args: Vec<String>) -> Result<Plan, String> {
             "--only" => plan.only = value()?.split(',').map(ToString::to_string).collect(),
             "--idle" => plan.idle = Some(Duration::from_secs(value()?.parse().map_err(|_| "--idle takes seconds".to_string())?)),
             "--float" => plan.pin = false,
+            "--check" => plan.check = true,
             "--json" => plan.json = Some(value()?),
             other => return Err(format!("{other} is not an option; see the head of benches/tunnel/main.rs")),
         }
@@ -81,8 +88,8 @@ fn plan(args: Vec<String>) -> Result<Plan, String> {
     Ok(plan)
 }
 
-/// Measures every setup once per round, so that a slow minute of the machine touches all of them.
-fn compare(plan: &Plan) -> Result<(), Box<dyn std::error::Error>> {
+/// Measures every setup once per round, so that a slow minute of the machine touches all of them. True where every bar is met.
+fn compare(plan: &Plan) -> Result<bool, Box<dyn std::error::Error>> {
     let chosen: Vec<_> =
         SETUPS.iter().filter(|(name, _, _)| plan.only.is_empty() || plan.only.iter().any(|only| name.starts_with(only.as_str()))).collect();
     let mut samples: Vec<(&str, Vec<Sample>)> = chosen.iter().map(|(name, _, _)| (*name, Vec::new())).collect();
@@ -93,18 +100,17 @@ fn compare(plan: &Plan) -> Result<(), Box<dyn std::error::Error>> {
             taken.push(measure::sample(&mut rig, plan.time, plan.trips)?);
         }
     }
-    report::print(&samples);
+    let met = report::print(&samples);
     if let Some(file) = &plan.json {
         std::fs::write(file, report::json(&samples))?;
     }
-    Ok(())
+    Ok(met)
 }
 
-/// What a router with ten neighbours and no traffic costs.
-fn idle(time: Duration) -> Result<(), Box<dyn std::error::Error>> {
+/// What a router with ten neighbours and no traffic costs. True where the bars are met.
+fn idle(time: Duration) -> Result<bool, Box<dyn std::error::Error>> {
     eprintln!("idle: one router with ten peers, {} s", time.as_secs());
     let mut rig = Rig::star(10)?;
     let idle = measure::idle(&mut rig, time)?;
-    report::print_idle(&idle);
-    Ok(())
+    Ok(report::print_idle(&idle))
 }

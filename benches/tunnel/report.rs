@@ -24,8 +24,8 @@ const BASE: &str = "kernel VXLAN";
 /// What one TCP stream through the relay is compared with: the same without a relay.
 const RELAYED: &str = ", relayed";
 
-/// Prints medians with the spread, then ratios to kernel VXLAN and the bars.
-pub fn print(samples: &[(&str, Vec<Sample>)]) {
+/// Prints medians with the spread, then ratios to kernel VXLAN and the bars. True where every bar that could be measured is met.
+pub fn print(samples: &[(&str, Vec<Sample>)]) -> bool {
     let rounds = samples.iter().map(|(_, taken)| taken.len()).max().unwrap_or(0);
     println!("\nmedian [least-most] of {rounds} round(s)");
     print_row("", &COLUMNS.map(|(title, _, _)| title.to_string()));
@@ -37,21 +37,23 @@ pub fn print(samples: &[(&str, Vec<Sample>)]) {
         });
         print_row(name, &cells);
     }
-    let Some((_, base)) = samples.iter().find(|(name, _)| *name == BASE) else { return };
+    let Some((_, base)) = samples.iter().find(|(name, _)| *name == BASE) else { return true };
     println!("\nratio to {BASE}, of medians");
     print_row("", &COLUMNS.map(|(title, _, _)| title.split(' ').take(2).collect::<Vec<_>>().join(" ")));
     for (name, taken) in samples {
         print_row(name, &COLUMNS.map(|(_, _, read)| ratio(taken, base, read).map_or("-".into(), |r| format!("{r:.2}"))));
     }
-    print_bars(samples, base);
+    print_bars(samples, base)
 }
 
-fn print_bars(samples: &[(&str, Vec<Sample>)], base: &[Sample]) {
+fn print_bars(samples: &[(&str, Vec<Sample>)], base: &[Sample]) -> bool {
+    let mut all_met = true;
     let find = |wanted: &str| samples.iter().find(|(name, _)| *name == wanted).map(|(_, taken)| taken.as_slice());
     println!("\nbars");
-    let bar = |what: &str, value: Option<f64>, least: Option<f64>, most: Option<f64>| {
+    let mut bar = |what: &str, value: Option<f64>, least: Option<f64>, most: Option<f64>| {
         let Some(value) = value else { return };
         let met = least.is_none_or(|least| value >= least) && most.is_none_or(|most| value <= most);
+        all_met &= met;
         let wanted = least.map(|l| format!("at least {l}")).or(most.map(|m| format!("at most {m}"))).unwrap_or_default();
         println!("  {:<58} {value:>6.2}  {wanted:<14} {}", what, if met { "met" } else { "FALLS SHORT" });
     };
@@ -63,14 +65,17 @@ fn print_bars(samples: &[(&str, Vec<Sample>)], base: &[Sample]) {
         let relayed = find(&format!("{cipher}{RELAYED}"));
         bar(&format!("{cipher}: relayed TCP, to direct"), relayed.and_then(|r| ratio(r, taken, |s| s.tcp1)), Some(0.5), None);
     }
+    all_met
 }
 
-/// Prints what idle routers cost, with the bars.
-pub fn print_idle(idle: &Idle) {
+/// Prints what idle routers cost, with the bars. True where they are met.
+pub fn print_idle(idle: &Idle) -> bool {
+    let (cpu, rss) = (idle.cpu_percent <= 0.5, idle.rss_mib <= 32.0);
     let verdict = |met: bool| if met { "met" } else { "FALLS SHORT" };
     println!("\nidle, ten peers");
-    println!("  CPU, percent of one core   {:>6.2}  at most 0.5    {}", idle.cpu_percent, verdict(idle.cpu_percent <= 0.5));
-    println!("  resident memory, MiB       {:>6.2}  at most 32     {}", idle.rss_mib, verdict(idle.rss_mib <= 32.0));
+    println!("  CPU, percent of one core   {:>6.2}  at most 0.5    {}", idle.cpu_percent, verdict(cpu));
+    println!("  resident memory, MiB       {:>6.2}  at most 32     {}", idle.rss_mib, verdict(rss));
+    cpu && rss
 }
 
 /// The samples as JSON: setup → figure → the value of each round.
