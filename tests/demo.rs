@@ -165,6 +165,49 @@ fn a_star_relays_through_its_middle() {
 }
 
 #[test]
+fn a_ring_and_a_full_mesh_are_shown() {
+    let Some(_turn) = turn() else { return };
+    for (topology, hosts, relayed) in [("ring", 4, 4), ("full", 3, 0)] {
+        let (pid, output) = run(&["--topology", topology, "--hosts", &hosts.to_string(), "--seconds", "0"]);
+        let pairs = pairs(&output);
+        assert_eq!(pairs.len(), hosts * (hosts - 1), "{output}");
+        assert_eq!(pairs.iter().filter(|(_, _, _, path)| path.starts_with("via ")).count(), relayed, "{output}");
+        assert_eq!(leftovers(pid), [""; 0]);
+    }
+}
+
+#[test]
+fn a_pair_that_fails_fails_the_demo() {
+    let Some(_turn) = turn() else { return };
+    let mut demo = Demo::start(&[]);
+    demo.read_until("mesh");
+    let down = Command::new("ip").args(["-n", &format!("wr{}-c3", demo.id()), "link", "set", "ethwe", "down"]).status();
+    assert!(down.expect("ip is installed").success());
+    let (status, _, errors) = demo.end();
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert!(errors.lines().last().is_some_and(|line| line.starts_with("weave-router: ") && line.contains("c3")), "{errors}");
+    assert_eq!(leftovers(demo.id()), [""; 0]);
+}
+
+#[test]
+fn the_next_demo_removes_what_one_left_that_was_killed_with_its_guard() {
+    let Some(_turn) = turn() else { return };
+    let mut demo = Demo::start(&[]);
+    demo.read_until("mesh");
+    let word = format!("demo-guard {} ", demo.id());
+    let guard = leftovers(demo.id()).into_iter().find(|left| left.contains(&word)).expect("the guard");
+    let guard: i32 = guard.split([' ', ':']).nth(1).and_then(|pid| pid.parse().ok()).expect("a process id");
+    kill(Pid::from_raw(guard), Signal::SIGKILL).expect("the guard runs");
+    demo.signal(Signal::SIGKILL);
+    let first = demo.id();
+    demo.end();
+    assert_ne!(leftovers(first), [""; 0], "nobody removed it");
+    let (second, _) = run(&["--hosts", "2", "--seconds", "0"]);
+    assert_eq!(leftovers(first), [""; 0]);
+    assert_eq!(leftovers(second), [""; 0]);
+}
+
+#[test]
 fn an_interrupted_demo_cleans_up() {
     let Some(_turn) = turn() else { return };
     for (signal, word) in [(Signal::SIGINT, "wires"), (Signal::SIGTERM, "mesh"), (Signal::SIGINT, "A new wire")] {

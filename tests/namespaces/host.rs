@@ -1,11 +1,14 @@
 //! What others do to the host under a running router: interfaces deleted, detached, set down.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
-use weave_router::host::lab::Lab;
+use weave_router::host::lab::clock::pause;
+use weave_router::host::lab::{CONTAINER_INTERFACE, Capture, Lab};
 
 use crate::common::wait_until;
 use crate::flow::transfer;
-use crate::scene::{PATIENCE, Pair, Setting, connected_pair, ip, lines, reaches, scene, v6};
+use crate::scene::{PATIENCE, Pair, Setting, connected_pair, ip, lines, reaches, scene, shell, v6};
 
 fn is_port(lab: &Lab, host: &str, port: &str) -> bool {
     let output = lab.exec(host, "ip", &["-o", "link", "show", "dev", port]).expect("ip is installed");
@@ -98,6 +101,42 @@ fn a_bridge_deleted_with_its_name_taken_is_put_back_once_the_name_is_free() {
         ip(lab, "h1", "link del weave");
         wait_until(PATIENCE, "the bridge is back", || is_port(lab, "h1", "weave-tap"));
         replug(lab, &pair);
+        reaches(lab, "c1", pair.c2.ip);
+    });
+}
+
+#[test]
+fn the_tap_never_speaks_for_itself() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &Setting::default());
+        let far = Capture::start(lab, "c2", CONTAINER_INTERFACE, "").expect("a capture");
+        // A new one, while the mesh would carry what it says.
+        ip(lab, "h1", "link del weave-tap");
+        tap_is_back(lab, "h1");
+        let shown = ip(lab, "h1", "-o link show weave-tap");
+        let mac = shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_string();
+        reaches(lab, "c1", pair.c2.ip);
+        // Duplicate address detection, listener reports and router solicitations come within seconds of an interface.
+        pause(Duration::from_secs(5));
+        assert_eq!(ip(lab, "h1", "-6 addr show dev weave-tap"), "", "it has no address");
+        let heard = far.lines().expect("a capture");
+        assert!(heard.iter().any(|line| line.contains("ICMP echo request")), "the capture works: {heard:?}");
+        let own: Vec<&String> = heard.iter().filter(|line| line.contains(&mac)).collect();
+        assert!(own.is_empty(), "{own:?}");
+    });
+}
+
+#[test]
+fn a_tap_whose_deletion_was_missed_is_put_back() {
+    scene(|lab| {
+        let mut pair = connected_pair(lab, &Setting::default());
+        pair.r1.process().signal(Signal::SIGSTOP).expect("the router stands still");
+        // More notifications than the socket has room for; the last one is the one that matters.
+        ip(lab, "h1", "link add noise type veth peer name noise2");
+        shell(lab, "h1", "for n in $(seq 3000); do echo link set noise mtu $((1000 + n % 400)); done | ip -batch -");
+        ip(lab, "h1", "link del weave-tap");
+        pair.r1.process().signal(Signal::SIGCONT).expect("the router goes on");
+        tap_is_back(lab, "h1");
         reaches(lab, "c1", pair.c2.ip);
     });
 }

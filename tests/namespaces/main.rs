@@ -21,4 +21,5 @@ mod refusals;
 mod restart;
 mod runtime;
 mod sizes;
+mod surroundings;
 mod underlay;

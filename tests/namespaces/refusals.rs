@@ -22,8 +22,10 @@ impl Place {
         self.0.join(name).to_str().expect("the name is UTF-8").to_string()
     }
 
-    fn holds(&self, name: &str) -> bool {
-        self.0.join(name).exists()
+    /// Names that look like a socket of the API, finished or not.
+    fn sockets(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).expect("the directory is there").flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.contains("api")).collect()
     }
 }
 
@@ -61,14 +63,24 @@ fn assert_refused(lab: &Lab, place: &Place, before: &str, output: &Output, words
         assert!(said.contains(word), "'{word}' in: {said}");
     }
     assert!(output.stdout.is_empty());
-    assert_eq!(interfaces(lab), before, "no interface came or went: {said}");
-    assert!(!place.holds("api.sock"), "no socket is left: {said}");
+    assert_eq!(state_of(lab), before, "nothing on the host changed: {said}");
+    let left = place.sockets();
+    assert!(left.is_empty(), "no socket is left: {left:?}: {said}");
 }
 
-/// Names of the interfaces of the host.
-fn interfaces(lab: &Lab) -> String {
+/// The interfaces of the host with their MTU and flags, and what its firewall holds.
+fn state_of(lab: &Lab) -> String {
     let all = ip(lab, "h1", "-o link");
-    all.lines().filter_map(|line| line.split(": ").nth(1)).collect::<Vec<_>>().join(" ")
+    let told = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mtu = words.iter().skip_while(|word| **word != "mtu").nth(1).copied().unwrap_or_default();
+        // A carrier comes and goes by itself.
+        let up = words.get(2).is_some_and(|flags| flags.split(['<', ',', '>']).any(|flag| flag == "UP"));
+        format!("{} mtu {mtu} up {up}", words.get(1).copied().unwrap_or_default())
+    };
+    let mut state: Vec<String> = all.lines().map(told).collect();
+    state.extend(["iptables", "ip6tables"].map(|tool| run(lab, "h1", tool, "-S")));
+    state.join("\n")
 }
 
 /// A host, prepared; then a start that must fail with these words.
@@ -77,7 +89,7 @@ fn refused(prepare: impl FnOnce(&Lab), wrapper: &[&str], arguments: &[&str], wor
         lab.host("h1").expect("a host");
         let place = Place::new(lab);
         prepare(lab);
-        let before = interfaces(lab);
+        let before = state_of(lab);
         let output = start(lab, &place, wrapper, arguments);
         assert_refused(lab, &place, &before, &output, words);
     });
@@ -100,7 +112,7 @@ fn a_port_in_use() {
         lab.host("h1").expect("a host");
         let place = Place::new(lab);
         let taken = in_namespace(&lab.namespace("h1"), || UdpSocket::bind("0.0.0.0:6783")).expect("a namespace").expect("a socket");
-        let before = interfaces(lab);
+        let before = state_of(lab);
         let output = start(lab, &place, &[], &[]);
         assert_refused(lab, &place, &before, &output, &["port 6783", "in use", "--port"]);
         drop(taken);
@@ -134,7 +146,7 @@ fn a_state_directory_that_is_none() {
         let place = Place::new(lab);
         let file = place.at("file");
         std::fs::write(&file, "no directory").expect("written");
-        let before = interfaces(lab);
+        let before = state_of(lab);
         for path in [file.clone(), format!("{file}/below"), "/proc/weave-router".to_string()] {
             let output = start(lab, &place, &[], &["--state-dir", &path]);
             assert_refused(lab, &place, &before, &output, &["state directory", &path]);
@@ -147,7 +159,7 @@ fn a_full_disk_and_a_damaged_state() {
     scene(|lab| {
         lab.host("h1").expect("a host");
         let place = Place::new(lab);
-        let before = interfaces(lab);
+        let before = state_of(lab);
         let state = place.at("state");
         std::fs::create_dir(&state).expect("made");
         let full = format!("mount -t tmpfs -o size=4k none {state} && head -c 8192 /dev/zero > {state}/ballast; exec \"$@\"");
@@ -171,7 +183,7 @@ fn a_second_instance() {
         let second = router(lab, "h2", &["--peer", "10.9.1.1"]);
         links(&first, 1);
         let place = Place::new(lab);
-        let before = interfaces(lab);
+        let before = state_of(lab);
         let state = first.state_dir();
         let state = state.to_str().expect("the name is UTF-8");
         let output = start(lab, &place, &[], &["--state-dir", state, "--port", "7000"]);

@@ -163,6 +163,24 @@ pub fn reaches(lab: &Lab, from: &str, to: IpAddr) {
     wait_until(PATIENCE, &format!("{from} reaches {to}"), || lab.ping(from, to, "-c 1 -W 1").expect("ping is installed"));
 }
 
+/// Ten echoes, all of which come back: `ping` itself is content with one.
+#[track_caller]
+pub fn traffic_goes_on(lab: &Lab, from: &str, to: IpAddr) {
+    let lost = loss(lab, from, to, "-c 10 -i 0.1 -W 2");
+    assert_eq!(lost, 0, "percent of the echoes from {from} to {to} are lost");
+}
+
+/// Percent of the echoes that do not come back.
+#[track_caller]
+pub fn loss(lab: &Lab, from: &str, to: IpAddr, options: &str) -> u32 {
+    let to = to.to_string();
+    let words: Vec<&str> = options.split_whitespace().chain([to.as_str()]).collect();
+    let output = lab.exec(from, "ping", &words).expect("ping is installed");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let percent = said.split('%').next().and_then(|text| text.rsplit(' ').next()).and_then(|number| number.parse::<f64>().ok());
+    percent.unwrap_or_else(|| panic!("ping says nothing of loss: {said}")).ceil() as u32
+}
+
 /// The rows of `status WHAT --json`.
 #[track_caller]
 pub fn rows(router: &Router, what: &str) -> Vec<Value> {

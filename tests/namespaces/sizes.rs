@@ -9,7 +9,7 @@ use weave_router::wire::Address;
 
 use crate::common::wait_until;
 use crate::flow::{Noise, transfer, udp_pair};
-use crate::scene::{PATIENCE, Pair, Setting, connected_pair, count, nft, scene, v6};
+use crate::scene::{PATIENCE, Pair, Setting, connected_pair, count, ip, loss, nft, scene, shell, v6};
 
 /// Containers whose interfaces are larger than the path is, as Docker would make them.
 fn ethernet() -> Setting<'static> {
@@ -26,10 +26,24 @@ fn ping_says(lab: &Lab, from: &str, words: &str) -> String {
 fn pings_of_60_kilobytes_arrive() {
     scene(|lab| {
         let pair = connected_pair(lab, &Setting::default());
-        for ip in [pair.c2.ip, v6(2)] {
-            wait_until(PATIENCE, &format!("60 KB to {ip}"), || lab.ping("c1", ip, "-c 1 -W 2 -s 60000").expect("ping"));
-            assert!(lab.ping("c1", ip, "-c 5 -i 0.2 -W 2 -s 60000").expect("ping"), "60 KB to {ip}");
+        for far in [pair.c2.ip, v6(2)] {
+            wait_until(PATIENCE, &format!("60 KB to {far}"), || lab.ping("c1", far, "-c 1 -W 2 -s 60000").expect("ping"));
+            assert_eq!(loss(lab, "c1", far, "-c 5 -i 0.2 -W 2 -s 60000"), 0, "60 KB to {far}");
         }
+    });
+}
+
+/// Waits until a ping is answered with one of these texts.
+#[track_caller]
+fn told(lab: &Lab, ping: &str, forget: &str, wanted: &[&str]) {
+    let mut said = String::new();
+    wait_until(PATIENCE, &format!("ping {ping} is answered with {wanted:?}"), || {
+        said = ping_says(lab, "c1", ping);
+        let told = wanted.iter().any(|text| said.contains(text));
+        if !told {
+            shell(lab, "c1", forget);
+        }
+        told
     });
 }
 
@@ -37,10 +51,10 @@ fn pings_of_60_kilobytes_arrive() {
 fn packets_that_may_not_be_cut_are_answered_with_the_mtu() {
     scene(|lab| {
         let pair = connected_pair(lab, &ethernet());
-        let said = ping_says(lab, "c1", &format!("-c 1 -W 2 -M do -s 1472 {}", pair.c2.ip));
-        assert!(said.contains("mtu = 1420") || said.contains("mtu=1420"), "{said}");
-        let said = ping_says(lab, "c1", &format!("-6 -c 1 -W 2 -M do -s 1452 {}", v6(2)));
-        assert!(said.contains("Packet too big: mtu=1420") || said.contains("mtu: 1420"), "{said}");
+        // Until the path is measured, a smaller MTU may be told; a container forgets it again.
+        told(lab, &format!("-c 1 -W 2 -M do -s 1472 {}", pair.c2.ip), "ip route flush cache", &["mtu = 1420", "mtu=1420"]);
+        let six = format!("-6 -c 1 -W 2 -M do -s 1452 {}", v6(2));
+        told(lab, &six, "ip -6 route flush cache", &["Packet too big: mtu=1420", "mtu: 1420"]);
         // Having been told, the kernel of the container sends what fits.
         assert!(lab.ping("c1", pair.c2.ip, "-c 1 -W 2 -M do -s 1392").expect("ping"));
         assert!(lab.ping("c1", v6(2), "-6 -c 1 -W 2 -M do -s 1372").expect("ping"));
@@ -126,7 +140,9 @@ fn bursts(lab: &Lab, pair: &Pair) {
 fn a_hundred_megabytes_survive_an_underlay_that_loses_one_in_a_hundred() {
     scene(|lab| {
         let pair = connected_pair(lab, &Setting::default());
-        for host in ["h1", "h2"] {
+        for (host, interface) in [("h1", &pair.wire.a.interface), ("h2", &pair.wire.b.interface)] {
+            // Datagrams are lost one by one, not a super datagram as a whole.
+            ip(lab, host, &format!("link set {interface} gso_max_segs 1"));
             let rule = "table inet loss { chain in { type filter hook input priority 0; \
                         udp dport 6783 numgen random mod 100 == 0 counter drop; }; }";
             nft(lab, host, rule);
@@ -134,6 +150,7 @@ fn a_hundred_megabytes_survive_an_underlay_that_loses_one_in_a_hundred() {
         transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 100_000_000);
         let counted = crate::scene::run(lab, "h2", "nft", "list table inet loss");
         let lost = counted.split_whitespace().skip_while(|word| *word != "packets").nth(1).and_then(|n| n.parse::<u64>().ok());
-        assert!(lost.is_some_and(|lost| lost > 10), "the underlay did lose: {counted}");
+        // 100 MB are some 70,000 datagrams.
+        assert!(lost.is_some_and(|lost| lost > 300), "the underlay did lose: {counted}");
     });
 }

@@ -64,7 +64,7 @@ fn an_underlay_that_shrinks_under_traffic() {
     scene(|lab| {
         let pair = connected_pair(lab, &Setting { plug: Plug { mtu: Some(1420), ..Plug::default() }, ..Setting::default() });
         let mtu = |pair: &Pair| connections(&pair.r1, "established").first().and_then(|row| row["mtu"].as_u64());
-        assert_eq!(mtu(&pair), Some(1420));
+        wait_until(PATIENCE, "the path is measured", || mtu(&pair) == Some(1420));
         for (host, interface) in [("h1", &pair.wire.a.interface), ("h2", &pair.wire.b.interface)] {
             ip(lab, host, &format!("link set {interface} mtu 1400"));
         }
