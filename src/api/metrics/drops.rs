@@ -87,6 +87,7 @@ mod tests {
                 "mac_sightings_refused",
                 "macs_evicted",
                 "macs_not_learned",
+                "macs_over_rate",
             ],
         ),
         (
