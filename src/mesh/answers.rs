@@ -18,6 +18,7 @@ use super::core::{MOST_MEMBERS, Member, Mesh};
 use super::guard::Admission;
 use super::handshakes::Way;
 use super::send::clear;
+use crate::crypto::handshake::FIRST_MESSAGE_LEN;
 use crate::crypto::{Answer, Established, HandshakeError, Next, Pattern, PublicIdentity, Question, Responder, Session, Stamp};
 use crate::time::Time;
 use crate::wire::handshake::{Handshake, Reject, TOKEN_LEN, Type};
@@ -40,6 +41,8 @@ struct Kept {
     index: u32,
     half_open: Option<Box<Responder>>,
     failures: u8,
+    /// True where a token had shown that the sender is where it says.
+    proven: bool,
 }
 
 /// Answers given lately, by where the question came from and its sender's index.
@@ -59,13 +62,20 @@ impl Answers {
         self.kept.retain(|_, kept| now.since(kept.at) < KEEP);
     }
 
-    fn has_room(&self, way: Way) -> bool {
+    /// Whether one more may be kept. A `proven` sender takes the place of the oldest that is not.
+    fn make_room(&mut self, way: Way, proven: bool) -> bool {
         let same_host = |other: &Way| match (way, *other) {
             (Way::Direct(a), Way::Direct(b)) => a.socket_addr().ip() == b.socket_addr().ip(),
             (Way::Relayed(a), Way::Relayed(b)) => a == b,
             (Way::Direct(_), Way::Relayed(_)) | (Way::Relayed(_), Way::Direct(_)) => false,
         };
-        self.kept.len() < MOST && self.kept.keys().filter(|(other, _)| same_host(other)).count() < MOST_PER_HOST
+        let crowded = self.kept.keys().filter(|(other, _)| same_host(other)).count() >= MOST_PER_HOST;
+        if !crowded && self.kept.len() < MOST {
+            return true;
+        }
+        let unproven = self.kept.iter().filter(|((other, _), kept)| !kept.proven && (!crowded || same_host(other)));
+        let oldest = unproven.min_by_key(|(_, kept)| kept.at).map(|(key, _)| *key).filter(|_| proven);
+        oldest.is_some_and(|key| self.kept.remove(&key).is_some())
     }
 }
 
@@ -80,20 +90,7 @@ impl Mesh {
             let answer = kept.answer.clone();
             return self.send_way(way, answer, out);
         }
-        match self.guard.admit(now, way, shake) {
-            Admission::Serve => {}
-            Admission::Retry(token) => return self.send_retry(way, shake, token, out),
-            Admission::Drop => return self.counters.handshakes_limited.inc(),
-        }
-        if let Way::Direct(address) = way
-            && let Err((reject, why)) = self.address_allowed(address)
-        {
-            return self.refuse(now, way, shake, Some(reject), why, out);
-        }
-        self.answers.expire(now);
-        if !self.answers.has_room(way) || self.keyrings.len() >= MOST_MEMBERS {
-            return self.counters.handshakes_limited.inc();
-        }
+        let Some(proven) = self.is_worth_reading(now, way, shake, out) else { return };
         let pattern = if shake.kind == Type::IkOne { Pattern::Ik } else { Pattern::Xx };
         let question = match Question::read(&self.local, pattern, shake.message, &mut self.rng) {
             Ok(question) => question,
@@ -106,9 +103,43 @@ impl Mesh {
         }
         let (index, stamp) = (self.free_index(), self.next_stamp());
         match question.answer(&self.local, stamp, index) {
-            Ok(answer) => self.answered(now, way, shake, (answer, index, len), out),
+            Ok(answer) => self.answered(now, way, shake, (answer, index, len, proven), out),
             Err(error) => self.refuse_error(now, way, shake, &error, out),
         }
+    }
+
+    /// Whether a first message is to be read, as far as its cost is concerned; if so, whether its sender has shown to be where
+    /// it says.
+    fn is_worth_reading(&mut self, now: Time, way: Way, shake: &Handshake<'_>, out: &mut Outbox) -> Option<bool> {
+        // Whoever sends less than our answer would be sends it for the sake of the answer.
+        if shake.message.len() < FIRST_MESSAGE_LEN {
+            self.counters.handshakes_malformed.inc();
+            return None;
+        }
+        let linked = matches!(way, Way::Direct(address) if self.link_at(address).is_some());
+        let again = match self.guard.admit(now, way, shake, linked) {
+            Admission::Serve { proven } => {
+                if let Way::Direct(address) = way
+                    && let Err((reject, why)) = self.address_allowed(address)
+                {
+                    self.refuse(now, way, shake, Some(reject), why, out);
+                    return None;
+                }
+                self.answers.expire(now);
+                if self.keyrings.len() < MOST_MEMBERS && self.answers.make_room(way, proven) {
+                    return Some(proven);
+                }
+                // There is room for those who come back with a token.
+                self.guard.ask_again(now, way, shake).filter(|_| !proven)
+            }
+            Admission::Retry(token) => Some(token),
+            Admission::Drop => None,
+        };
+        match again {
+            Some(token) => self.send_retry(way, shake, token, out),
+            None => self.counters.handshakes_limited.inc(),
+        }
+        None
     }
 
     /// Whether our own handshake under way goes before the one of `source`.
@@ -120,6 +151,10 @@ impl Mesh {
     /// Checks the initiator that an IK message names; says what is wrong.
     fn is_fresh(&mut self, now: Time, way: Way, shake: &Handshake<'_>, peer: &PublicIdentity, stamp: Stamp, out: &mut Outbox) -> bool {
         let name = peer.name();
+        if name != shake.source {
+            self.counters.handshakes_malformed.inc();
+            return false;
+        }
         if let Err((reject, why)) = self.admit(peer, true, way) {
             self.refuse(now, way, shake, Some(reject), why, out);
             return false;
@@ -137,7 +172,14 @@ impl Mesh {
         !(crossing && self.own < name)
     }
 
-    fn answered(&mut self, now: Time, way: Way, shake: &Handshake<'_>, (answer, index, len): (Answer, u32, usize), out: &mut Outbox) {
+    fn answered(
+        &mut self,
+        now: Time,
+        way: Way,
+        shake: &Handshake<'_>,
+        (answer, index, len, proven): (Answer, u32, usize, bool),
+        out: &mut Outbox,
+    ) {
         let number = if shake.kind == Type::IkOne { Type::IkTwo } else { Type::XxTwo };
         let datagram = clear(kind_of(way), shake.source, shake.sender_index, |out| {
             Handshake::whole(self.own, number, index, &answer.message).write(out);
@@ -156,7 +198,7 @@ impl Mesh {
                 None
             }
         };
-        let kept = Kept { first: shake.message.to_vec(), answer: datagram.clone(), at: now, index, half_open, failures: 0 };
+        let kept = Kept { first: shake.message.to_vec(), answer: datagram.clone(), at: now, index, half_open, failures: 0, proven };
         self.answers.kept.insert((way, shake.sender_index), kept);
         self.send_way(way, datagram, out);
     }
@@ -172,14 +214,14 @@ impl Mesh {
         match responder.read_third(&self.local, shake.message) {
             Ok(established) => {
                 kept.half_open = None;
+                if established.peer.name() != shake.source {
+                    return self.counters.handshakes_malformed.inc();
+                }
                 if let Err((reject, why)) = self.admit(&established.peer, established.authenticated, way) {
                     return self.refuse(now, way, shake, Some(reject), why, out);
                 }
-                let known = self.members.get(&established.peer.name()).map(|member| member.stamp.incarnation);
-                if known.is_some_and(|known| established.stamp.incarnation < known) {
-                    let why = "it has an older incarnation than before: its state directory may be an old copy".to_string();
-                    return self.refuse(now, way, shake, Some(Reject::Stale), why, out);
-                }
+                // It may say an older incarnation than before, if its state is an old copy. The message is fresh all the same,
+                // as it answers our own randomness; from the gossip that router learns which incarnation to go on with.
                 let (session, member) = self.member_of(now, established);
                 self.complete(now, session, member, way, false, None, out);
             }

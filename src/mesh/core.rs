@@ -82,8 +82,9 @@ pub struct Mesh {
     /// Whose session an index of ours is.
     pub(super) indices: BTreeMap<u32, PeerName>,
     pub(super) adjacencies: BTreeMap<PeerName, Adjacency>,
-    /// Where a handshake that we answered came from: the address its confirmation proves.
-    pub(super) answered_at: BTreeMap<PeerName, Address>,
+    /// By our index of a session that another router began, where its handshake was answered: the use of the session proves
+    /// that address, once.
+    pub(super) answered_at: BTreeMap<u32, Address>,
     pub(super) challenges: BTreeMap<PeerName, Vec<Challenge>>,
     /// When a direct path was last looked for, and the pause after that.
     pub(super) path_tries: BTreeMap<PeerName, (Time, Duration)>,

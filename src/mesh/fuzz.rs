@@ -10,15 +10,12 @@ use super::command::{Command, Event, Target};
 use super::{Mesh, MeshConfig, Outbox};
 use crate::crypto::{Identity, Psks, Session, SimulatedSignatures, Suite, SuiteTiming};
 use crate::time::Time;
-use crate::wire::control::RECORD_HEADER;
 use crate::wire::{Address, HEADER_LEN, Header, Kind, PeerName, TAG_LEN};
 
 /// Steps of one script: more of the same find nothing new.
 const MOST_STEPS: usize = 64;
 /// Bytes of a sealed datagram without records.
 const SEALED: usize = HEADER_LEN + TAG_LEN;
-/// Bytes of a CHALLENGE, which even an empty datagram from a peer's new address may be answered with.
-const CHALLENGE: usize = RECORD_HEADER + 8;
 /// Timers that may be due at one instant, one after the other.
 const MOST_AT_ONCE: usize = 16;
 /// Largest datagram: a probe for jumbo frames over IPv4.
@@ -142,7 +139,7 @@ impl Stage {
             Step::Sealed => self.sealed(Kind::ControlDirect, neighbour, bytes, &mut out),
             Step::Moved => {
                 self.sealed(Kind::ControlDirect, stranger, bytes, &mut out);
-                self.is_modest(&out, SEALED + bytes.len().max(CHALLENGE));
+                self.is_modest(&out, SEALED + bytes.len());
             }
             Step::Relayed => self.sealed(Kind::ControlRelayed, neighbour, bytes, &mut out),
             Step::Wait => self.wait(Duration::from_millis(bytes.len() as u64), &mut out),

@@ -5,7 +5,7 @@
 //!  begin ───────────────► Asked ──────────────────────► Proving ─────────────────────► session
 //!                           │ answer (IK)                  │
 //!                           └──────────────────────────────┼─────────────────────────► session
-//!                           │ no answer, refused           │ no answer, refused
+//!                           │ no answer                    │ no answer
 //!                           └──────────────────────────────┴─────────────────────────► failed
 //! ```
 //!
@@ -13,6 +13,9 @@
 //! | --- | --- | --- |
 //! | Asked | first message | after 0.5, 1, 2, 4 s |
 //! | Proving | third message and a sealed confirmation | after 0.25, 0.5, 1, 2 s |
+//!
+//! Anybody can say that a handshake was refused. So a refusal ends nothing: it is remembered, and told as the likely reason
+//! when the last message stays without an answer.
 //!
 //! Crossing initiations: the lower name's wins, so the router with the lower name passes over the other's first
 //! message while its own is under way, and the other gives up its own.
@@ -37,8 +40,6 @@ const RETRANSMIT_THIRD: Duration = Duration::from_millis(250);
 const TRIES: u8 = 5;
 /// The same for addresses that were only learned: most of them are behind some NAT.
 const TRIES_LEARNED: u8 = 3;
-/// A refusal is unauthenticated, so a true answer may still come for this long.
-const REFUSAL_GRACE: Duration = Duration::from_millis(300);
 /// Handshakes under way at once.
 const MOST_ATTEMPTS: usize = 512;
 
@@ -80,6 +81,11 @@ pub struct Attempt {
     token: Option<[u8; TOKEN_LEN]>,
     sent: u8,
     tries: u8,
+    /// True where the message that was sent last has been sent again because of a token.
+    retried: bool,
+    known: Option<PublicIdentity>,
+    /// Passwords that have not been tried beside this one.
+    others: usize,
     refused: Option<Reject>,
     error: Option<String>,
 }
@@ -130,6 +136,17 @@ impl Mesh {
 
     /// Starts a handshake: IK with a known identity, else XX. False where it cannot be started.
     pub(super) fn begin(&mut self, now: Time, way: Way, goal: Option<Goal>, known: Option<PublicIdentity>, out: &mut Outbox) -> bool {
+        self.begin_trying(now, (way, goal, known), self.local.psks.count().saturating_sub(1), out)
+    }
+
+    /// The same, where so many `others` of our passwords may still be tried.
+    fn begin_trying(
+        &mut self,
+        now: Time,
+        (way, goal, known): (Way, Option<Goal>, Option<PublicIdentity>),
+        others: usize,
+        out: &mut Outbox,
+    ) -> bool {
         if self.attempts.len() >= MOST_ATTEMPTS {
             return false;
         }
@@ -164,6 +181,9 @@ impl Mesh {
             token: None,
             sent: 0,
             tries: if learned { TRIES_LEARNED } else { TRIES },
+            retried: false,
+            known,
+            others,
             refused: None,
             error: None,
         };
@@ -191,13 +211,18 @@ impl Mesh {
     /// Sends the attempt's message again, or ends it.
     fn continue_attempt(&mut self, now: Time, index: u32, out: &mut Outbox) {
         let Some(attempt) = self.attempts.get_mut(&index) else { return };
-        if attempt.sent >= attempt.tries || attempt.refused.is_some() {
+        if attempt.sent >= attempt.tries {
             return self.give_up(now, index, out);
         }
         let base = if attempt.third.is_some() { RETRANSMIT_THIRD } else { RETRANSMIT };
         attempt.due = now + base * (1u32 << attempt.sent.min(4));
         attempt.sent += 1;
-        let attempt = &*attempt;
+        attempt.retried = false;
+        self.send_attempt(index, out);
+    }
+
+    fn send_attempt(&mut self, index: u32, out: &mut Outbox) {
+        let Some(attempt) = self.attempts.get(&index) else { return };
         let destination = attempt.peer.unwrap_or(PeerName::NONE);
         let kind = match attempt.way {
             Way::Direct(_) => Kind::HandshakeDirect,
@@ -287,24 +312,29 @@ impl Mesh {
         }
     }
 
-    /// Somebody says that our handshake was refused: good for the log line, and for not waiting much longer.
-    pub(super) fn on_reject(&mut self, now: Time, way: Way, index: u32, reject: Reject) {
-        match self.attempts.get_mut(&index).filter(|attempt| attempt.way == way && attempt.refused.is_none()) {
-            Some(attempt) => {
-                attempt.refused = Some(reject);
-                attempt.due = attempt.due.min(now + REFUSAL_GRACE);
-            }
-            None => self.counters.rejects_ignored.inc(),
+    /// Somebody says that our handshake was refused: good for the log line, should no answer come, and for trying the next of
+    /// several passwords beside this one.
+    pub(super) fn on_reject(&mut self, now: Time, way: Way, index: u32, reject: Reject, out: &mut Outbox) {
+        let Some(attempt) = self.attempts.get_mut(&index).filter(|attempt| attempt.way == way) else {
+            return self.counters.rejects_ignored.inc();
+        };
+        let news = attempt.refused.replace(reject) != Some(reject);
+        if news && reject == Reject::Password && attempt.others > 0 {
+            let others = std::mem::take(&mut attempt.others) - 1;
+            let (goal, known) = (attempt.goal.take(), attempt.known);
+            self.psk_next.insert(way, (attempt.psk_index + 1) % self.local.psks.count());
+            self.begin_trying(now, (way, goal, known), others, out);
         }
     }
 
-    /// The responder is under load and wants its token back.
-    pub(super) fn on_retry(&mut self, now: Time, way: Way, index: u32, token: [u8; TOKEN_LEN], out: &mut Outbox) {
-        match self.attempts.get_mut(&index).filter(|attempt| attempt.way == way && attempt.token != Some(token) && attempt.third.is_none())
-        {
+    /// The responder is under load and wants its token back. Anybody can say so: it costs no try, and one message per try.
+    pub(super) fn on_retry(&mut self, way: Way, index: u32, token: [u8; TOKEN_LEN], out: &mut Outbox) {
+        let open = |attempt: &&mut Attempt| attempt.way == way && attempt.third.is_none() && !attempt.retried;
+        match self.attempts.get_mut(&index).filter(open).filter(|attempt| attempt.token != Some(token)) {
             Some(attempt) => {
                 attempt.token = Some(token);
-                self.continue_attempt(now, index, out);
+                attempt.retried = true;
+                self.send_attempt(index, out);
             }
             None => self.counters.rejects_ignored.inc(),
         }
@@ -335,20 +365,24 @@ impl Mesh {
     /// An attempt has used up its tries.
     fn give_up(&mut self, now: Time, index: u32, out: &mut Outbox) {
         let Some(attempt) = self.attempts.get(&index) else { return };
-        let (failure, why) = match (attempt.refused, &attempt.error, attempt.pending.is_some()) {
-            (Some(Reject::Password), _, _) => (Failure::Refused, format!("wrong password: {}", Reject::Password)),
-            (Some(reject), _, _) => (Failure::Refused, format!("refused: {reject}")),
-            (None, Some(error), _) => (Failure::Silent, error.clone()),
-            (None, None, true) => (Failure::Silent, "the peer answered, but did not prove to have the same password".to_string()),
-            (None, None, false) => (Failure::Silent, "no answer".to_string()),
+        let answered = attempt.pending.is_some();
+        let why = match (attempt.refused, &attempt.error, answered) {
+            (Some(Reject::Password), _, _) => format!("wrong password: {}", Reject::Password),
+            (Some(reject), _, _) => format!("refused: {reject}"),
+            (None, Some(error), _) => error.clone(),
+            (None, None, true) => "the peer answered, but did not prove to have the same password".to_string(),
+            (None, None, false) => "no answer".to_string(),
         };
-        if failure == Failure::Silent {
+        // A peer that answered and then fell silent has refused, whatever anybody says.
+        let failure = if answered { Failure::Refused } else { Failure::Silent };
+        if !answered {
             self.counters.handshakes_timed_out.inc();
         }
-        let another = attempt.refused == Some(Reject::Password) && attempt.psk_index + 1 < self.local.psks.count();
-        let (way, next) = (attempt.way, attempt.psk_index + 1);
-        if attempt.refused == Some(Reject::Password) && self.local.psks.count() > 1 {
-            self.psk_next.insert(way, next % self.local.psks.count());
+        let (way, next, count) = (attempt.way, attempt.psk_index + 1, self.local.psks.count());
+        let tried_out = answered || attempt.refused == Some(Reject::Password);
+        let another = tried_out && next < count;
+        if tried_out && count > 1 {
+            self.psk_next.insert(way, next % count);
         }
         self.fail(now, index, if another { Failure::Silent } else { failure }, why, out);
     }

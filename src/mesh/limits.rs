@@ -14,8 +14,8 @@ use crate::wire::{Address, PeerName};
 
 /// Between two links that a router with too many lets go.
 const SHED_EVERY: Duration = Duration::from_secs(5);
-/// Addresses of others that a full router names.
-const REFERRALS: usize = 8;
+/// Addresses of others that a full router names, and that are taken from one.
+pub(super) const REFERRALS: usize = 8;
 
 impl Mesh {
     /// Live links.

@@ -8,8 +8,9 @@ use super::command::Event;
 use super::config::Outbox;
 use super::core::{Member, Mesh};
 use super::gossip::Output;
-use super::handshakes::Way;
+use super::handshakes::{Attempt, Way};
 use super::heartbeat::Verdict;
+use super::limits::REFERRALS;
 use super::targets::{Failure, Goal};
 use crate::crypto::Session;
 use crate::time::Time;
@@ -36,10 +37,6 @@ impl Mesh {
     ) {
         let peer = session.peer();
         self.counters.handshakes_completed.inc();
-        self.psk_next.remove(&way);
-        if !initiator {
-            self.drop_crossing(now, way, peer);
-        }
         let before = self.members.get(&peer).map(|known| known.stamp);
         if before.is_some_and(|before| member.stamp.incarnation > before.incarnation) {
             self.end_sessions(now, peer, "it was restarted", out);
@@ -49,28 +46,42 @@ impl Mesh {
         self.keyrings.entry(peer).or_default().install(now, Arc::clone(&session), self.own < peer);
         self.reindex(peer);
         self.fib_stale = true;
+        let mut goal = goal;
         if let Some(goal) = &goal {
             self.targets.found(now, goal, peer, ASK_FOR + Duration::from_secs(1));
+        }
+        if initiator {
+            self.psk_next.remove(&way);
+            let others = self.drop_attempts(now, peer, |attempt| attempt.way == way);
+            goal = goal.or(others);
         }
         match (way, initiator) {
             (Way::Direct(address), true) => self.reached(now, peer, address, goal.is_some(), out),
             (Way::Direct(address), false) => {
-                self.answered_at.insert(peer, address);
+                self.answered_at.insert(session.local_index(), address);
             }
             (Way::Relayed(_), true) => self.send_any(peer, &session, &[], out),
             (Way::Relayed(_), false) => {}
         }
     }
 
-    /// Our own handshakes with a peer whose handshake has just ended are not needed any more.
-    fn drop_crossing(&mut self, now: Time, way: Way, peer: PeerName) {
-        let crossing = |attempt: &super::handshakes::Attempt| attempt.way == way || attempt.peer == Some(peer);
-        let indices: Vec<u32> = self.attempts.iter().filter(|(_, attempt)| crossing(attempt)).map(|(index, _)| *index).collect();
-        for index in indices {
-            if let Some(goal) = self.attempts.remove(&index).and_then(|attempt| attempt.goal) {
-                self.targets.found(now, &goal, peer, ASK_FOR + Duration::from_secs(1));
-            }
-        }
+    /// The peer's handshake has ended in a session that it uses: our own with it, or with the address where it `proved` to
+    /// be, are not needed any more. Before that nothing ends, since anybody can send a first message in another's name.
+    pub(super) fn drop_crossing(&mut self, now: Time, peer: PeerName, proved: Option<Address>) {
+        let way = proved.map(Way::Direct);
+        self.drop_attempts(now, peer, |attempt| Some(attempt.way) == way || attempt.peer == Some(peer));
+    }
+
+    /// Ends handshakes of ours that `peer` has made needless; tells what one of them was for.
+    fn drop_attempts(&mut self, now: Time, peer: PeerName, needless: impl Fn(&Attempt) -> bool) -> Option<Goal> {
+        let mut goals = Vec::new();
+        self.attempts.retain(|_, attempt| {
+            let keep = !needless(attempt);
+            goals.extend(attempt.goal.take_if(|_| !keep));
+            keep
+        });
+        goals.iter().for_each(|goal| self.targets.found(now, goal, peer, ASK_FOR + Duration::from_secs(1)));
+        goals.pop()
     }
 
     /// A handshake of ours reached `peer` at `address`.
@@ -136,6 +147,8 @@ impl Mesh {
             Verdict::Ping(sequence) => self.send_ping(now, peer, sequence, out),
             Verdict::Dead => {
                 let silent = adjacency.beat.age(now);
+                // The other direction often works: the peer need not wait for a deadline of its own.
+                self.no_link(peer, address, out);
                 return self.link_down(now, peer, &format!("no answer for {:.1} s", f64::from(silent) / 1000.0), out);
             }
         }
@@ -172,14 +185,13 @@ impl Mesh {
     /// A heartbeat.
     pub(super) fn on_ping(&mut self, now: Time, peer: PeerName, from: Address, ping: &Ping, out: &mut Outbox) {
         let Some(adjacency) = self.adjacencies.get_mut(&peer) else {
-            // A path in use is being challenged; to end it at the same time would start it all over.
-            if ping.link || !(ping.active || self.is_in_use(now, peer, PATH_IDLE)) {
-                self.no_link(peer, from, out);
-            } else {
-                // Its frames come through relays until it knows what the path carries.
-                self.challenge(now, peer, from, out);
+            // A path in use is being challenged; to end it at the same time would start it all over. What we only get through
+            // relays is no use of a path here: then the peer's word counts.
+            let of_use = ping.active || self.is_in_use(now, peer, PATH_IDLE);
+            if ping.link || !of_use {
+                return self.no_link(peer, from, out);
             }
-            return;
+            return self.challenge(now, peer, from, out);
         };
         if adjacency.address != from {
             return;
@@ -224,6 +236,10 @@ impl Mesh {
 
     /// The peer wants a link, or consents to ours.
     pub(super) fn on_link(&mut self, now: Time, peer: PeerName, from: Address, link: Link, out: &mut Outbox) {
+        if let Err((_, why)) = self.address_allowed(from) {
+            self.counters.records_ignored.inc();
+            return self.refused(from.socket_addr().ip().to_string(), why, out);
+        }
         // A wish from an address that is not proven is repeated; by then the challenge has been answered.
         let Some(adjacency) = self.adjacencies.get(&peer) else {
             if !link.answer && !self.left {
@@ -280,7 +296,7 @@ impl Mesh {
                 self.targets.refused_by(now, peer, Failure::Refused, "it has all the links it may have (--conn-limit)", &mut self.rng);
                 if self.config.discovery && self.link_count() == 0 {
                     let hints = addresses.iter().filter(|address| !self.config.addresses.contains(address));
-                    hints.for_each(|address| self.targets.add(now, Goal::Hint(*address), vec![*address]));
+                    hints.take(REFERRALS).for_each(|address| self.targets.hint(now, *address));
                 }
             }
         }
@@ -332,7 +348,8 @@ impl Mesh {
     pub(super) fn link_down(&mut self, now: Time, peer: PeerName, reason: &str, out: &mut Outbox) {
         let Some(adjacency) = self.adjacencies.remove(&peer) else { return };
         self.fib_stale = true;
-        self.answered_at.remove(&peer);
+        let indices = &self.indices;
+        self.answered_at.retain(|index, _| indices.get(index) != Some(&peer));
         if !adjacency.is_link() {
             return;
         }

@@ -34,6 +34,11 @@ impl Mesh {
     pub(super) fn confirmed(&mut self, now: Time, peer: PeerName, session: &Arc<Session>, from: Option<Address>, out: &mut Outbox) {
         self.prove_pending(now, session.local_index(), out);
         let promoted = self.keyrings.get_mut(&peer).is_some_and(|keys| keys.promote(now, self.own < peer));
+        // The answer to a handshake was received where it was sent to: that address is proven.
+        let proved = from.filter(|from| self.answered_at.get(&session.local_index()) == Some(from));
+        if promoted || proved.is_some() {
+            self.drop_crossing(now, peer, proved);
+        }
         if promoted {
             self.counters.rekeys.inc();
             self.reindex(peer);
@@ -43,11 +48,11 @@ impl Mesh {
                 self.send_sealed(session, from, &[], out);
             }
         }
-        // The answer to a handshake was received where it was sent to: that address is proven.
-        if let (Some(from), None) = (from, self.adjacencies.get(&peer))
-            && self.answered_at.get(&peer) == Some(&from)
-        {
-            self.answered_at.remove(&peer);
+        if let Some(from) = proved {
+            self.answered_at.remove(&session.local_index());
+            self.psk_next.remove(&Way::Direct(from));
+        }
+        if let (Some(from), None) = (proved, self.adjacencies.get(&peer)) {
             self.adjacencies.insert(peer, Adjacency::new(now, from, Role::Path, false));
             self.fib_stale = true;
         }
@@ -67,8 +72,11 @@ impl Mesh {
         }
     }
 
-    /// Asks whether `peer` is at `address`.
+    /// Asks whether `peer` is at `address`, if we would have it there.
     pub(super) fn challenge(&mut self, now: Time, peer: PeerName, address: Address, out: &mut Outbox) {
+        if self.address_allowed(address).is_err() {
+            return;
+        }
         let under_way = self.challenges.entry(peer).or_default();
         if under_way.len() >= MOST_CHALLENGES || under_way.iter().any(|challenge| challenge.address == address) {
             return;
@@ -181,6 +189,9 @@ impl Mesh {
             let Some(keys) = self.keyrings.get_mut(&peer) else { continue };
             let promoted = keys.promote(now, lower);
             let dropped = keys.expire(now);
+            if promoted {
+                self.drop_crossing(now, peer, None);
+            }
             if promoted || dropped {
                 self.fib_stale = true;
                 self.reindex(peer);
@@ -219,6 +230,8 @@ impl Mesh {
         if let Some(keys) = self.keyrings.get(&peer) {
             self.indices.extend(keys.all().map(|session| (session.local_index(), peer)));
         }
+        let indices = &self.indices;
+        self.answered_at.retain(|index, _| indices.contains_key(index));
     }
 
     /// Ends all sessions with a peer at once, and its link with them.
@@ -229,7 +242,6 @@ impl Mesh {
             self.fib_stale = true;
         }
         self.challenges.remove(&peer);
-        self.answered_at.remove(&peer);
         self.reindex(peer);
     }
 }

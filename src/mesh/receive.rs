@@ -40,11 +40,11 @@ impl Mesh {
             },
             Kind::ControlDirect | Kind::ControlRelayed => self.control(now, from, &header, bytes, out),
             Kind::Reject => match Reject::parse(body(bytes)) {
-                Some(reject) => self.on_reject(now, Way::Direct(from), header.index, reject),
+                Some(reject) => self.on_reject(now, Way::Direct(from), header.index, reject, out),
                 None => self.counters.truncated.inc(),
             },
             Kind::Retry => match parse_retry(body(bytes)) {
-                Some(token) => self.on_retry(now, Way::Direct(from), header.index, token, out),
+                Some(token) => self.on_retry(Way::Direct(from), header.index, token, out),
                 None => self.counters.truncated.inc(),
             },
             Kind::DataDirect | Kind::DataRelayed | Kind::Flood | Kind::PlainDirect | Kind::PlainRelayed | Kind::PlainFlood => {
@@ -69,11 +69,11 @@ impl Mesh {
             Type::XxTwo | Type::IkTwo => self.on_answer(now, way, header.index, &shake, out),
             Type::XxThree => self.on_third(now, way, header.index, &shake, out),
             Type::Reject => match Reject::parse(shake.message) {
-                Some(reject) => self.on_reject(now, way, header.index, reject),
+                Some(reject) => self.on_reject(now, way, header.index, reject, out),
                 None => self.counters.truncated.inc(),
             },
             Type::Retry => match parse_retry(shake.message) {
-                Some(token) => self.on_retry(now, way, header.index, token, out),
+                Some(token) => self.on_retry(way, header.index, token, out),
                 None => self.counters.truncated.inc(),
             },
         }
@@ -88,6 +88,7 @@ impl Mesh {
         if header.lane != 0 {
             return self.counters.misplaced.inc();
         }
+        let (length, before) = (bytes.len(), out.datagrams.len());
         let text = match session.open(header, bytes) {
             Ok(text) => text,
             Err(OpenError::Short) => return self.counters.truncated.inc(),
@@ -101,15 +102,28 @@ impl Mesh {
             out.genuine.push(from);
             self.heard_direct(now, peer, from, out);
         }
+        let proven = self.is_at(peer, from);
         let mut records = Records::new(text);
+        let mut answers = Vec::new();
         for record in records.by_ref() {
             if direct {
-                self.direct_record(now, peer, from, &record, out);
+                self.direct_record(now, peer, from, &record, &mut answers, out);
             }
         }
         if records.is_bad() {
             self.counters.truncated.inc();
         }
+        if !answers.is_empty() {
+            self.send_direct(peer, from, &answers, out);
+        }
+        if !proven && !self.is_at(peer, from) {
+            be_modest(out, before, from, length);
+        }
+    }
+
+    /// True where `peer` has proven to be at this address.
+    fn is_at(&self, peer: PeerName, address: Address) -> bool {
+        self.adjacencies.get(&peer).is_some_and(|adjacency| adjacency.address == address)
     }
 
     /// The session that we call `index`: established, or ours and still to be confirmed.
@@ -122,21 +136,27 @@ impl Mesh {
         Some((session.peer(), Arc::clone(session)))
     }
 
-    /// One record of a DIRECT datagram. RELAYED ones carry none that matter: opening them is what they are for.
-    fn direct_record(&mut self, now: Time, peer: PeerName, from: Address, record: &Record<'_>, out: &mut Outbox) {
+    /// One record of a DIRECT datagram. RELAYED ones carry none that matter: opening them is what they are for. What only asks
+    /// for an echo is answered in one datagram for all, no longer than what came.
+    fn direct_record(
+        &mut self,
+        now: Time,
+        peer: PeerName,
+        from: Address,
+        record: &Record<'_>,
+        answers: &mut Vec<Record<'static>>,
+        out: &mut Outbox,
+    ) {
         match record {
             Record::Ping(ping) => self.on_ping(now, peer, from, ping, out),
             Record::Pong(pong) => self.on_pong(now, peer, pong, out),
             Record::Link(link) => self.on_link(now, peer, from, *link, out),
             Record::Close(reason, addresses) => self.on_close(now, peer, from, *reason, addresses, out),
             Record::Observed(address) => self.on_observed(now, peer, from, *address),
-            Record::Probe { nonce, size } => {
-                self.send_direct(peer, from, &[Record::Probed { nonce: *nonce, size: *size }], out);
-            }
+            Record::Probe { nonce, size } if self.is_at(peer, from) => answers.push(Record::Probed { nonce: *nonce, size: *size }),
+            Record::Probe { .. } => self.counters.records_ignored.inc(),
             Record::Probed { nonce, size } => self.on_probed(now, peer, *nonce, *size),
-            Record::Challenge(nonce) => {
-                self.send_direct(peer, from, &[Record::Response(*nonce)], out);
-            }
+            Record::Challenge(nonce) => answers.push(Record::Response(*nonce)),
             Record::Response(nonce) => self.on_response(now, peer, from, *nonce, out),
             Record::Gossip(message) => self.on_gossip(now, peer, message, out),
         }
@@ -146,6 +166,19 @@ impl Mesh {
     pub(super) fn no_link(&mut self, peer: PeerName, from: Address, out: &mut Outbox) {
         self.send_direct(peer, from, &[Record::Close(CloseReason::NoLink, Vec::new())], out);
     }
+}
+
+/// Of the datagrams for an address that has proven nothing, written since `before`, leaves one that is no longer than what
+/// came: the last, since a peer that asks whether we are there waits for it, and all others are repeated.
+fn be_modest(out: &mut Outbox, before: usize, from: Address, length: usize) {
+    let fresh = out.datagrams.iter().enumerate().skip(before);
+    let kept = fresh.filter(|(_, (to, bytes))| *to == from && bytes.len() <= length).map(|(at, _)| at).last();
+    let mut at = 0;
+    out.datagrams.retain(|(to, _)| {
+        let keep = at < before || *to != from || Some(at) == kept;
+        at += 1;
+        keep
+    });
 }
 
 /// What follows the clear header.

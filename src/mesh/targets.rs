@@ -40,6 +40,11 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses tried per target: a name with more is somebody's load balancer.
 const MAX_ADDRESSES: usize = 16;
 
+/// Addresses remembered that full routers named: those of a few of them.
+const MOST_HINTS: usize = 32;
+/// Attempts at such an address in a row that may fail before it is forgotten.
+const MOST_HINT_FAILURES: u8 = 3;
+
 /// Learned addresses dialled at once: a router that joins a large mesh must not try everybody in one breath.
 const LEARNED_AT_ONCE: usize = 16;
 
@@ -93,6 +98,8 @@ struct Entry {
     backoff: Duration,
     peer: Option<PeerName>,
     error: Option<String>,
+    /// Attempts that failed since the last that did not.
+    failures: u8,
 }
 
 /// Everything that is dialled.
@@ -112,6 +119,7 @@ impl Targets {
             backoff: BACKOFF_FIRST,
             peer: None,
             error: None,
+            failures: 0,
         });
         if !addresses.is_empty() && entry.addresses != addresses {
             entry.addresses = addresses;
@@ -121,6 +129,13 @@ impl Targets {
             if entry.state == State::Waiting {
                 entry.due = now;
             }
+        }
+    }
+
+    /// Adds an address that a full router named, where there is room.
+    pub fn hint(&mut self, now: Time, address: Address) {
+        if self.entries.keys().filter(|goal| matches!(goal, Goal::Hint(_))).count() < MOST_HINTS {
+            self.add(now, Goal::Hint(address), vec![address]);
         }
     }
 
@@ -205,6 +220,7 @@ impl Targets {
         if let Some(entry) = self.entries.get_mut(goal) {
             entry.peer = Some(peer);
             entry.error = None;
+            entry.failures = 0;
             entry.state = State::Waiting;
             entry.due = now + grace;
         }
@@ -220,8 +236,10 @@ impl Targets {
 
     /// The attempt at `goal` failed.
     pub fn failed(&mut self, now: Time, goal: &Goal, failure: Failure, why: &str, rng: &mut dyn Rng) {
-        if let Some(entry) = self.entries.get_mut(goal) {
-            entry.fail(now, failure, why.to_string(), goal, rng);
+        let Some(entry) = self.entries.get_mut(goal) else { return };
+        entry.fail(now, failure, why.to_string(), goal, rng);
+        if matches!(goal, Goal::Hint(_)) && entry.failures >= MOST_HINT_FAILURES {
+            self.entries.remove(goal);
         }
     }
 
@@ -356,6 +374,7 @@ impl Entry {
 
     fn fail(&mut self, now: Time, failure: Failure, why: String, goal: &Goal, rng: &mut dyn Rng) {
         self.error = Some(why);
+        self.failures = self.failures.saturating_add(1);
         let another = self.cursor + 1 < self.addresses.len();
         self.cursor = if another { self.cursor + 1 } else { 0 };
         if failure == Failure::Own && !another {

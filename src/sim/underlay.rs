@@ -1,6 +1,6 @@
 //! The networks between routers, and what happens to a datagram on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -99,6 +99,8 @@ pub fn chance(rng: &mut dyn Rng, of: f64) -> bool {
 pub struct Wire {
     pub members: BTreeMap<RouterId, Address>,
     pub up: bool,
+    /// Members of which nobody hears anything, although they hear the others.
+    pub mute: BTreeSet<RouterId>,
     pub quality: Quality,
 }
 
@@ -130,8 +132,17 @@ impl Underlay {
         let address = |host: u8| Address::udp(SocketAddr::from((Ipv4Addr::new(10, high, low, host), PORT)));
         let members: BTreeMap<RouterId, Address> = members.iter().copied().zip((1..).map(address)).collect();
         self.owners.extend(members.iter().map(|(router, address)| (*address, (id, *router))));
-        self.wires.push(Wire { members, up: true, quality });
+        self.wires.push(Wire { members, up: true, mute: BTreeSet::new(), quality });
         id
+    }
+
+    /// Gives a member of a network another address, which nobody has had.
+    pub fn rebind(&mut self, wire: WireId, router: RouterId) {
+        let member = self.wires[wire.0].members.get_mut(&router).expect("a member of the network");
+        self.owners.remove(member);
+        let (ip, port) = (member.socket_addr().ip(), member.socket_addr().port() + 1);
+        *member = Address::udp(SocketAddr::new(ip, port));
+        self.owners.insert(*member, (wire, router));
     }
 
     /// A router's addresses.
@@ -151,14 +162,14 @@ impl Underlay {
         let (wire, owner) = *self.owners.get(&to)?;
         let wire = self.wires.get(wire.0)?;
         let from = *wire.members.get(&router)?;
-        let up = wire.up && self.side(router) == self.side(owner);
+        let up = wire.up && !wire.mute.contains(&router) && self.side(router) == self.side(owner);
         Some(Passage { to: owner, from, quality: wire.quality, up })
     }
 
     /// Pairs of routers that hear each other.
     pub fn pairs(&self) -> impl Iterator<Item = (RouterId, RouterId)> {
         let pairs = self.wires.iter().filter(|wire| wire.up).flat_map(|wire| {
-            let all = wire.members.keys();
+            let all = wire.members.keys().filter(|router| !wire.mute.contains(router));
             all.clone().flat_map(move |a| all.clone().map(move |b| (*a, *b)))
         });
         pairs.filter(|(a, b)| a != b && self.side(*a) == self.side(*b))

@@ -150,9 +150,25 @@ impl Sim {
         self.underlay.wires[wire.0].up = false;
     }
 
+    /// Cuts a network in one direction: what this router sends there does not arrive any more.
+    pub fn mute(&mut self, wire: WireId, router: RouterId) {
+        self.underlay.wires[wire.0].mute.insert(router);
+    }
+
     /// Mends a network.
     pub fn mend(&mut self, wire: WireId) {
         self.underlay.wires[wire.0].up = true;
+        self.underlay.wires[wire.0].mute.clear();
+    }
+
+    /// A NAT before a host gives it another port: the old one leads nowhere, and the host's router is not told.
+    pub fn rebind(&mut self, wire: WireId, router: RouterId) {
+        self.underlay.rebind(wire, router);
+    }
+
+    /// Puts an old copy back of what a host whose router does not run had on disk.
+    pub fn restore(&mut self, router: RouterId, incarnation: u64) {
+        self.hosts[router.0].incarnation = incarnation;
     }
 
     /// Changes what a network does to datagrams.

@@ -325,6 +325,8 @@ fn scripts() -> Vec<(&'static str, Vec<u8>)> {
     let repeated: Vec<u8> = std::iter::repeat_n(step(Step::Stranger, &xx), 8).flatten().collect();
     let news = |what| messages().iter().flat_map(|(_, message)| step(what, &records(message).pop().expect("gossip").1)).collect::<Vec<_>>();
     let every = |what| records(b"\x01\0\0\0\0\0\0\0\x07").iter().flat_map(|(_, record)| step(what, record)).collect::<Vec<_>>();
+    let all: Vec<u8> = records(b"").into_iter().flat_map(|(_, record)| record).collect();
+    let probes: Vec<u8> = records(b"").into_iter().filter(|(name, _)| *name == "probe").flat_map(|(_, record)| record.repeat(2)).collect();
     let with = |linked: u8, steps: &[Vec<u8>]| [&[linked][..], &steps.concat()].concat();
     let forged = [&header(Kind::ControlDirect, router.identity.name(), 1)[..], &[0; 40]].concat();
     vec![
@@ -335,6 +337,8 @@ fn scripts() -> Vec<(&'static str, Vec<u8>)> {
         ("records", with(1, &[every(Step::Sealed), step(Step::Wait, &[0; 99])])),
         ("records-moved", with(1, &[every(Step::Moved), step(Step::Wait, &[0; 99])])),
         ("records-relayed", with(1, &[every(Step::Relayed)])),
+        ("moved-at-once", with(1, &[step(Step::Moved, &[&all[..], &all].concat()), step(Step::Moved, &probes)])),
+        ("moved-after-silence", with(1, &[step(Step::Wait, &[0; 600]), step(Step::Moved, &[]), step(Step::Moved, &all)])),
         ("gossip", with(1, &[news(Step::Sealed), step(Step::Wait, &[0; 400])])),
     ]
 }

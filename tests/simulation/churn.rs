@@ -29,6 +29,40 @@ fn a_router_that_crashed_comes_back_with_its_next_incarnation() {
     nothing_went_wrong(&sim);
 }
 
+#[test]
+fn a_router_restored_from_an_old_copy_of_its_state_is_let_in_and_jumps_past_it() {
+    let options = RouterOptions { discovery: false, ..RouterOptions::default() };
+    let (mut sim, hosts) = hosts(405, 3, &options);
+    for pair in hosts.windows(2) {
+        sim.wire(pair[0], pair[1], Quality::default());
+        sim.connect(pair[1], pair[0]);
+    }
+    sim.start_all();
+    let incarnation = |sim: &Sim, seen_by: RouterId| {
+        let name = sim.name(hosts[2]);
+        let snapshot = sim.snapshot(seen_by).expect("it runs");
+        snapshot.peers.iter().find(|peer| peer.name == name).map(|peer| peer.incarnation)
+    };
+    for round in 1..=4 {
+        converge(&mut sim, seconds(10));
+        sim.run_for(seconds(2));
+        assert_eq!(incarnation(&sim, hosts[0]), Some(round));
+        sim.crash(hosts[2]);
+        // The last start is that of the first one's copy.
+        if round == 4 {
+            sim.restore(hosts[2], 0);
+        }
+        sim.start(hosts[2]);
+    }
+    let back = |sim: &Sim| sim.is_converged() && speaks(sim, hosts[2]) && incarnation(sim, hosts[0]) == Some(5);
+    let took = sim.run_until(seconds(20), back);
+    println!("it was back within {took:?}");
+    assert!(took.is_some(), "seen as {:?}, linked to {:?}", incarnation(&sim, hosts[0]), sim.links(hosts[2]));
+    let macs = containers(&mut sim);
+    all_pairs_exchange_frames(&mut sim, &macs);
+    nothing_went_wrong(&sim);
+}
+
 /// True where all others have links in both directions with it, as far as they had before.
 fn speaks(sim: &Sim, router: RouterId) -> bool {
     let links = sim.links(router);

@@ -54,6 +54,68 @@ fn a_ring_routes_around_a_cut_within_a_second_while_traffic_flows() {
 }
 
 #[test]
+fn a_one_way_cut_is_routed_around_within_a_second() {
+    for (seed, mute) in [(0, 0), (1, 1), (2, 0), (3, 1)] {
+        let (mut sim, hosts) = hosts(110 + seed, 3, &RouterOptions::default());
+        let wires = [(0, 1), (1, 2), (2, 0)].map(|(a, b)| {
+            let wire = sim.wire(hosts[a], hosts[b], Quality::default());
+            sim.connect(hosts[a], hosts[b]);
+            wire
+        });
+        sim.start_all();
+        converge(&mut sim, seconds(3));
+        let macs = containers(&mut sim);
+        let exchange = |sim: &mut Sim| {
+            let (mut there, mut back) = (Vec::new(), Vec::new());
+            for _ in 0..400 {
+                there.push(sim.send(macs[0], macs[1], 200));
+                back.push(sim.send(macs[1], macs[0], 200));
+                sim.run_for(ms(5));
+            }
+            sim.run_for(ms(100));
+            5 * lost(sim, &there, hosts[1]).max(lost(sim, &back, hosts[0]))
+        };
+        assert_eq!(exchange(&mut sim), 0);
+        sim.run_for(ms(seed * 23));
+        // One end hears the other as ever, and must be told that it is not heard itself.
+        sim.mute(wires[0], hosts[mute]);
+        let gap = exchange(&mut sim);
+        println!("seed {seed}: {gap} ms without traffic");
+        assert!(gap < 1000, "seed {seed}: {gap} ms");
+        for (a, b) in [(0, 1), (1, 0)] {
+            assert!(!sim.links(hosts[a]).contains(&hosts[b]), "seed {seed}: {:?} still has its link", hosts[a]);
+        }
+        sim.mend(wires[0]);
+        assert!(sim.run_until(seconds(70), |sim| sim.links(hosts[0]).contains(&hosts[1])).is_some());
+        nothing_went_wrong(&sim);
+    }
+}
+
+#[test]
+fn a_peer_whose_nat_gives_it_another_port_keeps_its_link() {
+    for seed in 0..8 {
+        let (mut sim, hosts) = hosts(120 + seed, 2, &RouterOptions::default());
+        let wire = sim.wire(hosts[0], hosts[1], Quality::default());
+        sim.connect(hosts[1], hosts[0]);
+        sim.start_all();
+        converge(&mut sim, seconds(3));
+        let macs = containers(&mut sim);
+        all_pairs_exchange_frames(&mut sim, &macs);
+        sim.run_for(seconds(3) + ms(seed * 131));
+        sim.rebind(wire, hosts[1]);
+        // Frames towards the old port are lost until the new one is proven.
+        let sent = stream(&mut sim, macs[0], macs[1], seconds(5));
+        sim.run_for(ms(100));
+        let gap = 5 * lost(&sim, &sent, hosts[1]);
+        println!("seed {seed}: {gap} ms without traffic");
+        assert!(gap < 1500, "seed {seed}: {gap} ms");
+        assert_eq!((sim.total("addresses_moved"), sim.total("links_down")), (1, 0), "seed {seed}");
+        all_pairs_exchange_frames(&mut sim, &macs);
+        nothing_went_wrong(&sim);
+    }
+}
+
+#[test]
 fn a_cut_two_hops_away_is_routed_around_within_a_second() {
     // h1 - h2 - h3 - h4, and a detour h2 - h5 - h4.
     let (mut sim, hosts) = hosts(201, 5, &RouterOptions::default());
