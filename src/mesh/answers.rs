@@ -335,3 +335,6 @@ fn kind_of(way: Way) -> Kind {
         Way::Relayed(_) => Kind::HandshakeRelayed,
     }
 }
+
+#[cfg(test)]
+mod tests;
