@@ -1,0 +1,104 @@
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+use super::*;
+
+fn host(text: &str) -> (Target, Goal) {
+    let target: Target = text.parse().expect("a target");
+    (target.clone(), Goal::Host(target))
+}
+
+fn addr(last: u8) -> Address {
+    Address::udp(std::net::SocketAddr::from(([10, 0, 0, last], 6783)))
+}
+
+fn at(ms: u64) -> Time {
+    Time(ms * 1_000_000)
+}
+
+#[test]
+fn resolves_on_every_attempt_tries_all_addresses_and_backs_off() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut targets = Targets::default();
+    let (target, goal) = host("h2");
+    targets.add(at(0), goal.clone(), Vec::new());
+    let mut dials = Vec::new();
+    let mut resolves = 0;
+    for ms in (0..120_000).step_by(10) {
+        for action in targets.poll(at(ms), &|_| false, true) {
+            match action {
+                Action::Resolve(t) => {
+                    resolves += 1;
+                    targets.resolved(at(ms), &t, Ok(vec![addr(1), addr(2)]), &mut rng);
+                }
+                Action::Dial(g, address) => {
+                    dials.push((ms, address));
+                    targets.failed(at(ms), &g, Failure::Silent, "no answer", &mut rng);
+                }
+            }
+        }
+    }
+    assert_eq!(dials.first().map(|d| d.1), Some(addr(1)));
+    assert_eq!(dials.get(1).map(|d| d.1), Some(addr(2)));
+    assert_eq!(resolves, dials.len());
+    assert!((14..30).contains(&dials.len()), "{dials:?}");
+    let gap = dials[dials.len() - 2].0 - dials[dials.len() - 3].0;
+    assert!((20_000..38_000).contains(&gap), "{gap}");
+    let state = &targets.snapshot(at(120_000))[0];
+    assert_eq!((state.state, state.error.as_deref()), (ConnectionState::Retrying, Some("no answer")));
+    assert!(state.retry_in_ms.is_some());
+    targets.resolved(at(0), &target, Err("late".into()), &mut rng);
+}
+
+#[test]
+fn a_linked_peer_is_left_alone_and_redialled_at_once_when_it_is_lost() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut targets = Targets::default();
+    let (target, goal) = host("h2");
+    let peer = PeerName([2, 0, 0, 0, 0, 1]);
+    targets.add(at(0), goal.clone(), Vec::new());
+    assert_eq!(targets.poll(at(0), &|_| false, true), [Action::Resolve(target.clone())]);
+    targets.resolved(at(0), &target, Ok(vec![addr(1)]), &mut rng);
+    assert_eq!(targets.poll(at(1), &|_| false, true), [Action::Dial(goal.clone(), addr(1))]);
+    targets.found(at(2), &goal, peer, Duration::from_secs(3));
+    assert!(targets.is_configured(peer));
+    assert_eq!(targets.poll(at(5000), &|p| p == peer, true), []);
+    assert_eq!(targets.due(), None);
+    assert_eq!(targets.poll(at(6000), &|_| false, true), [Action::Resolve(target)]);
+}
+
+#[test]
+fn our_own_address_is_left_until_addresses_change() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut targets = Targets::default();
+    let (target, goal) = host("me");
+    targets.add(at(0), goal.clone(), Vec::new());
+    targets.poll(at(0), &|_| false, true);
+    targets.resolved(at(0), &target, Ok(vec![addr(1)]), &mut rng);
+    targets.poll(at(0), &|_| false, true);
+    targets.failed(at(0), &goal, Failure::Own, "that is this router itself", &mut rng);
+    assert_eq!(targets.poll(at(600_000), &|_| false, true), []);
+    assert_eq!(targets.snapshot(at(0))[0].state, ConnectionState::Failed);
+    targets.addresses_changed(at(600_000));
+    assert_eq!(targets.poll(at(600_000), &|_| false, true).len(), 1);
+}
+
+#[test]
+fn learned_peers_wait_for_room() {
+    let mut targets = Targets::default();
+    let goal = Goal::Peer(PeerName([2, 0, 0, 0, 0, 1]));
+    targets.add(at(0), goal.clone(), vec![addr(1)]);
+    assert_eq!(targets.poll(at(0), &|_| false, false), []);
+    assert_eq!(targets.poll(at(2000), &|_| false, true), [Action::Dial(goal, addr(1))]);
+}
+
+#[test]
+fn hints_are_few_and_forgotten_after_failures() {
+    let (mut targets, mut rng) = (Targets::default(), ChaCha8Rng::seed_from_u64(7));
+    let hint = |n: u8| Address::udp(([10, 9, 0, n], 6783).into());
+    (0..200).for_each(|n| targets.hint(Time::ZERO, hint(n)));
+    assert_eq!(targets.learned().len(), MOST_HINTS);
+    let goal = Goal::Hint(hint(0));
+    (0..MOST_HINT_FAILURES).for_each(|_| targets.failed(Time::ZERO, &goal, Failure::Silent, "no answer", &mut rng));
+    assert!(!targets.contains(&goal));
+}
