@@ -172,7 +172,7 @@ impl Mesh {
 /// came: the last, since a peer that asks whether we are there waits for it, and all others are repeated.
 fn be_modest(out: &mut Outbox, before: usize, from: Address, length: usize) {
     let fresh = out.datagrams.iter().enumerate().skip(before);
-    let kept = fresh.filter(|(_, (to, bytes))| *to == from && bytes.len() <= length).map(|(at, _)| at).last();
+    let kept = fresh.filter(|(_, (to, bytes))| *to == from && bytes.len() <= length).map(|(at, _)| at).next_back();
     let mut at = 0;
     out.datagrams.retain(|(to, _)| {
         let keep = at < before || *to != from || Some(at) == kept;
