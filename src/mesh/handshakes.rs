@@ -32,7 +32,7 @@ use crate::time::Time;
 use crate::wire::handshake::{Handshake, Reject, TOKEN_LEN, Type};
 use crate::wire::{Address, Kind, PeerName};
 
-/// How long the first repetition waits; each further one waits twice as long.
+/// How long the first repetition waits; each further one waits twice as long, through relays no longer than the second.
 const RETRANSMIT: Duration = Duration::from_millis(500);
 /// The same for the third message: the peer has just answered.
 const RETRANSMIT_THIRD: Duration = Duration::from_millis(250);
@@ -40,6 +40,8 @@ const RETRANSMIT_THIRD: Duration = Duration::from_millis(250);
 const TRIES: u8 = 5;
 /// The same for addresses that were only learned: most of them are behind some NAT.
 const TRIES_LEARNED: u8 = 3;
+/// The same through relays, at a steadier pace: several hops lose more than one, and the peer is known to be there.
+const TRIES_RELAYED: u8 = 8;
 /// Handshakes under way at once.
 const MOST_ATTEMPTS: usize = 512;
 
@@ -180,7 +182,11 @@ impl Mesh {
             third: None,
             token: None,
             sent: 0,
-            tries: if learned { TRIES_LEARNED } else { TRIES },
+            tries: match way {
+                Way::Relayed(_) => TRIES_RELAYED,
+                Way::Direct(_) if learned => TRIES_LEARNED,
+                Way::Direct(_) => TRIES,
+            },
             retried: false,
             known,
             others,
@@ -215,7 +221,11 @@ impl Mesh {
             return self.give_up(now, index, out);
         }
         let base = if attempt.third.is_some() { RETRANSMIT_THIRD } else { RETRANSMIT };
-        attempt.due = now + base * (1u32 << attempt.sent.min(4));
+        let doublings = match attempt.way {
+            Way::Relayed(_) => attempt.sent.min(1),
+            Way::Direct(_) => attempt.sent.min(4),
+        };
+        attempt.due = now + base * (1u32 << doublings);
         attempt.sent += 1;
         attempt.retried = false;
         self.send_attempt(index, out);
