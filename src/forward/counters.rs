@@ -57,6 +57,8 @@ crate::counters! {
         drop_bad_flood,
         /// Floods that came back to their origin.
         drop_flood_own,
+        /// Floods whose origin is no known member of the mesh.
+        drop_flood_stranger,
         /// Floods seen before.
         drop_flood_duplicate,
         /// Floods of more origins than the table of floods has room for.

@@ -18,9 +18,9 @@ use crate::wire::vnet::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_LEN, Vn
 #[cfg(test)]
 mod tests;
 
-/// Least length of a read buffer: an IP packet of 65,535 bytes behind an Ethernet header with two VLAN tags. The kernel cuts short
-/// what does not fit, and does not say so.
-pub const MIN_BUFFER: usize = 65_535 + 14 + 8;
+/// Least length of a read buffer: an IP packet of 65,535 bytes behind the virtio-net header and an Ethernet header with two VLAN tags.
+/// The kernel cuts short what does not fit, and does not say so.
+pub const MIN_BUFFER: usize = VNET_LEN + 65_535 + 14 + 8;
 /// The TAP's MTU: a bridge drops what is bigger than the port before anybody can answer "too big", so the TAP takes everything.
 pub const MTU: u32 = 65_521;
 /// Frames that wait for the reader; a super frame counts as one.
@@ -154,17 +154,17 @@ impl Tap {
         if buf.len() < MIN_BUFFER {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the buffer is too short for a super frame"));
         }
-        let mut vnet = VnetHeader::default();
         let n = loop {
-            match vector::read(self.fd.as_fd(), vnet.as_mut_bytes(), buf) {
+            match vector::read(self.fd.as_fd(), buf) {
                 Ok(n) => break n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         };
-        let frame = n.checked_sub(VNET_LEN).and_then(|len| buf.get_mut(..len)).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Some((vnet, frame)))
+        let read = buf.get_mut(..n).and_then(|read| read.split_first_chunk_mut::<VNET_LEN>());
+        let (vnet, frame) = read.ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Some((zerocopy::transmute!(*vnet), frame)))
     }
 
     /// Writes one frame, which lies in at most [`MAX_PARTS`] parts, with one system call.

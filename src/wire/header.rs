@@ -75,7 +75,7 @@ impl Kind {
 
     /// The kind with this number.
     pub fn from_nibble(nibble: u8) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| *kind as u8 == nibble)
+        KINDS.get(usize::from(nibble)).copied().flatten()
     }
 
     /// True for what the mesh plane handles (numbers below 8); the kernel steers by this bit.
@@ -93,6 +93,17 @@ impl Kind {
         matches!(self, Kind::PlainDirect | Kind::PlainRelayed | Kind::PlainFlood)
     }
 }
+
+/// Kinds by number: looked up for every datagram.
+const KINDS: [Option<Kind>; 16] = {
+    let mut kinds = [None; 16];
+    let mut n = 0;
+    while n < Kind::ALL.len() {
+        kinds[Kind::ALL[n] as usize] = Some(Kind::ALL[n]);
+        n += 1;
+    }
+    kinds
+};
 
 /// Why bytes are not a datagram of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

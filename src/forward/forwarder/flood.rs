@@ -46,6 +46,11 @@ impl State {
             counters.drop_flood_own.inc();
             return None;
         }
+        // A router that is not admitted (--allow), or of which nothing is known yet: nobody else would pass it on either.
+        if !call.fib.peers.contains_key(&flood.origin) {
+            counters.drop_flood_stranger.inc();
+            return None;
+        }
         match self.shared.duplicates.check(&flood, call.now) {
             Verdict::First => {}
             Verdict::Duplicate => {

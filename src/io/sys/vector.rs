@@ -1,6 +1,6 @@
-//! Vectored reads and writes with a header in front.
+//! Reads and vectored writes with a header in front.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -9,11 +9,10 @@ use super::check;
 /// Most parts of one write: the kernel's `UIO_MAXIOV` less the header's.
 pub const MAX_PARTS: usize = 1023;
 
-/// Reads one packet: its first bytes into `header`, the rest into `body`.
-pub fn read(fd: BorrowedFd<'_>, header: &mut [u8], body: &mut [u8]) -> io::Result<usize> {
-    let mut parts = [IoSliceMut::new(header), IoSliceMut::new(body)];
-    // SAFETY: IoSliceMut is guaranteed to have iovec's layout, and both slices are writable and live through the call.
-    let n = check(unsafe { libc::readv(fd.as_raw_fd(), parts.as_mut_ptr().cast(), 2) })?;
+/// Reads one packet with its header.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of the one slice, which is writable and lives through the call.
+    let n = check(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })?;
     Ok(n.unsigned_abs())
 }
 

@@ -106,6 +106,7 @@ fn a_reject_ends_no_attempt() {
     let index = *mesh.attempts.keys().next().expect("an attempt");
     let mut reject = clear(Kind::Reject, mesh.own, index, |out| out.extend_from_slice(&Reject::Password.to_bytes()));
     mesh.handle_datagram(NOW, home(2), &mut reject, &mut out);
+    assert_eq!(mesh.counters.rejects_ignored.get(), 0, "it was heard");
     mesh.handle_timeout(NOW + Duration::from_secs(8), &mut out);
     assert_eq!(mesh.attempts.len(), 1);
 }

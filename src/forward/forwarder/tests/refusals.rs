@@ -120,6 +120,8 @@ fn floods_are_delivered_and_passed_on_once() {
     assert_eq!(mesh.nodes[1].tap.take().len(), 1, "delivered, not passed on");
     let own = seal(&mesh, 0, 1, Kind::Flood, &flood(1, 1, 9));
     assert_eq!(receive(&mut mesh, 0, &[own]), [(1, "drop_flood_own", 1)]);
+    let stranger = seal(&mesh, 0, 1, Kind::Flood, &flood(77, 1, 9));
+    assert_eq!(receive(&mut mesh, 0, &[stranger]), [(1, "drop_flood_stranger", 1)]);
     let bad = seal(&mesh, 0, 1, Kind::Flood, &[1; 15]);
     assert_eq!(receive(&mut mesh, 0, &[bad]), [(1, "drop_bad_flood", 1)]);
     let long = seal(&mesh, 0, 1, Kind::Flood, &[flood(0, 7, 9), whole(&[2; 1400])].concat());
