@@ -103,6 +103,7 @@ fn variables_are_read_and_give_way_to_the_command_line() {
     refused("WEAVE_CONN_LIMIT", "0", "--conn-limit");
     refused("WEAVE_NO_DISCOVERY", "maybe", "--no-discovery");
     refused("WEAVE_OFFLOAD", "some", "--offload");
+    refused("WEAVE_BUSY_POLL", "some", "--busy-poll");
     refused("WEAVE_LOG_LEVEL", "loud", "--log-level");
     refused("WEAVE_LOG_FORMAT", "xml", "--log-format");
     let files = weave().env("WEAVE_PASSWORD_FILE", "/nonexistent/a,/nonexistent/b").output().expect("the binary runs");

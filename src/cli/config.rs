@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
@@ -68,6 +69,8 @@ pub struct RunConfig {
     pub discovery: bool,
     /// Whether offloads are tried.
     pub offload: Offload,
+    /// How long packet threads look for events before they sleep; zero for never.
+    pub busy_poll: Duration,
 }
 
 /// A password; never printed, wiped when dropped.
@@ -148,6 +151,7 @@ impl RunConfig {
             conn_limit: usize::from(options.conn_limit),
             discovery: !options.no_discovery,
             offload: options.offload,
+            busy_poll: options.busy_poll,
         })
     }
 

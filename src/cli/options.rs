@@ -1,10 +1,12 @@
 //! The options as clap sees them. Texts become values that hold in [`super::config`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::ApiAddress;
+use crate::io::busy_poll;
 
 /// Where the API is unless told otherwise.
 pub const DEFAULT_API: &str = "unix:/run/weave-router/api.sock";
@@ -156,6 +158,9 @@ pub struct RunOptions {
     /// Segmentation and checksum offloads of TAP and UDP; auto tries each and gives up what fails
     #[arg(long, env = "WEAVE_OFFLOAD", value_enum, default_value = "auto")]
     pub offload: Offload,
+    /// How long to look for the next frame before sleeping, while frames come thick and fast: auto (30), off or microseconds up to 1000
+    #[arg(long, env = "WEAVE_BUSY_POLL", value_name = "TIME", value_parser = busy_polling, default_value = "auto")]
+    pub busy_poll: Duration,
 }
 
 /// `status`.
@@ -272,6 +277,16 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// The value of `--busy-poll`.
+fn busy_polling(text: &str) -> Result<Duration, String> {
+    let time = match text {
+        "auto" => busy_poll::AUTO,
+        "off" => Duration::ZERO,
+        _ => Duration::from_micros(text.parse().map_err(|_| "write auto, off or a number of microseconds")?),
+    };
+    if time <= busy_poll::MOST { Ok(time) } else { Err(format!("at most {} microseconds", busy_poll::MOST.as_micros())) }
 }
 
 /// The value of a switch's environment variable; an empty one is off, as when it is not set.

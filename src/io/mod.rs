@@ -6,10 +6,12 @@
 //! * [`tap`]: one queue of a TAP device, with super frames (`IFF_VNET_HDR`) both ways.
 //! * [`udp`]: the sockets of one port, steered by the kernel: control datagrams to the mesh thread, data to the packet threads.
 //! * [`mailbox`]: a bounded queue into an event loop.
+//! * [`busy_poll`]: how long a packet thread looks for events before it sleeps.
 //! * [`offload`]: which kernel offloads are wanted, and which are in use.
 //! * [`clock`], [`entropy`]: the only places that read time and randomness.
 //! * [`sys`]: system calls, the only unsafe code of the crate.
 
+pub mod busy_poll;
 pub mod ciphers;
 pub mod clock;
 pub mod entropy;

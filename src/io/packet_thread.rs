@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::forward::{Fib, Forwarder, Outbox, TapSink};
+use crate::io::busy_poll::BusyPoll;
 use crate::io::clock::Clock;
 use crate::io::mailbox::{self, Receiver, Sender};
 use crate::io::mesh_thread::MeshInput;
@@ -77,6 +78,8 @@ pub struct PacketParts {
     pub mesh: Sender<MeshInput>,
     /// What could not be handed on.
     pub counters: Arc<PacketThreadCounters>,
+    /// How long to look for events before going to sleep.
+    pub busy_poll: BusyPoll,
     /// The time.
     pub clock: Clock,
 }
@@ -142,6 +145,7 @@ pub struct PacketThread {
     fib: Arc<ArcSwap<Fib>>,
     generation: u64,
     mesh: Sender<MeshInput>,
+    busy_poll: BusyPoll,
     clock: Clock,
     tap_ready: bool,
     /// True while the TAP yields one frame at a time: then the first is sent before a second is looked for.
@@ -153,7 +157,7 @@ pub struct PacketThread {
 impl PacketThread {
     /// Joins the parts.
     pub fn new(parts: PacketParts, inbox: PacketInbox) -> std::io::Result<PacketThread> {
-        let PacketParts { tap, mut sockets, forwarder, fib, mesh, counters, clock } = parts;
+        let PacketParts { tap, mut sockets, forwarder, fib, mesh, counters, busy_poll, clock } = parts;
         let PacketInbox { poll, receiver, .. } = inbox;
         for (n, socket) in sockets.sockets().iter_mut().enumerate() {
             poll.registry().register(socket, Token(n), Interest::READABLE)?;
@@ -169,6 +173,7 @@ impl PacketThread {
             fib,
             generation: u64::MAX,
             mesh,
+            busy_poll,
             clock,
             tap_ready: false,
             sparse: true,
@@ -183,7 +188,7 @@ impl PacketThread {
     pub fn run(mut self) -> std::io::Result<()> {
         let mut events = Events::with_capacity(16);
         loop {
-            match self.poll.poll(&mut events, self.patience()) {
+            match self.wait(&mut events) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
             }
@@ -206,6 +211,28 @@ impl PacketThread {
             }
             self.flush();
         }
+    }
+
+    /// Waits for events, or until something is due.
+    fn wait(&mut self, events: &mut Events) -> std::io::Result<()> {
+        let patience = self.patience();
+        if patience == Some(Duration::ZERO) {
+            return self.poll.poll(events, patience);
+        }
+        let start = self.clock.now();
+        let budget = self.busy_poll.budget();
+        while self.clock.now().since(start) < budget {
+            self.poll.poll(events, Some(Duration::ZERO))?;
+            if !events.is_empty() {
+                self.busy_poll.waited(self.clock.now().since(start));
+                return Ok(());
+            }
+            // On a machine with few cores whoever we wait for may need this one.
+            std::thread::yield_now();
+        }
+        self.poll.poll(events, self.patience())?;
+        self.busy_poll.waited(self.clock.now().since(start));
+        Ok(())
     }
 
     /// How long the poll may wait: not at all while something is known to be unread.

@@ -15,6 +15,7 @@ use crate::forward::duplicates::DEFAULT_STREAMS;
 use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
 use crate::forward::mac_table::{DEFAULT_ENTRIES, MacEntry, Owner};
 use crate::forward::{Duplicates, Fib, Forwarder, MacTable, PacketCounters, Settings, Shared};
+use crate::io::busy_poll::BusyPoll;
 use crate::io::clock::Clock;
 use crate::io::mailbox::Sender;
 use crate::io::mesh_thread::{self, MeshInput, MeshParts, MeshThread};
@@ -132,8 +133,17 @@ impl Planes {
             Shared { macs: Arc::clone(&macs), duplicates: Arc::new(Duplicates::new(DEFAULT_STREAMS, seed)), counters: counters.packet };
         let settings = Settings { lane: 1, relay_budget: DEFAULT_RELAY_BUDGET };
         let forwarder = Forwarder::new(settings, shared, fib.load_full());
-        let parts =
-            PacketParts { tap, sockets: packet_sockets, forwarder, fib, mesh: mesh_sender.clone(), counters: counters.thread, clock };
+        let busy_poll = BusyPoll::new(config.busy_poll);
+        let parts = PacketParts {
+            tap,
+            sockets: packet_sockets,
+            forwarder,
+            fib,
+            mesh: mesh_sender.clone(),
+            counters: counters.thread,
+            busy_poll,
+            clock,
+        };
         let packet_thread = PacketThread::new(parts, inbox).context("cannot register the TAP and the packet sockets")?;
         let (failed, failures) = mpsc::unbounded_channel();
         let threads =
