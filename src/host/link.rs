@@ -104,7 +104,7 @@ pub async fn all(handle: &Handle) -> Result<Vec<Link>, HostError> {
 }
 
 /// Keeps IPv6 off an interface that is not up yet: a port of a bridge has nothing to say of its own, and what it said would be flooded. A
-/// kernel without IPv6, or a read-only /proc, refuses; then [`no_link_local`] does most of it.
+/// kernel without IPv6, or a read-only /proc, refuses; then `no_link_local` does most of it.
 pub fn silence(name: &str) {
     for (knob, value) in [("accept_ra", "0"), ("disable_ipv6", "1")] {
         let path = format!("/proc/sys/net/ipv6/conf/{name}/{knob}");
