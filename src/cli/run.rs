@@ -35,8 +35,10 @@ use status::StatusSource;
 
 /// Events of the mesh plane that wait for this thread; more are dropped, and periodic state repairs what they said.
 const EVENTS: usize = 1024;
-/// How often other programs' firewalls are looked at and old MACs are forgotten.
+/// How often other programs' firewalls are looked at.
 const TIDY_PERIOD: Duration = Duration::from_secs(10);
+/// How often MACs that nobody heard of for ten minutes are forgotten: the whole table is walked through.
+const MAC_PERIOD: Duration = Duration::from_secs(60);
 /// Netlink bursts are answered once they are over.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Most time the threads and the firewall's programs may take, side by side: a stop is promised within a second.
@@ -119,7 +121,9 @@ impl Router {
     /// The management plane's loop; ends with the reason to stop.
     async fn turn(&mut self) -> anyhow::Result<()> {
         let mut tidy = interval(TIDY_PERIOD);
+        let mut ageing = interval(MAC_PERIOD);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ageing.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settle: Option<Instant> = None;
         loop {
             let settled = async {
@@ -144,12 +148,12 @@ impl Router {
                 }
                 _ = tidy.tick() => {
                     self.network.check_firewall();
-                    self.planes.expire_macs();
                     // What could not be mended is tried again, however quiet the host is.
                     if self.network.is_broken() {
                         self.mend().await;
                     }
                 }
+                _ = ageing.tick() => self.planes.expire_macs(),
             }
         }
     }

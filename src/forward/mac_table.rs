@@ -187,13 +187,13 @@ impl MacTable {
 
     /// Every live entry.
     pub fn snapshot(&self, now: Time) -> Vec<MacEntry> {
-        let live = self.buckets.iter().flat_map(Bucket::slots).filter(|slot| slot.is_live(now));
+        let live = self.buckets.iter().filter(|bucket| !bucket.is_empty()).flat_map(Bucket::slots).filter(|slot| slot.is_live(now));
         live.map(|slot| slot.entry(now)).collect()
     }
 
     fn clear_where(&self, stale: impl Fn(&Slot) -> bool, mut tell: impl FnMut(&Slot)) {
         for bucket in &self.buckets {
-            if !bucket.slots().any(|slot| stale(&slot)) {
+            if bucket.is_empty() || !bucket.slots().any(|slot| stale(&slot)) {
                 continue;
             }
             let Some(mut bucket) = bucket.lock_patiently() else { continue };

@@ -48,6 +48,11 @@ impl Bucket {
         })?
     }
 
+    /// True where nothing is in it, told from its first cache line alone.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.iter().all(|key| key.load(Ordering::Relaxed) == 0)
+    }
+
     /// Every entry in use.
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
         self.read(|| std::array::from_fn::<_, WAYS, _>(|way| self.load(way))).into_iter().flatten().flatten()
