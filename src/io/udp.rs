@@ -27,7 +27,7 @@ pub mod steering;
 #[cfg(test)]
 mod tests;
 
-use sources::{Sources, kernel_choice};
+use sources::{Sources, kernel_choice, routed};
 
 pub use run::{MAX_RUN, MAX_SEGMENTS, Run};
 pub use socket::{Batch, OffloadReport, UdpSocket};
@@ -242,9 +242,7 @@ impl ThreadSockets {
 /// The kernel's idea of the path MTU to `remote`: the route's, or lower where a router on the way has said so.
 pub fn path_mtu(remote: Address) -> io::Result<u16> {
     let remote = remote.socket_addr();
-    let socket = Socket::new(Domain::for_address(remote), Type::DGRAM, Some(Protocol::UDP))?;
-    // Connecting a UDP socket sends nothing; it looks the route up.
-    socket.connect(&remote.into())?;
+    let socket = routed(remote)?;
     let (level, option) = if remote.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
     let mtu = sockopt::get(socket.as_fd(), level, option)?;
     // Loopback's is 65,536.

@@ -69,11 +69,13 @@ struct Stage {
     courted: bool,
 }
 
-fn home(n: u8) -> Address {
+/// The address of router number `n`.
+pub(super) fn home(n: u8) -> Address {
     Address::udp(([10, 0, 0, n], 6783).into())
 }
 
-fn router(n: u8) -> Mesh {
+/// Router number `n`, which knows nobody yet.
+pub(super) fn router(n: u8) -> Mesh {
     let config = MeshConfig {
         identity: Arc::new(Identity::from_seed(&[n; 32])),
         network: "weave".into(),

@@ -5,7 +5,8 @@
 //! sockets learn where datagrams were sent to, and what proves genuine decides; the packet threads read it.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
@@ -51,9 +52,12 @@ impl Sources {
 
 /// The own address that the kernel's route to `peer` names; `None` where there is no route.
 pub(super) fn kernel_choice(peer: Address) -> Option<IpAddr> {
-    let peer = peer.socket_addr();
-    let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP)).ok()?;
-    // Connecting a UDP socket sends nothing; it looks the route up.
-    socket.connect(&peer.into()).ok()?;
-    Some(socket.local_addr().ok()?.as_socket()?.ip())
+    Some(routed(peer.socket_addr()).ok()?.local_addr().ok()?.as_socket()?.ip())
+}
+
+/// A socket that knows the kernel's route to `peer`: connecting a UDP socket sends nothing, it looks the route up.
+pub(super) fn routed(peer: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.connect(&peer.into())?;
+    Ok(socket)
 }

@@ -1,36 +1,13 @@
-use std::sync::Arc;
-
 use super::*;
-use crate::crypto::{Identity, Initiator, Local, Psks, SimulatedSignatures, Suite, SuiteTiming};
-use crate::mesh::MeshConfig;
+use crate::crypto::{Initiator, Local};
 use crate::mesh::command::{Command, Event, Target};
+use crate::mesh::fuzz::{self, home};
 use crate::wire::handshake::Handshake;
 
 const NOW: Time = Time(1_000_000_000);
 
-fn home(n: u8) -> Address {
-    Address::udp(([10, 0, 0, n], 6783).into())
-}
-
 fn router(n: u8) -> Mesh {
-    let config = MeshConfig {
-        identity: Arc::new(Identity::from_seed(&[n; 32])),
-        network: "weave".into(),
-        nickname: format!("h{n}"),
-        version: "1".into(),
-        psks: Psks::none("weave"),
-        suites: vec![SuiteTiming { suite: Suite::ChaCha20Poly1305, nanoseconds: 1000 }],
-        allow: Vec::new(),
-        open: false,
-        discovery: true,
-        conn_limit: 4,
-        port: 6783,
-        incarnation: 1,
-        lanes: 1,
-        no_encryption: false,
-        addresses: vec![home(n)],
-    };
-    let mut mesh = Mesh::new(config, Arc::new(SimulatedSignatures), [n; 32]);
+    let mut mesh = fuzz::router(n);
     mesh.handle_timeout(NOW, &mut Outbox::default());
     mesh
 }
