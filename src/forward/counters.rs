@@ -13,6 +13,10 @@ crate::counters! {
         drop_local,
         /// Frames whose vnet header contradicts their content.
         drop_bad_offload,
+        /// Frames from the bridge dropped because too much waited to be sent, the longest queue's first.
+        drop_queue_full,
+        /// Frames from the bridge dropped to tell a sender that it keeps a queue standing (CoDel).
+        drop_queue_delay,
         /// Frames for a peer to which no route leads now.
         drop_no_route,
         /// Frames that found the queue for their peer's session full.
@@ -83,6 +87,8 @@ crate::counters! {
         flooded_unknown_unicast,
         /// Broadcast and multicast frames flooded.
         flooded_multicast,
+        /// Frames marked "congestion experienced" to tell a sender that it keeps a queue standing (CoDel).
+        marked_congestion,
         /// Frames sent in fragments.
         fragmented,
         /// Datagrams relayed.

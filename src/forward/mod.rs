@@ -3,6 +3,7 @@
 //! A [`Forwarder`] belongs to one packet thread. It is handed frames and receive buffers, fills an [`Outbox`] and writes to a
 //! [`TapSink`]; what it decides by is an immutable [`Fib`], the shared [`MacTable`] and the shared table of floods seen.
 //!
+//! * Before that, while more comes from the bridge than one core can send: [`fq_codel`], where it waits for its turn.
 //! * TAP to peer: [`frame`] parses once, [`cut`] makes self-contained frames of a super frame, each is copied once, to where
 //!   it is sealed.
 //! * Peer to TAP: opened in place, [`rejoin`] makes a super frame again of what lies in one receive buffer.
@@ -14,6 +15,7 @@ pub mod cut;
 pub mod duplicates;
 pub mod fib;
 pub mod forwarder;
+pub mod fq_codel;
 pub mod fragment;
 pub mod frame;
 pub mod fuzz;
@@ -31,6 +33,7 @@ pub use counters::PacketCounters;
 pub use duplicates::Duplicates;
 pub use fib::{Fib, FibLink, FibPeer, Route};
 pub use forwarder::{Forwarder, Settings, Shared};
+pub use fq_codel::FqCodel;
 pub use mac_table::MacTable;
 pub use outbox::Outbox;
 pub use punt::Punt;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::forward::{Fib, Forwarder, Outbox, TapSink};
+use crate::forward::fq_codel::ROOM;
+use crate::forward::{Fib, Forwarder, FqCodel, Outbox, TapSink};
 use crate::io::busy_poll::BusyPoll;
 use crate::io::clock::Clock;
 use crate::io::mailbox::{self, Receiver, Sender};
@@ -27,6 +28,16 @@ const UDP_CALLS: usize = 16;
 /// Bytes that wait in the outbox before they are sent although the TAP has more: one good batch, so that a small frame
 /// never waits behind more than that.
 const FLUSH_BYTES: usize = 40 * 1024;
+/// The TAP has a backlog when it has not been empty for so long. Less is but a burst, and served fastest as it comes: to queue costs
+/// a twentieth of the throughput (the frames are out of the nearest cache when their turn comes).
+const STANDING: Duration = Duration::from_millis(1);
+/// Bytes moved from the TAP to the queues, while there is a backlog, before what waits there gets its turn: more than a turn sends,
+/// so that the backlog comes to stand in the queues and not in the TAP.
+const FILL_BYTES: usize = 1024 * 1024;
+/// Frames that may wait in the queues before the TAP is left full: so many are a flood of small ones, which the kernel drops at less cost.
+const FILL_FRAMES: usize = 1024;
+/// A backlog's memory is given back when nothing has happened for so long.
+const QUIET: Duration = Duration::from_secs(1);
 /// The mailbox's waker and the TAP; sockets count from zero.
 const WAKE: Token = Token(usize::MAX);
 const TAP: Token = Token(usize::MAX - 1);
@@ -80,6 +91,8 @@ pub struct PacketParts {
     pub counters: Arc<PacketThreadCounters>,
     /// How long to look for events before going to sleep.
     pub busy_poll: BusyPoll,
+    /// Random: which flows share a queue.
+    pub queue_seed: u32,
     /// The time.
     pub clock: Clock,
 }
@@ -150,19 +163,28 @@ pub struct PacketThread {
     tap_ready: bool,
     /// True while the TAP yields one frame at a time: then the first is sent before a second is looked for.
     sparse: bool,
+    /// Frames that wait for their turn; empty while the TAP is emptied every time.
+    queue: FqCodel,
+    /// Since when the TAP has not been found empty.
+    full_since: Option<Time>,
+    /// True from when that was [`STANDING`] ago until the TAP and the queues are empty.
+    backlog: bool,
     ready: Vec<bool>,
     buffer: Box<[u8]>,
 }
 
+const _: () = assert!(ROOM >= tap::MIN_BUFFER, "a queue's slot must take any frame");
+
 impl PacketThread {
     /// Joins the parts.
     pub fn new(parts: PacketParts, inbox: PacketInbox) -> std::io::Result<PacketThread> {
-        let PacketParts { tap, mut sockets, forwarder, fib, mesh, counters, busy_poll, clock } = parts;
+        let PacketParts { tap, mut sockets, forwarder, fib, mesh, counters, busy_poll, queue_seed, clock } = parts;
         let PacketInbox { poll, receiver, .. } = inbox;
         for (n, socket) in sockets.sockets().iter_mut().enumerate() {
             poll.registry().register(socket, Token(n), Interest::READABLE)?;
         }
         let ready = vec![true; sockets.sockets().len()];
+        let queue = FqCodel::new(queue_seed, forwarder.shared().counters.clone());
         let mut thread = PacketThread {
             poll,
             inbox: receiver,
@@ -177,6 +199,9 @@ impl PacketThread {
             clock,
             tap_ready: false,
             sparse: true,
+            queue,
+            full_since: None,
+            backlog: false,
             ready,
             buffer: vec![0; tap::MIN_BUFFER].into_boxed_slice(),
         };
@@ -232,15 +257,19 @@ impl PacketThread {
         }
         self.poll.poll(events, self.patience())?;
         self.busy_poll.waited(self.clock.now().since(start));
+        if events.is_empty() {
+            self.queue.shrink();
+        }
         Ok(())
     }
 
     /// How long the poll may wait: not at all while something is known to be unread.
     fn patience(&self) -> Option<Duration> {
-        if self.tap_ready || self.ready.contains(&true) {
+        if self.tap_ready || !self.queue.is_empty() || self.ready.contains(&true) {
             return Some(Duration::ZERO);
         }
-        self.forwarder.next_timeout().map(|at| at.since(self.clock.now()))
+        let due = self.forwarder.next_timeout().map(|at| at.since(self.clock.now()));
+        [due, self.queue.is_swollen().then_some(QUIET)].into_iter().flatten().min()
     }
 
     fn read_inbox(&mut self) -> bool {
@@ -282,6 +311,9 @@ impl PacketThread {
     }
 
     fn read_tap(&mut self) {
+        if self.backlog {
+            return self.work_off();
+        }
         if !self.tap_ready {
             return;
         }
@@ -298,25 +330,70 @@ impl PacketThread {
             }
         }
         self.sparse = frames <= 1;
+        let full_since = *self.full_since.get_or_insert(now);
+        self.backlog = self.tap_ready && now.since(full_since) >= STANDING;
+        self.full_since = self.full_since.filter(|_| self.tap_ready);
+        self.flush();
+    }
+
+    /// Empties the TAP into the queues and forwards a turn's worth of what waits there, each flow in its turn.
+    fn work_off(&mut self) {
+        let now = self.clock.now();
+        let mut filled = 0;
+        while self.tap_ready && filled < FILL_BYTES && self.queue.len() < FILL_FRAMES {
+            filled += self.queue_frame(now);
+        }
+        let (mut frames, mut bytes) = (0, 0);
+        while frames < TAP_FRAMES && bytes < TURN_BYTES {
+            let (forwarder, out, port) = (&mut self.forwarder, &mut self.out, &mut self.port);
+            let Some(length) = self.queue.serve(now, |vnet, frame| forwarder.from_tap(now, vnet, frame, out, port)) else { break };
+            frames += 1;
+            bytes += length;
+            if self.out.bytes() >= FLUSH_BYTES {
+                self.flush_full();
+            }
+        }
+        self.backlog = self.tap_ready || !self.queue.is_empty();
+        self.full_since = self.full_since.filter(|_| self.backlog);
         self.flush();
     }
 
     /// Reads one frame from the TAP and forwards it; its length, or `None` where there is no more.
     fn read_frame(&mut self, now: Time) -> Option<usize> {
-        let tap = self.port.tap.as_mut()?;
-        match tap.read(&mut self.buffer) {
+        match self.port.tap.as_mut()?.read(&mut self.buffer) {
             Ok(Some((vnet, frame))) => {
                 let length = frame.len();
                 self.forwarder.from_tap(now, &vnet, frame, &mut self.out, &mut self.port);
                 return Some(length);
             }
-            Ok(None) => {}
-            // Deleted under us: the management plane sees it too and sends another.
-            Err(error) if error.raw_os_error() == Some(libc::EBADFD) => self.port.tap = None,
-            Err(error) => tracing::debug!(%error, "reading the TAP failed"),
+            Ok(None) => self.tap_ready = false,
+            Err(error) => self.tap_failed(&error),
         }
-        self.tap_ready = false;
         None
+    }
+
+    /// Reads one frame from the TAP into the queues; its length, 0 where there is no more.
+    fn queue_frame(&mut self, now: Time) -> usize {
+        let read = self.port.tap.as_mut().map(|tap| tap.read(self.queue.room()).map(|read| read.map(|(vnet, frame)| (vnet, frame.len()))));
+        match read {
+            Some(Ok(Some((vnet, length)))) => {
+                self.queue.push(now, vnet, length);
+                return length;
+            }
+            Some(Ok(None)) | None => self.tap_ready = false,
+            Some(Err(error)) => self.tap_failed(&error),
+        }
+        0
+    }
+
+    fn tap_failed(&mut self, error: &std::io::Error) {
+        self.tap_ready = false;
+        if error.raw_os_error() == Some(libc::EBADFD) {
+            // Deleted under us: the management plane sees it too and sends another.
+            self.port.tap = None;
+        } else {
+            tracing::debug!(%error, "reading the TAP failed");
+        }
     }
 
     fn read_sockets(&mut self) {

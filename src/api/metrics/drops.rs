@@ -75,7 +75,7 @@ mod tests {
 
     /// Counters of what is no drop.
     const EVENTS: [(&str, &[&str]); 6] = [
-        ("forward", &["flooded_unknown_unicast", "flooded_multicast", "fragmented", "relayed"]),
+        ("forward", &["flooded_unknown_unicast", "flooded_multicast", "marked_congestion", "fragmented", "relayed"]),
         (
             "mac",
             &[

@@ -142,6 +142,7 @@ impl Planes {
             mesh: mesh_sender.clone(),
             counters: counters.thread,
             busy_poll,
+            queue_seed: seed as u32,
             clock,
         };
         let packet_thread = PacketThread::new(parts, inbox).context("cannot register the TAP and the packet sockets")?;
