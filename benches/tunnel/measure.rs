@@ -4,90 +4,145 @@ use std::fs;
 use std::time::Duration;
 
 use weave_router::host::lab::clock::pause;
-use weave_router::host::lab::traffic;
+use weave_router::host::lab::traffic::{self, Bulk, RoundTrips};
+use weave_router::host::lab::{Received, WireEnd};
 
-use crate::rig::Rig;
+use crate::rig::{Outcome, Rig};
+use crate::setups::{
+    CALLS, Cable, DATAGRAMS, Figure, IDLE_CPU, IDLE_RSS, LOADED_P50, LOADED_P99, MACHINE_NS, P50, P99, RELAY_NS, ROUTER_NS, Sample, TCP1,
+    TCP1_NODELAY, TCP4,
+};
 
-/// One round's figures of one setup.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sample {
-    /// TCP, one stream, Gbit/s of payload.
-    pub tcp1: f64,
-    /// TCP, four streams, Gbit/s of payload.
-    pub tcp4: f64,
-    /// 64-byte datagrams delivered per second.
-    pub datagrams: f64,
-    /// TCP ping-pong, median, microseconds.
-    pub p50: f64,
-    /// TCP ping-pong, 99th percentile, microseconds.
-    pub p99: f64,
-    /// CPU of all routers per byte of TCP payload, ns.
-    pub router_ns: f64,
-    /// CPU of the relay alone per byte of TCP payload, ns.
-    pub relay_ns: f64,
-    /// Busy time of the whole machine per byte of TCP payload, ns.
-    pub machine_ns: f64,
+/// How long a round takes for its figures.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Of a stream.
+    pub time: Duration,
+    /// Of the stream on the long cable, where it takes seconds to find its speed.
+    pub far: Duration,
+    /// Round trips of ping-pong.
+    pub trips: usize,
 }
 
-/// What idle routers cost.
-pub struct Idle {
-    /// Share of one core, percent.
-    pub cpu_percent: f64,
-    /// Resident memory, MiB.
-    pub rss_mib: f64,
+/// The longest packet on a cable of 1500 bytes: its MTU and an Ethernet header.
+const LONGEST: u64 = 1514;
+
+/// Takes every figure that the cable is there for, once.
+pub fn sample(rig: &mut Rig, cable: Cable, pace: Pace) -> Outcome<Sample> {
+    let mut sample = Sample::new();
+    match cable {
+        Cable::Far => stream(rig, pace.far, &mut sample)?,
+        Cable::Datagrams | Cable::Lossy => {
+            let end = rig.wire.clone().ok_or("no cable")?.b;
+            let before = Received::at(&end)?;
+            stream(rig, pace.time * 2, &mut sample)?;
+            expect_datagrams(&end, before)?;
+        }
+        Cable::Veth | Cable::Relayed => {
+            stream(rig, pace.time, &mut sample)?;
+            everything_else(rig, pace, &mut sample)?;
+        }
+    }
+    Ok(sample)
 }
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+fn put(sample: &mut Sample, figure: Figure, value: f64) {
+    sample.insert(figure.key.to_string(), value);
+}
 
-/// Takes every figure once.
-pub fn sample(rig: &mut Rig, time: Duration, trips: usize) -> Outcome<Sample> {
-    let before = Cpu::read(rig)?;
-    let one = traffic::tcp_throughput(rig.ends(), time, 1)?;
-    let after = Cpu::read(rig)?;
-    let per_byte = |ns: f64| ns / one.bytes.max(1) as f64;
-    let four = traffic::tcp_throughput(rig.ends(), time, 4)?;
-    let rate = traffic::udp_rate(rig.ends(), 64, time / 2)?;
+/// One stream of an ordinary sender, and what it costs.
+fn stream(rig: &Rig, time: Duration, sample: &mut Sample) -> Outcome<()> {
+    let before = Spent::before(rig)?;
+    let one = traffic::tcp_throughput(rig.ends(), Bulk::ordinary(time))?;
+    let after = Spent::after(rig)?;
+    let bytes = one.bytes.max(1) as f64;
+    put(sample, TCP1, one.gbit_per_s());
+    put(sample, MACHINE_NS, (after.machine - before.machine) / bytes);
+    let routers: Vec<f64> = after.routers.iter().zip(&before.routers).map(|(after, before)| (after - before) / bytes).collect();
+    if !routers.is_empty() {
+        put(sample, ROUTER_NS, routers.iter().sum());
+        put(sample, CALLS, (after.calls - before.calls) / bytes * 1e6);
+    }
+    if let Some(relay) = routers.get(2) {
+        put(sample, RELAY_NS, *relay);
+    }
+    Ok(())
+}
+
+fn everything_else(rig: &Rig, pace: Pace, sample: &mut Sample) -> Outcome<()> {
+    let ordinary = Bulk::ordinary(pace.time);
+    let nodelay = traffic::tcp_throughput(rig.ends(), Bulk { nodelay: true, ..ordinary })?;
+    put(sample, TCP1_NODELAY, nodelay.gbit_per_s());
+    let four = traffic::tcp_throughput(rig.ends(), Bulk { streams: 4, ..ordinary })?;
+    put(sample, TCP4, four.gbit_per_s());
+    let rate = traffic::udp_rate(rig.ends(), 64, pace.time / 2)?;
+    put(sample, DATAGRAMS, rate.per_second());
     // The datagrams left queues behind; a ping-pong through them would measure those.
     pause(Duration::from_millis(200));
-    let pong = traffic::tcp_ping_pong(rig.ends(), trips)?;
-    let micros = |percent| pong.percentile(percent).unwrap_or_default().as_secs_f64() * 1e6;
-    Ok(Sample {
-        tcp1: one.gbit_per_s(),
-        tcp4: four.gbit_per_s(),
-        datagrams: rate.per_second(),
-        p50: micros(50),
-        p99: micros(99),
-        router_ns: per_byte(after.routers.iter().sum::<f64>() - before.routers.iter().sum::<f64>()),
-        relay_ns: per_byte(after.routers.get(2).unwrap_or(&0.0) - before.routers.get(2).unwrap_or(&0.0)),
-        machine_ns: per_byte(after.machine - before.machine),
-    })
+    let idle = traffic::tcp_ping_pong(rig.ends(), pace.trips)?;
+    put(sample, P50, micros(&idle, 50));
+    put(sample, P99, micros(&idle, 99));
+    let (_, loaded) = traffic::tcp_ping_pong_beside(rig.ends(), ordinary)?;
+    put(sample, LOADED_P50, micros(&loaded, 50));
+    put(sample, LOADED_P99, micros(&loaded, 99));
+    Ok(())
+}
+
+fn micros(trips: &RoundTrips, percent: usize) -> f64 {
+    trips.percentile(percent).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+}
+
+/// A cable that passed super frames would make figures of something else.
+fn expect_datagrams(end: &WireEnd, before: Received) -> Outcome<()> {
+    let after = Received::at(end)?;
+    let mean = (after.bytes - before.bytes) / (after.packets - before.packets).max(1);
+    if mean <= LONGEST {
+        Ok(())
+    } else {
+        Err(format!("packets of {mean} bytes cross a cable that was to carry no more than {LONGEST}").into())
+    }
 }
 
 /// Watches the first router of a rig do nothing.
-pub fn idle(rig: &mut Rig, time: Duration) -> Outcome<Idle> {
+pub fn idle(rig: &Rig, time: Duration) -> Outcome<Sample> {
     pause(Duration::from_secs(2));
-    let before = Cpu::read(rig)?;
-    pause(time);
-    let after = Cpu::read(rig)?;
-    let spent = after.routers.first().unwrap_or(&0.0) - before.routers.first().unwrap_or(&0.0);
     let id = rig.routers.first().map_or(0, |router| router.id());
+    let before = process_ns(id)?;
+    pause(time);
+    let spent = process_ns(id)? - before;
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-    Ok(Idle { cpu_percent: spent / time.as_nanos() as f64 * 100.0, rss_mib: rss.unwrap_or(f64::NAN) / 1024.0 })
+    let mut sample = Sample::new();
+    put(&mut sample, IDLE_CPU, spent / time.as_nanos() as f64 * 100.0);
+    put(&mut sample, IDLE_RSS, rss.ok_or("no resident memory in /proc")? / 1024.0);
+    Ok(sample)
 }
 
-/// CPU time so far, in nanoseconds.
-struct Cpu {
+/// What was spent so far: CPU time in nanoseconds, and system calls.
+struct Spent {
     /// Of each router, all threads.
     routers: Vec<f64>,
     /// Of the machine, everything but idle.
     machine: f64,
+    /// System calls of the routers at both ends.
+    calls: f64,
 }
 
-impl Cpu {
-    fn read(rig: &Rig) -> Outcome<Cpu> {
+impl Spent {
+    fn before(rig: &Rig) -> Outcome<Spent> {
+        // Asking costs CPU time, which must not count.
+        let calls = rig.calls()?;
+        Ok(Spent { calls, ..Spent::cpu(rig)? })
+    }
+
+    fn after(rig: &Rig) -> Outcome<Spent> {
+        let cpu = Spent::cpu(rig)?;
+        Ok(Spent { calls: rig.calls()?, ..cpu })
+    }
+
+    fn cpu(rig: &Rig) -> Outcome<Spent> {
         let routers = rig.routers.iter().map(|router| process_ns(router.id())).collect::<Outcome<_>>()?;
-        Ok(Cpu { routers, machine: machine_ns()? })
+        Ok(Spent { routers, machine: machine_ns()?, calls: 0.0 })
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use weave_router::host::lab::clock::wait_until;
 use weave_router::host::lab::traffic::{Echo, Ends, echo_once};
-use weave_router::host::lab::{BRIDGE, Container, Lab, Plug, Process, cores};
+use weave_router::host::lab::{BRIDGE, Container, FarWire, Lab, Plug, Process, Wire, cores, in_namespace};
+
+use crate::setups::{Cable, Link, Setup};
 
 /// Starts the names of the bench's namespaces.
 pub const PREFIX: &str = "wrb";
@@ -16,16 +18,21 @@ const MTU: u16 = 1420;
 const SENDER_CORE: usize = 0;
 /// The core of the receiver's host.
 const RECEIVER_CORE: usize = 1;
-
-/// What joins the two bridges.
-pub enum Link {
-    /// A veth pair from container to container, no bridge: what the machine can do at all.
-    Raw,
-    /// A VXLAN port on each bridge.
-    Vxlan,
-    /// A weave-router on each host, with these options.
-    Router(&'static [&'static str]),
-}
+/// The counters of the router's system calls on the way of a frame.
+const CALLS: [(&str, &str); 5] = [
+    ("packet_thread", "tap_reads"),
+    ("packet_thread", "tap_writes"),
+    ("packet_thread", "polls"),
+    ("udp", "send_calls"),
+    ("udp", "receive_calls"),
+];
+/// Each way on the long cable.
+const DELAY: Duration = Duration::from_millis(10);
+/// Percent of what arrives that the bad cable loses.
+const LOSS: u8 = 1;
+/// TCP's buffers on the long cable: least, default, and most, which is 20 ms of 25 Gbit/s. What the kernel allows by default would
+/// keep every setup to the same 1.6 Gbit/s.
+const FAR_BUFFERS: &str = "4096 131072 67108864";
 
 /// A running setup.
 pub struct Rig {
@@ -33,6 +40,10 @@ pub struct Rig {
     pub lab: Lab,
     /// The routers: the sender's host, the receiver's host, then the relay.
     pub routers: Vec<Process>,
+    /// The cable between the hosts; the first, where there is a relay.
+    pub wire: Option<Wire>,
+    /// Their hosts.
+    hosts: Vec<String>,
     /// Namespace that sends.
     pub from: String,
     /// Namespace that receives.
@@ -41,20 +52,26 @@ pub struct Rig {
     pub ip: IpAddr,
     /// True where the sender's host and the receiver's host each keep to a core of their own.
     pin: bool,
+    /// What carries packets over the long cable.
+    far: Option<FarWire>,
     state: tempfile::TempDir,
 }
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+/// Or what went wrong, in a sentence.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 impl Rig {
     fn empty(pin: bool) -> Outcome<Rig> {
         Ok(Rig {
             lab: Lab::new(PREFIX)?,
             routers: Vec::new(),
+            wire: None,
+            hosts: Vec::new(),
             from: String::new(),
             to: String::new(),
             ip: [10, 32, 0, 2].into(),
             pin: pin && cores::available() > 1,
+            far: None,
             state: tempfile::tempdir()?,
         })
     }
@@ -64,16 +81,38 @@ impl Rig {
         Ends { cores: self.pin.then_some((SENDER_CORE, RECEIVER_CORE)), ..Ends::new(&self.from, &self.to, self.ip) }
     }
 
-    /// Two hosts, or three in a line where `relayed`, and a container on the first and the last.
-    pub fn build(link: &Link, relayed: bool, pin: bool) -> Outcome<Rig> {
+    /// The hosts of a setup, with a container on the first and the last.
+    pub fn build(setup: &Setup, pin: bool) -> Outcome<Rig> {
         let mut rig = Rig::empty(pin)?;
-        match link {
-            Link::Raw => rig.raw()?,
-            Link::Vxlan => rig.vxlan()?,
-            Link::Router(options) => rig.router(options, relayed)?,
+        match (setup.link, setup.cable) {
+            (Link::Raw, _) => rig.raw()?,
+            (Link::Vxlan, cable) => rig.vxlan(cable)?,
+            (Link::Router(options), Cable::Relayed) => rig.relay(options)?,
+            (Link::Router(options), cable) => rig.router(options, cable)?,
         }
         rig.wait()?;
+        if let (Cable::Lossy, Some(wire)) = (setup.cable, &rig.wire) {
+            rig.lab.lose(&wire.b, LOSS)?;
+        }
         Ok(rig)
+    }
+
+    /// Lays the cable between the hosts `h1` and `h2`.
+    fn lay(&mut self, cable: Cable) -> Outcome<Wire> {
+        self.lab.host("h1")?;
+        self.lab.host("h2")?;
+        let subnet = "192.168.12.0/24";
+        let wire = match cable {
+            Cable::Veth | Cable::Relayed => self.lab.wire("h1", "h2", subnet)?,
+            Cable::Datagrams | Cable::Lossy => {
+                let wire = self.lab.wire("h1", "h2", subnet)?;
+                self.lab.without_offloads(&wire)?;
+                wire
+            }
+            Cable::Far => self.far.insert(self.lab.far_wire("h1", "h2", subnet, DELAY)?).wire.clone(),
+        };
+        self.wire = Some(wire.clone());
+        Ok(wire)
     }
 
     /// One router in the middle of `peers` others; no traffic. The first router is the one in the middle.
@@ -99,61 +138,38 @@ impl Rig {
         self.from = self.lab.host("c1")?;
         self.to = self.lab.host("c2")?;
         let options = weave_router::host::lab::WireOptions { mtu: Some(MTU) };
-        let wire = self.lab.wire_with("c1", "c2", "10.32.0.0/24", options)?;
-        self.ip = wire.b.ip;
+        self.ip = self.lab.wire_with("c1", "c2", "10.32.0.0/24", options)?.b.ip;
         Ok(())
     }
 
-    fn vxlan(&mut self) -> Outcome<()> {
-        self.lab.host("h1")?;
-        self.lab.host("h2")?;
-        let wire = self.lab.wire("h1", "h2", "192.168.12.0/24")?;
+    fn vxlan(&mut self, cable: Cable) -> Outcome<()> {
+        let wire = self.lay(cable)?;
         for (own, other) in [(&wire.a, &wire.b), (&wire.b, &wire.a)] {
             self.lab.bridge(&own.host, BRIDGE, Some(MTU))?;
             let (local, remote) = (own.ip.to_string(), other.ip.to_string());
-            self.ip(
-                &own.host,
-                &[
-                    "link",
-                    "add",
-                    "vx0",
-                    "type",
-                    "vxlan",
-                    "id",
-                    "42",
-                    "local",
-                    &local,
-                    "remote",
-                    &remote,
-                    "dstport",
-                    "4789",
-                    "dev",
-                    &own.interface,
-                ],
-            )?;
+            let ends = ["local", &local, "remote", &remote, "dstport", "4789", "dev", &own.interface];
+            self.ip(&own.host, &[&["link", "add", "vx0", "type", "vxlan", "id", "42"][..], &ends].concat())?;
             self.ip(&own.host, &["link", "set", "vx0", "master", BRIDGE, "up"])?;
             self.ip(&own.host, &["link", "set", BRIDGE, "up"])?;
         }
         self.containers("h1", "h2")
     }
 
-    fn router(&mut self, options: &[&str], relayed: bool) -> Outcome<()> {
-        let hosts: &[&str] = if relayed { &["h1", "h3", "h2"] } else { &["h1", "h2"] };
-        for host in hosts {
-            self.lab.host(host)?;
-        }
-        if relayed {
-            let first = self.lab.wire("h1", "h2", "192.168.12.0/24")?;
-            let second = self.lab.wire("h2", "h3", "192.168.23.0/24")?;
-            self.start("h1", Some(first.b.ip.to_string()), options)?;
-            self.start("h3", Some(second.a.ip.to_string()), options)?;
-            self.start("h2", None, options)?;
-            return self.containers("h1", "h3");
-        }
-        let wire = self.lab.wire("h1", "h2", "192.168.12.0/24")?;
+    fn router(&mut self, options: &[&str], cable: Cable) -> Outcome<()> {
+        let wire = self.lay(cable)?;
         self.start("h1", None, options)?;
         self.start("h2", Some(wire.a.ip.to_string()), options)?;
         self.containers("h1", "h2")
+    }
+
+    fn relay(&mut self, options: &[&str]) -> Outcome<()> {
+        let first = self.lay(Cable::Relayed)?;
+        self.lab.host("h3")?;
+        let second = self.lab.wire("h2", "h3", "192.168.23.0/24")?;
+        self.start("h1", Some(first.b.ip.to_string()), options)?;
+        self.start("h3", Some(second.a.ip.to_string()), options)?;
+        self.start("h2", None, options)?;
+        self.containers("h1", "h3")
     }
 
     fn start(&mut self, host: &str, peer: Option<String>, options: &[&str]) -> Outcome<()> {
@@ -173,6 +189,7 @@ impl Rig {
         let lab = &self.lab;
         let process = cores::on(core.filter(|_| self.pin), || lab.spawn(host, &mut command))??;
         self.routers.push(process);
+        self.hosts.push(host.to_string());
         let plugged = |out: std::process::Output| String::from_utf8_lossy(&out.stdout).contains(&format!("master {BRIDGE} "));
         let up = wait_until(Duration::from_secs(10), || {
             self.lab.exec(host, "ip", &["-o", "link", "show", "dev", "weave-tap"]).is_ok_and(plugged)
@@ -193,11 +210,36 @@ impl Rig {
         rows.iter().filter(|row| row["state"] == "established").count()
     }
 
+    /// System calls that the packet threads of the routers at both ends have made; 0 where there are none.
+    pub fn calls(&self) -> Outcome<f64> {
+        let mut calls = 0.0;
+        for host in self.hosts.iter().take(2) {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_weave-router"));
+            let out = command.args(["report", "--api", &self.api(host)]).output()?;
+            let report: serde_json::Value = serde_json::from_slice(&out.stdout)?;
+            let count = |plane: &str, name: &str| {
+                let mut counters = report["counters"].as_array().into_iter().flatten();
+                let found = counters.find(|counter| counter["plane"] == plane && counter["name"] == name);
+                found.and_then(|counter| counter["value"].as_f64()).ok_or(format!("the report of {host} has no {plane}.{name}"))
+            };
+            for (plane, name) in CALLS {
+                calls += count(plane, name)?;
+            }
+        }
+        Ok(calls)
+    }
+
     fn containers(&mut self, first: &str, second: &str) -> Outcome<()> {
         let plug = Plug { mtu: Some(MTU), ..Plug::default() };
         let near: Container = self.lab.container_with(first, "c1", "10.32.0.1/24", &plug)?;
         let far: Container = self.lab.container_with(second, "c2", "10.32.0.2/24", &plug)?;
         (self.from, self.to, self.ip) = (near.namespace, far.namespace, far.ip);
+        if self.far.is_some() {
+            for namespace in [&self.from, &self.to] {
+                let set = |name| std::fs::write(format!("/proc/sys/net/ipv4/{name}"), FAR_BUFFERS);
+                in_namespace(namespace, || set("tcp_rmem").and_then(|()| set("tcp_wmem")))??;
+            }
+        }
         Ok(())
     }
 

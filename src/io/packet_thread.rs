@@ -62,8 +62,14 @@ pub struct ThreadReport {
 }
 
 crate::counters! {
-    /// What a packet thread could not hand on.
+    /// The system calls of a packet thread, and what it could not hand on.
     pub struct PacketThreadCounters {
+        /// Reads of the TAP, those that found nothing included.
+        tap_reads,
+        /// Writes to the TAP.
+        tap_writes,
+        /// Looks for events and times the core was left to others meanwhile, which are system calls too.
+        polls,
         /// Frames the kernel did not take from us because the TAP was down or its queue was full.
         tap_write_refused,
         /// Super frames the kernel refused, after which segments are written one by one.
@@ -126,6 +132,7 @@ struct Port {
 impl TapSink for Port {
     fn write(&mut self, vnet: &VnetHeader, parts: &[IoSlice<'_>]) {
         let Some(tap) = &mut self.tap else { return self.counters.tap_missing.inc() };
+        self.counters.tap_writes.inc();
         match tap.write_frame(vnet, parts) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EBADFD) => self.counters.tap_missing.inc(),
@@ -240,7 +247,8 @@ impl PacketThread {
 
     /// Waits for events, or until something is due.
     fn wait(&mut self, events: &mut Events) -> std::io::Result<()> {
-        let patience = self.patience();
+        let (patience, polls) = (self.patience(), &self.port.counters.polls);
+        polls.inc();
         if patience == Some(Duration::ZERO) {
             return self.poll.poll(events, patience);
         }
@@ -254,6 +262,7 @@ impl PacketThread {
             }
             // On a machine with few cores whoever we wait for may need this one.
             std::thread::yield_now();
+            polls.add(2);
         }
         self.poll.poll(events, self.patience())?;
         self.busy_poll.waited(self.clock.now().since(start));
@@ -360,7 +369,9 @@ impl PacketThread {
 
     /// Reads one frame from the TAP and forwards it; its length, or `None` where there is no more.
     fn read_frame(&mut self, now: Time) -> Option<usize> {
-        match self.port.tap.as_mut()?.read(&mut self.buffer) {
+        let tap = self.port.tap.as_mut()?;
+        self.port.counters.tap_reads.inc();
+        match tap.read(&mut self.buffer) {
             Ok(Some((vnet, frame))) => {
                 let length = frame.len();
                 self.forwarder.from_tap(now, &vnet, frame, &mut self.out, &mut self.port);
@@ -374,6 +385,7 @@ impl PacketThread {
 
     /// Reads one frame from the TAP into the queues; its length, 0 where there is no more.
     fn queue_frame(&mut self, now: Time) -> usize {
+        self.port.counters.tap_reads.inc();
         let read = self.port.tap.as_mut().map(|tap| tap.read(self.queue.room()).map(|read| read.map(|(vnet, frame)| (vnet, frame.len()))));
         match read {
             Some(Ok(Some((vnet, length)))) => {

@@ -35,6 +35,10 @@ pub use socket::{Batch, OffloadReport, UdpSocket};
 crate::counters! {
     /// What the sockets dropped or could not do, over all threads. Sends count datagrams.
     pub struct UdpCounters {
+        /// System calls that sent datagrams.
+        send_calls,
+        /// System calls that looked for received datagrams.
+        receive_calls,
         /// Datagrams dropped because the socket's send buffer was full.
         send_again,
         /// Datagrams dropped because the kernel had no buffers.

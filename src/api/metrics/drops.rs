@@ -119,8 +119,8 @@ mod tests {
                 "router_forgotten",
             ],
         ),
-        ("udp", &["gso_given_up", "recv_failed"]),
-        ("packet_thread", &["tap_super_refused"]),
+        ("udp", &["send_calls", "receive_calls", "gso_given_up", "recv_failed"]),
+        ("packet_thread", &["tap_reads", "tap_writes", "polls", "tap_super_refused"]),
     ];
 
     fn planes() -> [(&'static str, Vec<Reading>); 6] {

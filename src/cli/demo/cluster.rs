@@ -17,7 +17,7 @@ use super::plan::{self, Plan};
 use crate::api::ApiAddress;
 use crate::api::client::{Client, Form};
 use crate::api::types::{Connection, Report, Route, State};
-use crate::host::lab::traffic::{self, Echo, Ends};
+use crate::host::lab::traffic::{self, Bulk, Echo, Ends};
 use crate::host::lab::{Container, Lab, Process, Wire};
 
 /// Size of the echoed datagrams, in bytes.
@@ -205,7 +205,7 @@ impl Cluster {
     /// Gigabits per second over one TCP connection between containers.
     pub fn throughput(&self, from: usize, to: usize, time: Duration) -> anyhow::Result<f64> {
         let ends = Ends::new(self.inside(from)?, self.inside(to)?, self.ip(to)?);
-        let measured = traffic::tcp_throughput(ends, time, 1)?;
+        let measured = traffic::tcp_throughput(ends, Bulk::ordinary(time))?;
         Ok(measured.gbit_per_s())
     }
 

@@ -4,9 +4,11 @@
 //! touched: virtual cables are made inside them, end to end. They go when the [`Lab`] is dropped, also by a panic, and what a killed process
 //! left behind goes with [`Lab::sweep`].
 
+mod cable;
 mod capture;
 pub mod clock;
 pub mod cores;
+mod far;
 pub mod netns;
 mod plan;
 mod process;
@@ -25,7 +27,9 @@ use nix::fcntl::{Flock, FlockArg};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use super::{HostError, link};
+pub use cable::Received;
 pub use capture::Capture;
+pub use far::FarWire;
 pub use netns::{Namespace, in_namespace, with_netlink};
 pub use plan::{Cidr, Container, Plug, Wire, WireEnd, WireOptions};
 pub use process::Process;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::clock::wait_until;
-use super::traffic::{Echo, Ends, echo_once, tcp_ping_pong, tcp_throughput, udp_rate};
+use super::traffic::{Bulk, Echo, Ends, echo_once, tcp_ping_pong, tcp_ping_pong_beside, tcp_throughput, udp_rate};
 use super::*;
 
 /// A laboratory, or `None` with a printed reason where this process may not have one.
@@ -70,11 +70,14 @@ fn traffic_is_measured() {
     let wire = lab.wire("h1", "h2", "10.9.1.0/24").expect("a wire");
     let (from, to, ip) = (&wire.a.namespace, &wire.b.namespace, wire.b.ip);
     let time = Duration::from_millis(200);
-    let stream = tcp_throughput(Ends::new(from, to, ip), time, 2).expect("TCP");
+    let bulk = Bulk { streams: 2, nodelay: true, ..Bulk::ordinary(time) };
+    let stream = tcp_throughput(Ends::new(from, to, ip), bulk).expect("TCP");
     assert!(stream.bytes > 1_000_000 && stream.time >= time && stream.gbit_per_s() > 0.01, "{stream:?}");
     let trips = tcp_ping_pong(Ends { cores: Some((0, 0)), ..Ends::new(from, to, ip) }, 50).expect("ping-pong");
     assert_eq!((trips.lost(), trips.times.len()), (0, 50));
     assert!(trips.percentile(50) <= trips.percentile(99));
+    let (stream, trips) = tcp_ping_pong_beside(Ends::new(from, to, ip), Bulk::ordinary(time)).expect("both");
+    assert!(stream.bytes > 1_000_000 && !trips.times.is_empty(), "{stream:?} {trips:?}");
     let rate = udp_rate(Ends::new(from, to, ip), 64, time).expect("UDP");
     assert!(rate.received > 100 && rate.received <= rate.sent, "{rate:?}");
     lab.cut(&wire).expect("cut");

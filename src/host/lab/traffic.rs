@@ -47,6 +47,25 @@ impl std::fmt::Display for Ends<'_> {
     }
 }
 
+/// How bulk data is sent over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bulk {
+    /// For how long.
+    pub time: Duration,
+    /// Connections side by side.
+    pub streams: usize,
+    /// Whether the sender sets `TCP_NODELAY`, as ordinary senders of bulk data do not. It changes how TCP packs what it is given, and
+    /// with it how fast a kernel datapath is.
+    pub nodelay: bool,
+}
+
+impl Bulk {
+    /// One connection of a sender that asks for nothing.
+    pub fn ordinary(time: Duration) -> Bulk {
+        Bulk { time, streams: 1, nodelay: false }
+    }
+}
+
 /// Bytes that arrived, and in which time.
 #[derive(Clone, Copy, Debug)]
 pub struct Throughput {
@@ -103,12 +122,13 @@ impl DatagramRate {
     }
 }
 
-/// Sends over TCP connections side by side, for `time`.
-pub fn tcp_throughput(ends: Ends<'_>, time: Duration, streams: usize) -> Result<Throughput, HostError> {
+/// Sends bulk data over TCP.
+pub fn tcp_throughput(ends: Ends<'_>, bulk: Bulk) -> Result<Throughput, HostError> {
     let what = |e| HostError::io(format!("measure TCP {ends}"), e);
+    let Bulk { time, streams, nodelay } = bulk;
     let mut pairs = Vec::new();
     for _ in 0..streams.max(1) {
-        pairs.push(connected(&ends).map_err(what)?);
+        pairs.push(connected(&ends, nodelay).map_err(what)?);
     }
     let clock = Stopwatch::start();
     let results: Vec<io::Result<u64>> = std::thread::scope(|scope| {
@@ -132,22 +152,39 @@ pub fn tcp_throughput(ends: Ends<'_>, time: Duration, streams: usize) -> Result<
 
 /// Sends `count` single bytes over one TCP connection, each after the answer to the one before.
 pub fn tcp_ping_pong(ends: Ends<'_>, count: usize) -> Result<RoundTrips, HostError> {
+    ping_pong(ends, count, Duration::MAX)
+}
+
+/// Plays ping-pong like [`tcp_ping_pong`] on a connection of its own while bulk data is sent, from when that has gathered speed to a
+/// little before its end.
+pub fn tcp_ping_pong_beside(ends: Ends<'_>, bulk: Bulk) -> Result<(Throughput, RoundTrips), HostError> {
+    let (head, play) = (bulk.time / 5, bulk.time / 5 * 3);
+    std::thread::scope(|scope| {
+        let stream = scope.spawn(move || tcp_throughput(ends, bulk));
+        pause(head);
+        let trips = ping_pong(ends, usize::MAX, play);
+        let stream = stream.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((stream?, trips?))
+    })
+}
+
+/// Ends after `count` trips or after `time`.
+fn ping_pong(ends: Ends<'_>, count: usize, time: Duration) -> Result<RoundTrips, HostError> {
     let what = |e| HostError::io(format!("play ping-pong over TCP {ends}"), e);
-    let (near, far) = connected(&ends).map_err(what)?;
+    let (near, far) = connected(&ends, true).map_err(what)?;
     let times = std::thread::scope(|scope| {
         scope.spawn(move || ends.receiver_stays().and_then(|()| return_balls(far)));
-        let play = scope.spawn(move || ends.sender_stays().and_then(|()| serve_balls(near, count)));
+        let play = scope.spawn(move || ends.sender_stays().and_then(|()| serve_balls(near, count, time)));
         play.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     let mut times = times.map_err(what)?;
     times.sort_unstable();
-    Ok(RoundTrips { sent: count, times })
+    Ok(RoundTrips { sent: times.len(), times })
 }
 
-fn serve_balls(mut stream: TcpStream, count: usize) -> io::Result<Vec<Duration>> {
-    let mut times = Vec::with_capacity(count);
-    let mut ball = [0];
-    for _ in 0..count {
+fn serve_balls(mut stream: TcpStream, count: usize, time: Duration) -> io::Result<Vec<Duration>> {
+    let (mut times, mut ball, begin) = (Vec::new(), [0], Stopwatch::start());
+    while times.len() < count && begin.elapsed() < time {
         let clock = Stopwatch::start();
         stream.write_all(&ball).and_then(|()| stream.read_exact(&mut ball))?;
         times.push(clock.elapsed());
@@ -301,14 +338,14 @@ fn udp_pair(ends: &Ends<'_>) -> Result<(UdpSocket, UdpSocket), HostError> {
 }
 
 /// Both ends of a TCP connection between two namespaces.
-fn connected(ends: &Ends<'_>) -> io::Result<(TcpStream, TcpStream)> {
+fn connected(ends: &Ends<'_>, nodelay: bool) -> io::Result<(TcpStream, TcpStream)> {
     let Ends { from, to, ip, .. } = *ends;
     let listener = in_namespace(to, || TcpListener::bind((ip, 0))).map_err(io::Error::other)??;
     let target = listener.local_addr()?;
     let near = in_namespace(from, || TcpStream::connect_timeout(&target, SILENCE)).map_err(io::Error::other)??;
     let (far, _) = listener.accept()?;
     for stream in [&near, &far] {
-        stream.set_nodelay(true)?;
+        stream.set_nodelay(nodelay)?;
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
     }

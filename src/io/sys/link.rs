@@ -66,6 +66,44 @@ pub fn set_queue_len(name: &str, frames: u32) -> io::Result<()> {
     ioctl(libc::SIOCSIFTXQLEN, &mut request)
 }
 
+/// What an interface may leave to the hardware, or to the other end of a veth pair (`ethtool -K`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// Segments of TCP.
+    Tso,
+    /// Segments of anything.
+    Gso,
+    /// Joining what arrives.
+    Gro,
+    /// Checksums of what is sent.
+    TxChecksum,
+}
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// Switches an offload of an interface on or off.
+pub fn set_feature(name: &str, feature: Feature, on: bool) -> io::Result<()> {
+    /// From linux/sockios.h; the libc crate has it for some targets only.
+    const SIOCETHTOOL: libc::c_ulong = 0x8946;
+    // ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO and ETHTOOL_SGRO of linux/ethtool.h.
+    let command = match feature {
+        Feature::TxChecksum => 0x17,
+        Feature::Tso => 0x1f,
+        Feature::Gso => 0x24,
+        Feature::Gro => 0x2c,
+    };
+    let mut value = EthtoolValue { command, data: on.into() };
+    let mut request = request(name)?;
+    // The kernel reads these commands' values through the pointer, which outlives the call below.
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(&mut value).cast();
+    ioctl(SIOCETHTOOL, &mut request)
+}
+
 /// Sets the interface up or down, leaving its other flags.
 pub fn set_up(name: &str, up: bool) -> io::Result<()> {
     let mut request = request(name)?;

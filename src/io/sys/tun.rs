@@ -41,6 +41,13 @@ pub fn has_vnet_header(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(i32::from(flags) & libc::IFF_VNET_HDR != 0)
 }
 
+/// Sets the length of the virtio-net header in front of every frame, for the device: 10 bytes unless somebody asks for more.
+pub fn set_header_len(fd: BorrowedFd<'_>, len: i32) -> io::Result<()> {
+    // SAFETY: TUNSETVNETHDRSZ reads one int, which lives through the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETHDRSZ, std::ptr::from_ref(&len)) })?;
+    Ok(())
+}
+
 /// Says which offloads the reader understands (a mask of `TUN_F_*`); the mask belongs to the device, not to the queue.
 pub fn set_offload(fd: BorrowedFd<'_>, mask: u32) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes its argument by value.

@@ -134,6 +134,7 @@ impl UdpSocket {
         let (heard, bound) = (&mut self.heard, self.control.then_some(self.local.ip()));
         messages.clear();
         heard.clear();
+        counters.receive_calls.inc();
         let result = mmsg::receive(self.socket.as_fd(), &mut self.buffers, RECV_SIZE, |message| {
             if let Some(now) = message.dropped {
                 counters.kernel_drops.add(now.wrapping_sub(*dropped).into());
@@ -175,7 +176,7 @@ impl UdpSocket {
         let mut messages = Messages::new(runs, self.max_segments());
         let mut sent = 0;
         loop {
-            let (taken, failed) = push(self.socket.as_fd(), &mut messages);
+            let (taken, failed) = push(self.socket.as_fd(), &mut messages, &self.counters);
             sent += taken;
             let Some((message, error)) = failed else { return sent };
             if error.kind() == io::ErrorKind::WouldBlock {
@@ -208,7 +209,7 @@ impl UdpSocket {
         let mut singles = Messages::new(std::iter::once(run), 1);
         let mut sent = 0;
         loop {
-            let (taken, failed) = push(self.socket.as_fd(), &mut singles);
+            let (taken, failed) = push(self.socket.as_fd(), &mut singles, &self.counters);
             sent += taken;
             let Some((single, error)) = failed else { break };
             match error.raw_os_error() {
@@ -251,13 +252,17 @@ impl UdpSocket {
 }
 
 /// Gives messages to the kernel until one fails: how many datagrams it took, and the failed message, after which `messages` goes on.
-fn push<'a, I>(fd: BorrowedFd<'_>, messages: &mut Messages<'a, I>) -> (usize, Option<(Message<'a>, io::Error)>)
+fn push<'a, I>(fd: BorrowedFd<'_>, messages: &mut Messages<'a, I>, counters: &UdpCounters) -> (usize, Option<(Message<'a>, io::Error)>)
 where
     I: Iterator<Item = Run<'a>> + Clone,
 {
     let mut sent = 0;
     loop {
-        match mmsg::send(fd, messages.clone()) {
+        let result = mmsg::send(fd, messages.clone());
+        if !matches!(result, Ok(0)) {
+            counters.send_calls.inc();
+        }
+        match result {
             Ok(0) => return (sent, None),
             Ok(taken) => sent += messages.take(taken).map(|message| count(&message)).sum::<usize>(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
