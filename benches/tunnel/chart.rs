@@ -8,7 +8,7 @@ use crate::setups::{Results, SETUPS, TCP1, TCP1_NODELAY};
 
 /// Pixels: of the whole width, of the names, of a bar's height, of a setup's height, and of what stands above the bars.
 const WIDTH: f64 = 860.0;
-const NAMES: f64 = 215.0;
+const NAMES: f64 = 265.0;
 const BAR: f64 = 13.0;
 const ROW: f64 = 36.0;
 const HEAD: f64 = 64.0;

@@ -8,11 +8,23 @@
 //! # What a TCP stream is
 //!
 //! The streams that carry the bars are those of an ordinary sender: a default socket with the system's congestion control, as `iperf3`
-//! and every program that does not ask for more has. A second row has a sender that sets `TCP_NODELAY`. Under BBR, which paces, that
-//! alone decides how fast a kernel datapath is: without it kernel VXLAN over a veth pair did 17 to 18 Gbit/s on a 2-core virtual Xeon with
-//! Linux 6.18, with it 45 to 50 (`iperf3`: 16.6, and 45 with `-N`). Under cubic the same loop of writes gave 50 either way, and `iperf3`
-//! 17. Threads or processes made no difference, and the router did 7 to 8 in each case. So the ratio to VXLAN is as much a
-//! property of the sender as of the router, and both are shown. Ping-pong always sets `TCP_NODELAY`.
+//! and every program that does not ask for more has. A second column has a sender that sets `TCP_NODELAY`. On a 2-core virtual Xeon with
+//! Linux 6.18 and BBR, that alone decides how fast a kernel datapath is: without it kernel VXLAN over a veth pair did 17 to 18 Gbit/s, with
+//! it 45 to 50 (`iperf3`: 16.6, and 45 with `-N`). With cubic the same loop of writes gave 50 either way, and `iperf3` 17. Threads or
+//! processes made no difference, and the router did 7 to 8 in each case. So the ratio to VXLAN is as much a property of the
+//! sender as of the router, and both are shown. Ping-pong always sets `TCP_NODELAY`.
+//!
+//! # The long cable
+//!
+//! A thread carries packets between two TAPs ([`FarWire`](weave_router::host::lab::FarWire)), super frames whole, those of VXLAN too (from
+//! Linux 6.17; without that VXLAN did 1.5 Gbit/s there, and with it 10). It is measured as fast as the machine can, where CPU
+//! time decides as on the plain cable, and at 2 Gbit/s, where what TCP makes of the round trip decides.
+//! TCP's buffers are raised there, or they would keep every setup to the same speed.
+//!
+//! # System calls
+//!
+//! The router counts its reads and writes of the TAP, its sends, receives and polls (`/metrics`). Busy polling makes polls and yields by
+//! design, so they are shown apart too; the bar is on all.
 //!
 //! # Bars
 //!

@@ -7,10 +7,10 @@ use weave_router::host::lab::clock::pause;
 use weave_router::host::lab::traffic::{self, Bulk, RoundTrips};
 use weave_router::host::lab::{Received, WireEnd};
 
-use crate::rig::{Outcome, Rig};
+use crate::rig::{Calls, Outcome, Rig};
 use crate::setups::{
-    CALLS, Cable, DATAGRAMS, Figure, IDLE_CPU, IDLE_RSS, LOADED_P50, LOADED_P99, MACHINE_NS, P50, P99, RELAY_NS, ROUTER_NS, Sample, TCP1,
-    TCP1_NODELAY, TCP4,
+    CALLS, Cable, DATAGRAMS, Figure, IDLE_CPU, IDLE_RSS, LOADED_P50, LOADED_P99, MACHINE_NS, P50, P99, POLLS, RELAY_NS, ROUTER_NS, Sample,
+    TCP1, TCP1_NODELAY, TCP4,
 };
 
 /// How long a round takes for its figures.
@@ -32,6 +32,7 @@ pub fn sample(rig: &mut Rig, cable: Cable, pace: Pace) -> Outcome<Sample> {
     let mut sample = Sample::new();
     match cable {
         Cable::Far => stream(rig, pace.far, &mut sample)?,
+        Cable::FarShaped => stream(rig, pace.far / 2, &mut sample)?,
         Cable::Datagrams | Cable::Lossy => {
             let end = rig.wire.clone().ok_or("no cable")?.b;
             let before = Received::at(&end)?;
@@ -61,7 +62,8 @@ fn stream(rig: &Rig, time: Duration, sample: &mut Sample) -> Outcome<()> {
     let routers: Vec<f64> = after.routers.iter().zip(&before.routers).map(|(after, before)| (after - before) / bytes).collect();
     if !routers.is_empty() {
         put(sample, ROUTER_NS, routers.iter().sum());
-        put(sample, CALLS, (after.calls - before.calls) / bytes * 1e6);
+        put(sample, CALLS, (after.calls.all - before.calls.all) / bytes * 1e6);
+        put(sample, POLLS, (after.calls.polls - before.calls.polls) / bytes * 1e6);
     }
     if let Some(relay) = routers.get(2) {
         put(sample, RELAY_NS, *relay);
@@ -125,7 +127,7 @@ struct Spent {
     /// Of the machine, everything but idle.
     machine: f64,
     /// System calls of the routers at both ends.
-    calls: f64,
+    calls: Calls,
 }
 
 impl Spent {
@@ -142,7 +144,7 @@ impl Spent {
 
     fn cpu(rig: &Rig) -> Outcome<Spent> {
         let routers = rig.routers.iter().map(|router| process_ns(router.id())).collect::<Outcome<_>>()?;
-        Ok(Spent { routers, machine: machine_ns()?, calls: 0.0 })
+        Ok(Spent { routers, machine: machine_ns()?, calls: Calls::default() })
     }
 }
 

@@ -7,17 +7,14 @@ use serde_json::{Value, json};
 use crate::bars::{Judged, Verdict};
 use crate::machine;
 use crate::rig::Outcome;
-use crate::setups::{FIGURES, Figure, Results, SETUPS, base, median};
-
-/// Columns of one table: more would not fit a terminal.
-const COLUMNS: usize = 4;
+use crate::setups::{Figure, Results, SETUPS, TABLES, base, median};
 
 /// Prints medians with the spread, ratios to kernel VXLAN, and the bars.
 pub fn print(results: &Results, judged: &[Judged]) {
     println!("\n{}", machine::sentence(&results.machine));
     let rounds = results.taken.values().map(Vec::len).max().unwrap_or(0);
     println!("medians [least-most] of {rounds} round(s); ratios are of medians, to kernel VXLAN on the same cable");
-    for figures in FIGURES.chunks(COLUMNS) {
+    for figures in TABLES {
         print_row("", &figures.iter().map(|figure| figure.title.to_string()).collect::<Vec<_>>());
         for setup in SETUPS.iter().filter(|setup| results.taken.contains_key(setup.name)) {
             let cells: Vec<String> = figures.iter().map(|figure| cell(results, setup.name, *figure, base(setup))).collect();
@@ -34,7 +31,8 @@ fn cell(results: &Results, setup: &str, figure: Figure, to: &str) -> String {
     let values = results.values(setup, figure);
     let (least, most) = span(&values);
     let ratio = results.ratio(setup, figure, to).map_or(String::new(), |ratio| format!(" {ratio:.2}x"));
-    median(values).map_or("-".into(), |middle| format!("{} [{}-{}]{ratio}", number(middle), number(least), number(most)))
+    let rounds = if values.len() > 1 { format!(" [{}-{}]", number(least), number(most)) } else { String::new() };
+    median(values).map_or("-".into(), |middle| format!("{}{rounds}{ratio}", number(middle)))
 }
 
 fn print_bars(judged: &[Judged]) {
@@ -96,7 +94,7 @@ pub fn number(value: f64) -> String {
 }
 
 fn print_row(name: &str, cells: &[String]) {
-    print!("{name:<29}");
-    cells.iter().for_each(|cell| print!(" {cell:>30}"));
+    print!("{name:<38}");
+    cells.iter().for_each(|cell| print!(" {cell:>27}"));
     println!();
 }

@@ -19,20 +19,28 @@ const SENDER_CORE: usize = 0;
 /// The core of the receiver's host.
 const RECEIVER_CORE: usize = 1;
 /// The counters of the router's system calls on the way of a frame.
-const CALLS: [(&str, &str); 5] = [
-    ("packet_thread", "tap_reads"),
-    ("packet_thread", "tap_writes"),
-    ("packet_thread", "polls"),
-    ("udp", "send_calls"),
-    ("udp", "receive_calls"),
-];
+const CALLS: [(&str, &str); 4] =
+    [("packet_thread", "tap_reads"), ("packet_thread", "tap_writes"), ("udp", "send_calls"), ("udp", "receive_calls")];
+/// The counter of its looks for events.
+const POLLS: (&str, &str) = ("packet_thread", "polls");
 /// Each way on the long cable.
 const DELAY: Duration = Duration::from_millis(10);
+/// Bits per second of the shaped one.
+const RATE: u64 = 2_000_000_000;
 /// Percent of what arrives that the bad cable loses.
 const LOSS: u8 = 1;
 /// TCP's buffers on the long cable: least, default, and most, which is 20 ms of 25 Gbit/s. What the kernel allows by default would
 /// keep every setup to the same 1.6 Gbit/s.
 const FAR_BUFFERS: &str = "4096 131072 67108864";
+
+/// System calls so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Calls {
+    /// All on the way of a frame.
+    pub all: f64,
+    /// Those of them that looked for events, or left the core to others meanwhile.
+    pub polls: f64,
+}
 
 /// A running setup.
 pub struct Rig {
@@ -91,6 +99,11 @@ impl Rig {
             (Link::Router(options), cable) => rig.router(options, cable)?,
         }
         rig.wait()?;
+        if let Link::Router(options) = setup.link
+            && options.contains(&"--fastdp")
+        {
+            rig.wait_for_fast_datapath()?;
+        }
         if let (Cable::Lossy, Some(wire)) = (setup.cable, &rig.wire) {
             rig.lab.lose(&wire.b, LOSS)?;
         }
@@ -109,7 +122,10 @@ impl Rig {
                 self.lab.without_offloads(&wire)?;
                 wire
             }
-            Cable::Far => self.far.insert(self.lab.far_wire("h1", "h2", subnet, DELAY)?).wire.clone(),
+            Cable::Far | Cable::FarShaped => {
+                let rate = (cable == Cable::FarShaped).then_some(RATE);
+                self.far.insert(self.lab.far_wire("h1", "h2", subnet, DELAY, rate)?).wire.clone()
+            }
         };
         self.wire = Some(wire.clone());
         Ok(wire)
@@ -203,16 +219,28 @@ impl Rig {
 
     /// Established links of a router.
     fn established(&self, host: &str) -> usize {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weave-router"));
-        command.args(["status", "connections", "--json", "--api", &self.api(host)]);
-        let Ok(out) = command.output() else { return 0 };
-        let rows: Vec<serde_json::Value> = serde_json::from_slice(&out.stdout).unwrap_or_default();
-        rows.iter().filter(|row| row["state"] == "established").count()
+        self.connections(host).iter().filter(|row| row["state"] == "established").count()
     }
 
-    /// System calls that the packet threads of the routers at both ends have made; 0 where there are none.
-    pub fn calls(&self) -> Outcome<f64> {
-        let mut calls = 0.0;
+    fn connections(&self, host: &str) -> Vec<serde_json::Value> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weave-router"));
+        command.args(["status", "connections", "--json", "--api", &self.api(host)]);
+        command.output().map(|out| serde_json::from_slice(&out.stdout).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Waits until both ends say that the kernel carries their frames: a figure of the router would be one of something else.
+    fn wait_for_fast_datapath(&self) -> Outcome<()> {
+        let fast = |host: &String| self.connections(host).iter().any(|row| row["datapath"] == "fastdp");
+        if wait_until(Duration::from_secs(15), || self.hosts.iter().all(fast)) {
+            return Ok(());
+        }
+        let said = self.hosts.iter().map(|host| format!("{host}: {:?}\n", self.connections(host))).collect::<String>();
+        Err(format!("the fast datapath is not in use:\n{said}").into())
+    }
+
+    /// System calls that the routers at both ends have made on the way of frames; none where there are no routers.
+    pub fn calls(&self) -> Outcome<Calls> {
+        let mut calls = Calls::default();
         for host in self.hosts.iter().take(2) {
             let mut command = Command::new(env!("CARGO_BIN_EXE_weave-router"));
             let out = command.args(["report", "--api", &self.api(host)]).output()?;
@@ -223,8 +251,12 @@ impl Rig {
                 found.and_then(|counter| counter["value"].as_f64()).ok_or(format!("the report of {host} has no {plane}.{name}"))
             };
             for (plane, name) in CALLS {
-                calls += count(plane, name)?;
+                calls.all += count(plane, name)?;
             }
+            let (plane, name) = POLLS;
+            let polls = count(plane, name)?;
+            calls.all += polls;
+            calls.polls += polls;
         }
         Ok(calls)
     }

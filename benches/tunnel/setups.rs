@@ -24,8 +24,10 @@ pub enum Cable {
     Datagrams,
     /// The same, and one percent of what arrives at the receiver's host is lost.
     Lossy,
-    /// A cable of the laboratory on which everything is on its way for 10 ms.
+    /// A cable of the laboratory on which everything is on its way for 10 ms, as fast as the machine can.
     Far,
+    /// The same, no faster than 2 Gbit/s.
+    FarShaped,
 }
 
 /// One of the things compared.
@@ -52,22 +54,24 @@ const CHACHA: Link = Link::Router(&["--cipher", "chacha20poly1305"]);
 pub const BASE: &str = "kernel VXLAN";
 
 /// What is compared, in the order in which a round measures it.
-pub const SETUPS: [Setup; 15] = [
+pub const SETUPS: [Setup; 17] = [
     setup("raw veth", Link::Raw, Cable::Veth),
     setup(BASE, Link::Vxlan, Cable::Veth),
     setup("fast datapath", FAST, Cable::Veth),
     setup("no encryption", NONE, Cable::Veth),
     setup("aes256gcm", AES, Cable::Veth),
     setup("chacha20poly1305", CHACHA, Cable::Veth),
-    setup("no encryption, relayed", NONE, Cable::Relayed),
-    setup("aes256gcm, relayed", AES, Cable::Relayed),
-    setup("chacha20poly1305, relayed", CHACHA, Cable::Relayed),
-    setup("kernel VXLAN, 1500-byte wire", Link::Vxlan, Cable::Datagrams),
-    setup("aes256gcm, 1500-byte wire", AES, Cable::Datagrams),
-    setup("kernel VXLAN, 1 % loss", Link::Vxlan, Cable::Lossy),
-    setup("aes256gcm, 1 % loss", AES, Cable::Lossy),
-    setup("kernel VXLAN, 20 ms RTT", Link::Vxlan, Cable::Far),
-    setup("aes256gcm, 20 ms RTT", AES, Cable::Far),
+    setup("no encryption relayed", NONE, Cable::Relayed),
+    setup("aes256gcm relayed", AES, Cable::Relayed),
+    setup("chacha20poly1305 relayed", CHACHA, Cable::Relayed),
+    setup("kernel VXLAN on 1500-byte wire", Link::Vxlan, Cable::Datagrams),
+    setup("aes256gcm on 1500-byte wire", AES, Cable::Datagrams),
+    setup("kernel VXLAN with 1 % loss", Link::Vxlan, Cable::Lossy),
+    setup("aes256gcm with 1 % loss", AES, Cable::Lossy),
+    setup("kernel VXLAN at 20 ms RTT", Link::Vxlan, Cable::Far),
+    setup("aes256gcm at 20 ms RTT", AES, Cable::Far),
+    setup("kernel VXLAN at 20 ms RTT and 2 Gbit/s", Link::Vxlan, Cable::FarShaped),
+    setup("aes256gcm at 20 ms RTT and 2 Gbit/s", AES, Cable::FarShaped),
 ];
 
 /// The pseudo setup of one router with ten peers and no traffic.
@@ -113,14 +117,16 @@ pub const RELAY_NS: Figure = figure("relay_ns_per_byte", "relay ns/B");
 pub const MACHINE_NS: Figure = figure("machine_ns_per_byte", "machine ns/B");
 /// System calls of the routers at both ends per million bytes of the one ordinary stream.
 pub const CALLS: Figure = figure("calls_per_megabyte", "calls/MB");
+/// Those of [`CALLS`] that look for events or leave the core to others: what busy polling makes more of by design.
+pub const POLLS: Figure = figure("polls_per_megabyte", "of them polls/MB");
 /// CPU of the idle router, percent of a core.
 pub const IDLE_CPU: Figure = figure("cpu_percent", "CPU %");
 /// Memory of the idle router, MiB.
 pub const IDLE_RSS: Figure = figure("resident_mib", "RSS MiB");
 
 /// The columns of the tables, all that a setup can have.
-pub const FIGURES: [Figure; 12] =
-    [TCP1, TCP1_NODELAY, TCP4, DATAGRAMS, P50, P99, LOADED_P50, LOADED_P99, ROUTER_NS, RELAY_NS, MACHINE_NS, CALLS];
+pub const TABLES: [&[Figure]; 3] =
+    [&[TCP1, TCP1_NODELAY, TCP4, DATAGRAMS], &[P50, P99, LOADED_P50, LOADED_P99], &[ROUTER_NS, RELAY_NS, MACHINE_NS, CALLS, POLLS]];
 
 /// All that was measured.
 #[derive(Clone, Debug, Default)]

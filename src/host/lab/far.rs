@@ -22,8 +22,8 @@ use crate::io::sys::{link, tun, vector};
 const TUNNEL_HEADER: i32 = 24;
 /// Super frames of TCP and UDP, with checksums to be filled in: `TUN_F_CSUM` up to `TUN_F_USO6`.
 const OFFLOADS: u32 = 0x6f;
-/// Super frames inside VXLAN: `TUN_F_UDP_TUNNEL_GSO`, since Linux 6.17.
-const TUNNELS: u32 = 0x80;
+/// Super frames inside VXLAN, whose outer checksum is to be filled in too: `TUN_F_UDP_TUNNEL_GSO` and its `_CSUM`, since Linux 6.17.
+const TUNNELS: u32 = 0x180;
 /// MTU of the cable.
 const MTU: u32 = 1500;
 /// Frames that wait in the TAP for the thread.
@@ -64,8 +64,9 @@ impl Drop for FarWire {
 }
 
 impl Lab {
-    /// A cable on which every packet is on its way for `delay`; addresses as [`Lab::wire`] gives them.
-    pub fn far_wire(&mut self, a: &str, b: &str, subnet: &str, delay: Duration) -> Result<FarWire, HostError> {
+    /// A cable on which every packet is on its way for `delay`, and which takes no more than `rate` bits per second in a direction, where
+    /// one is given; what comes faster queues. Addresses as [`Lab::wire`] gives them.
+    pub fn far_wire(&mut self, a: &str, b: &str, subnet: &str, delay: Duration, rate: Option<u64>) -> Result<FarWire, HostError> {
         let subnet: Cidr = subnet.parse()?;
         let ends = [(a, 1), (b, 2)].map(|(host, number)| WireEnd {
             host: host.to_string(),
@@ -84,7 +85,7 @@ impl Lab {
             with_netlink(&end.namespace, |handle| async move { configure(&handle, &interface, cidr).await })??;
         }
         let (stop, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let carrier = Carrier { ends: [near, far], lanes: Default::default(), delay, dropped: dropped.clone(), spare: Vec::new() };
+        let carrier = Carrier { ends: [near, far], lanes: Default::default(), delay, rate, dropped: dropped.clone(), spare: Vec::new() };
         let (stopped, what) = (stop.clone(), format!("lay a long cable from {a} to {b}"));
         let thread = std::thread::Builder::new().name("lab-far".into()).spawn(move || carrier.run(&stopped));
         let thread = thread.map_err(|e| HostError::io(what, e))?;
@@ -119,6 +120,8 @@ struct Lane {
     /// Frames with their headers, and when each goes out.
     frames: VecDeque<(Duration, Vec<u8>)>,
     bytes: usize,
+    /// When the last of them has left the sender, at the cable's rate.
+    free: Duration,
 }
 
 /// The thread's state: `lanes[n]` comes from `ends[n]`.
@@ -126,6 +129,7 @@ struct Carrier {
     ends: [OwnedFd; 2],
     lanes: [Lane; 2],
     delay: Duration,
+    rate: Option<u64>,
     dropped: Arc<AtomicU64>,
     /// Buffers to use again.
     spare: Vec<Vec<u8>>,
@@ -164,7 +168,9 @@ impl Carrier {
             let mut kept = self.spare.pop().unwrap_or_default();
             kept.extend_from_slice(frame);
             lane.bytes += length;
-            lane.frames.push_back((clock.elapsed() + self.delay, kept));
+            let lasts = self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(length as f64 * 8.0 / rate as f64));
+            lane.free = lane.free.max(clock.elapsed()) + lasts;
+            lane.frames.push_back((lane.free + self.delay, kept));
         }
         true
     }

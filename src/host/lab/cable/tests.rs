@@ -63,7 +63,7 @@ fn a_long_cable_takes_its_time_and_loses_nothing() {
     let Some(mut lab) = lab_or_skip("wrc") else { return };
     two_hosts(&mut lab);
     let delay = Duration::from_millis(10);
-    let far = lab.far_wire("h1", "h2", "10.9.1.0/24", delay).expect("a long cable");
+    let far = lab.far_wire("h1", "h2", "10.9.1.0/24", delay, None).expect("a long cable");
     let (from, end) = (&far.wire.a.namespace.clone(), &far.wire.b.clone());
     let service = Echo::start(&end.namespace, end.ip).expect("an echo service");
     let once = || echo_once(from, service.address(), 100, Duration::from_secs(1)).expect("sent");
