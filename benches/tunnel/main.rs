@@ -41,7 +41,7 @@
 //! * `--from FILE[,FILE…]`: measure nothing, put the rounds of earlier runs together from their JSON
 //!
 //! The README's tables and chart are made by
-//! `cargo bench --bench tunnel -- --idle 10 --json run.json --plot benches/charts/tunnel.svg --markdown`.
+//! `cargo bench --bench tunnel -- --idle 10 --json benches/charts/tunnel.json --plot benches/charts/tunnel.svg --markdown`.
 
 mod bars;
 mod chart;

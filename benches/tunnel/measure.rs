@@ -82,16 +82,17 @@ fn everything_else(rig: &Rig, pace: Pace, sample: &mut Sample) -> Outcome<()> {
     // The datagrams left queues behind; a ping-pong through them would measure those.
     pause(Duration::from_millis(200));
     let idle = traffic::tcp_ping_pong(rig.ends(), pace.trips)?;
-    put(sample, P50, micros(&idle, 50));
-    put(sample, P99, micros(&idle, 99));
+    put(sample, P50, micros(&idle, 50)?);
+    put(sample, P99, micros(&idle, 99)?);
     let (_, loaded) = traffic::tcp_ping_pong_beside(rig.ends(), ordinary)?;
-    put(sample, LOADED_P50, micros(&loaded, 50));
-    put(sample, LOADED_P99, micros(&loaded, 99));
+    put(sample, LOADED_P50, micros(&loaded, 50)?);
+    put(sample, LOADED_P99, micros(&loaded, 99)?);
     Ok(())
 }
 
-fn micros(trips: &RoundTrips, percent: usize) -> f64 {
-    trips.percentile(percent).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+fn micros(trips: &RoundTrips, percent: usize) -> Outcome<f64> {
+    let time = trips.percentile(percent).ok_or("no ball of a ping-pong came back in time")?;
+    Ok(time.as_secs_f64() * 1e6)
 }
 
 /// A cable that passed super frames would make figures of something else.

@@ -78,3 +78,17 @@ fn a_long_cable_takes_its_time_and_loses_nothing() {
     assert!(clock.elapsed() < Duration::from_secs(5), "the thread ends");
     assert_eq!(once(), None, "the cable is gone");
 }
+
+#[test]
+fn a_slow_long_cable_takes_the_time_of_its_rate_too() {
+    let Some(mut lab) = lab_or_skip("wrc") else { return };
+    two_hosts(&mut lab);
+    let (delay, rate) = (Duration::from_millis(5), 1_000_000);
+    let far = lab.far_wire("h1", "h2", "10.9.1.0/24", delay, Some(rate)).expect("a long cable");
+    let service = Echo::start(&far.wire.b.namespace, far.wire.b.ip).expect("an echo service");
+    let once = || echo_once(&far.wire.a.namespace, service.address(), 1000, Duration::from_secs(1)).expect("sent");
+    assert!(wait_until(Duration::from_secs(5), || once().is_some()));
+    // 8 ms for 1000 bytes at 1 Mbit/s, each way.
+    let trip = once().expect("an echo");
+    assert!(trip >= 2 * (delay + Duration::from_millis(8)), "{trip:?}");
+}
