@@ -3,6 +3,7 @@
 //! Every function takes borrowed file descriptors and slices, and every new file descriptor is owned on the line it is born.
 #![allow(unsafe_code)]
 
+pub mod ethtool;
 pub mod link;
 pub mod mmsg;
 pub mod netns;
