@@ -12,8 +12,9 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
-use super::options::{Cipher, GlobalOptions, Offload, RunOptions};
+use super::options::{Cipher, GlobalOptions, RunOptions};
 use crate::api::ApiAddress;
+use crate::io::offload::OffloadPolicy;
 use crate::mesh::command::Target;
 
 /// Most passwords a router tries, so that a network can change its password host by host.
@@ -67,8 +68,8 @@ pub struct RunConfig {
     pub conn_limit: usize,
     /// False under `--no-discovery`.
     pub discovery: bool,
-    /// Whether offloads are tried.
-    pub offload: Offload,
+    /// Which offloads are tried.
+    pub offload: OffloadPolicy,
     /// How long packet threads look for events before they sleep; zero for never.
     pub busy_poll: Duration,
 }

@@ -1,12 +1,14 @@
 //! The options as clap sees them. Texts become values that hold in [`super::config`].
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::ApiAddress;
 use crate::io::busy_poll;
+use crate::io::offload::OffloadPolicy;
 
 /// Where the API is unless told otherwise.
 pub const DEFAULT_API: &str = "unix:/run/weave-router/api.sock";
@@ -155,9 +157,10 @@ pub struct RunOptions {
     /// Link with configured peers only [default: also with the routers they know]
     #[arg(long, env = "WEAVE_NO_DISCOVERY", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub no_discovery: bool,
-    /// Segmentation and checksum offloads of TAP and UDP; auto tries each and gives up what fails
-    #[arg(long, env = "WEAVE_OFFLOAD", value_enum, default_value = "auto")]
-    pub offload: Offload,
+    /// Segmentation and checksum offloads: auto tries each and gives up what fails, off uses none, a comma list switches single ones
+    /// off: of the TAP no-csum, no-tso, no-ecn, no-uso, of UDP no-gso, no-gro
+    #[arg(long, env = "WEAVE_OFFLOAD", value_name = "auto|off|LIST", value_parser = OffloadPolicy::from_str, default_value = "auto")]
+    pub offload: OffloadPolicy,
     /// How long to look for the next frame before sleeping, while frames come thick and fast: auto (30), off or microseconds up to 1000
     #[arg(long, env = "WEAVE_BUSY_POLL", value_name = "TIME", value_parser = busy_polling, default_value = "auto")]
     pub busy_poll: Duration,
@@ -242,15 +245,6 @@ pub enum Cipher {
     /// ChaCha20-Poly1305
     #[value(name = "chacha20poly1305")]
     ChaCha20Poly1305,
-}
-
-/// Whether offloads are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Offload {
-    /// Each is tried, and given up where it fails
-    Auto,
-    /// None is used
-    Off,
 }
 
 /// Least severe messages that are logged.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 
-use super::options::{Cipher, Offload, Topology, What, WithVerb, WithoutVerb};
+use super::options::{Cipher, Topology, What, WithVerb, WithoutVerb};
 use super::*;
+use crate::io::offload::OffloadPolicy;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -52,7 +53,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(c.state_dir.to_str(), Some("/var/lib/weave-router"));
     assert_eq!(c.api.to_string(), "unix:/run/weave-router/api.sock");
     assert_eq!(c.status_addr.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:6782"));
-    assert_eq!((c.cipher, c.offload, c.conn_limit), (Cipher::Auto, Offload::Auto, 64));
+    assert_eq!((c.cipher, c.offload, c.conn_limit), (Cipher::Auto, OffloadPolicy::Auto, 64));
     assert_eq!(c.busy_poll, Duration::from_micros(30));
     assert!(c.encryption && c.discovery && !c.open && !c.authenticated());
     assert!(c.peers.is_empty() && c.bind.is_empty() && c.allow.is_empty() && c.passwords.is_empty());
@@ -147,6 +148,7 @@ fn values_are_checked() {
         ("--cipher des", "aes256gcm"),
         ("--conn-limit 0", "1..=4096"),
         ("--offload on", "auto"),
+        ("--offload no-tso,no-tos", "'no-tos'"),
         ("--busy-poll 1001", "1000"),
         ("--busy-poll always", "microseconds"),
         ("--api tcp:1", "unix:/PATH"),
@@ -174,9 +176,10 @@ fn values_that_are_good() {
     assert_eq!((c.mtu, c.allow.len(), c.conn_limit), (Some(65521), 1, 4096));
     assert_eq!((c.allow[0][0], c.allow[0][31]), (0x00, 0xff));
     assert!(c.open && !c.encryption && !c.discovery && c.authenticated());
-    assert_eq!((c.cipher, c.offload), (Cipher::Aes256Gcm, Offload::Off));
+    assert_eq!((c.cipher, c.offload), (Cipher::Aes256Gcm, OffloadPolicy::Off));
     assert_eq!(c.busy_poll, Duration::from_micros(50));
     assert_eq!(config("--status-addr=").status_addr, None);
+    assert_eq!(config("--offload no-tso,no-gro").offload.to_string(), "no-tso,no-gro");
     assert_eq!(config("--cipher chacha20poly1305").cipher, Cipher::ChaCha20Poly1305);
 }
 

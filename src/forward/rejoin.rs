@@ -258,8 +258,9 @@ fn joinable(bytes: &[u8], frame: &Frame, piece: Piece, tap: &dyn TapSink) -> Opt
     }
     let l4 = usize::from(frame.l4);
     let joinable = match (transport, piece.form) {
-        (Transport::Tcp, Form::Segment { last: false, .. }) => {
-            tap.gso() && bytes.get(l4 + 13).is_some_and(|flags| flags & !JOINABLE_FLAGS == 0 && flags & (FIN | PSH) == 0)
+        (Transport::Tcp, Form::Segment { last: false, ecn, .. }) => {
+            (if ecn { tap.ecn() } else { tap.gso() })
+                && bytes.get(l4 + 13).is_some_and(|flags| flags & !JOINABLE_FLAGS == 0 && flags & (FIN | PSH) == 0)
         }
         (Transport::Udp, Form::Segment { last: false, .. } | Form::Whole) => {
             tap.uso() && be16(bytes, l4 + 4).map(usize::from) == Some(bytes.len() - l4)

@@ -14,6 +14,11 @@ pub trait TapSink {
         self.gso()
     }
 
+    /// True where TCP super frames that carry CWR may be written.
+    fn ecn(&self) -> bool {
+        self.gso()
+    }
+
     /// True where frames with a partial checksum may be written.
     fn csum(&self) -> bool;
 

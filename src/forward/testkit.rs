@@ -24,6 +24,8 @@ pub struct MemoryTap {
     pub gso: bool,
     /// What [`TapSink::uso`] says.
     pub uso: bool,
+    /// What [`TapSink::ecn`] says.
+    pub ecn: bool,
     /// What [`TapSink::csum`] says.
     pub csum: bool,
     /// Every frame written, oldest first.
@@ -32,7 +34,7 @@ pub struct MemoryTap {
 
 impl Default for MemoryTap {
     fn default() -> MemoryTap {
-        MemoryTap { gso: true, uso: true, csum: true, frames: Vec::new() }
+        MemoryTap { gso: true, uso: true, ecn: true, csum: true, frames: Vec::new() }
     }
 }
 
@@ -50,6 +52,10 @@ impl TapSink for MemoryTap {
 
     fn uso(&self) -> bool {
         self.uso
+    }
+
+    fn ecn(&self) -> bool {
+        self.gso && self.ecn
     }
 
     fn csum(&self) -> bool {

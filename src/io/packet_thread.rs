@@ -13,6 +13,7 @@ use crate::io::busy_poll::BusyPoll;
 use crate::io::clock::Clock;
 use crate::io::mailbox::{self, Receiver, Sender};
 use crate::io::mesh_thread::MeshInput;
+use crate::io::offload::Offload;
 use crate::io::tap::{self, Tap};
 use crate::io::udp::{Batch, OffloadReport, Run, ThreadSockets};
 use crate::time::Time;
@@ -55,8 +56,8 @@ pub enum PacketInput {
 /// Which offloads a packet thread uses.
 #[derive(Debug)]
 pub struct ThreadReport {
-    /// The TAP's mask of `TUN_F_*`; `None` where the TAP is missing.
-    pub tap: Option<u32>,
+    /// The TAP's; `None` where the TAP is missing.
+    pub tap: Option<Vec<(&'static str, Offload)>>,
     /// Each socket's, by the address it is bound to.
     pub udp: Vec<(std::net::SocketAddr, OffloadReport)>,
 }
@@ -149,8 +150,12 @@ impl TapSink for Port {
         self.tap.as_ref().is_some_and(|tap| tap.gso_usable(vnet::GSO_UDP_L4))
     }
 
+    fn ecn(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.gso_usable(vnet::GSO_TCPV4 | vnet::GSO_ECN))
+    }
+
     fn csum(&self) -> bool {
-        true
+        self.tap.as_ref().is_some_and(Tap::csum_usable)
     }
 }
 
@@ -300,7 +305,7 @@ impl PacketThread {
 
     fn report(&mut self) -> ThreadReport {
         let udp = self.sockets.sockets().iter().map(|socket| (socket.local_addr(), socket.offload_report())).collect();
-        ThreadReport { tap: self.port.tap.as_ref().map(Tap::offload), udp }
+        ThreadReport { tap: self.port.tap.as_ref().map(Tap::offload_report), udp }
     }
 
     fn plug(&mut self, mut tap: Tap) -> std::io::Result<()> {

@@ -11,7 +11,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use zerocopy::IntoBytes;
 
-use super::offload::OffloadPolicy;
+use super::offload::{Kind, Offload, OffloadPolicy};
 use super::sys::{link, tun, vector};
 use crate::wire::vnet::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_LEN, VnetHeader};
 
@@ -28,12 +28,23 @@ pub const QUEUE_LEN: u32 = 10_000;
 /// Most parts of one [`Tap::write_frame`].
 pub const MAX_PARTS: usize = vector::MAX_PARTS;
 
-const TSO: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+const CSUM: u32 = libc::TUN_F_CSUM;
+const TSO: u32 = CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
 const TSO_ECN: u32 = TSO | libc::TUN_F_TSO_ECN;
-/// USO only with both families, and only since Linux 6.2.
-const USO_TSO_ECN: u32 = TSO_ECN | libc::TUN_F_USO4 | libc::TUN_F_USO6;
-/// What is offered to the kernel, best first.
-const LADDER: [u32; 5] = [USO_TSO_ECN, TSO_ECN, TSO, libc::TUN_F_CSUM, 0];
+/// Only with both families, and only since Linux 6.2.
+const USO: u32 = CSUM | libc::TUN_F_USO4 | libc::TUN_F_USO6;
+/// What is offered to the kernel, best first, less what is switched off.
+const LADDER: [u32; 5] = [TSO_ECN | USO, TSO_ECN, TSO, CSUM, 0];
+
+/// An offload of the TAP: what switches it off, its name in a report, its bits.
+type Row = (Kind, &'static str, u32);
+const ROWS: [Row; 5] = [
+    (Kind::Csum, "tap_checksum", CSUM),
+    (Kind::Tso, "tap_tso4", libc::TUN_F_TSO4),
+    (Kind::Tso, "tap_tso6", libc::TUN_F_TSO6),
+    (Kind::Ecn, "tap_tso_ecn", libc::TUN_F_TSO_ECN),
+    (Kind::Uso, "tap_uso", libc::TUN_F_USO4 | libc::TUN_F_USO6),
+];
 
 /// So many super frames refused in a row mean that the kernel is at fault (Linux 6.6.44 refuses good ones), not one odd frame.
 const GIVE_UP_AFTER: u32 = 8;
@@ -106,7 +117,7 @@ impl Tap {
         let offload = offer_offloads(fd.as_fd(), policy).map_err(failed("set the offloads of"))?;
         let ifindex = link::index(name).map_err(failed("find"))?;
         let gso = |mask| GsoWrites { usable: offload & mask == mask, refused: 0 };
-        let (tcp, udp) = (gso(TSO), gso(USO_TSO_ECN));
+        let (tcp, udp) = (gso(TSO), gso(USO));
         Ok(Tap { fd, name: name.to_owned(), ifindex, policy, multi_queue, offload, tcp, udp })
     }
 
@@ -139,9 +150,37 @@ impl Tap {
         self.offload
     }
 
+    /// Each offload's state: what the kernel hands us, and whether it takes super frames from us.
+    pub fn offload_report(&self) -> Vec<(&'static str, Offload)> {
+        let read = ROWS.iter().map(|(kind, name, bits)| {
+            let state = match self.offload & bits == *bits {
+                true => Offload::On,
+                false => self.policy.forbids(*kind).unwrap_or_else(|| Offload::Off("not offered by the kernel".to_owned())),
+            };
+            (*name, state)
+        });
+        let written = [("tap_tcp_writes", Kind::Tso, TSO, self.tcp), ("tap_udp_writes", Kind::Uso, USO, self.udp)];
+        let written = written.into_iter().map(|(name, kind, mask, writes)| {
+            let state = match (writes.usable, self.offload & mask == mask) {
+                (true, _) => Offload::On,
+                (false, true) => Offload::Off("the kernel refused super frames".to_owned()),
+                (false, false) => self.policy.forbids(kind).unwrap_or_else(|| Offload::Off("not offered by the kernel".to_owned())),
+            };
+            (name, state)
+        });
+        read.chain(written).collect()
+    }
+
+    /// True where frames with a partial checksum may be written: every kernel finishes them, whatever it hands us.
+    pub fn csum_usable(&self) -> bool {
+        self.policy.wants(Kind::Csum)
+    }
+
     /// True while super frames of this type may be written; otherwise the caller writes their segments.
     pub fn gso_usable(&self, gso_type: u8) -> bool {
-        match (VnetHeader { gso_type, ..VnetHeader::default() }).gso_kind() {
+        let vnet = VnetHeader { gso_type, ..VnetHeader::default() };
+        let ecn = vnet.gso_type == vnet.gso_kind() || self.policy.wants(Kind::Ecn);
+        ecn && match vnet.gso_kind() {
             GSO_NONE => true,
             GSO_TCPV4 | GSO_TCPV6 => self.tcp.usable,
             GSO_UDP_L4 => self.udp.usable,
@@ -224,15 +263,12 @@ fn attach_error(name: &str, error: io::Error) -> TapError {
     }
 }
 
-/// Goes down the ladder to what the kernel takes. Off still asks, because the mask of a persistent TAP is what its last user left.
+/// Goes down the ladder to what the kernel takes. With everything off it still asks, because the mask of a persistent TAP is what its last user left.
 fn offer_offloads(fd: BorrowedFd<'_>, policy: OffloadPolicy) -> io::Result<u32> {
-    let ladder = match policy {
-        OffloadPolicy::Auto => &LADDER[..],
-        OffloadPolicy::Off => &[0],
-    };
+    let unwanted = ROWS.iter().filter(|(kind, ..)| !policy.wants(*kind)).fold(0, |all, (_, _, bits)| all | bits);
     let mut result = Ok(0);
-    for mask in ladder {
-        result = tun::set_offload(fd, *mask).map(|()| *mask);
+    for mask in LADDER.map(|mask| mask & !unwanted) {
+        result = tun::set_offload(fd, mask).map(|()| mask);
         if result.is_ok() {
             break;
         }

@@ -8,7 +8,6 @@ use tokio::time::{Instant, timeout_at};
 use super::super::RunConfig;
 use super::complain;
 use super::keeper::Keeper;
-use super::planes::offload_policy;
 use crate::host::bridge::{Bridge, BridgeMtu, Released};
 use crate::host::link;
 use crate::host::macs::LocalMacs;
@@ -65,9 +64,8 @@ impl Network {
         };
         let handle = host::connect()?;
         let watch = Watch::new()?;
-        let offload = offload_policy(config.offload);
         let mut bridge = Bridge::ensure(&handle, &config.bridge, mtu, name).await?;
-        let tap = match open_tap(&config.tap, offload) {
+        let tap = match open_tap(&config.tap, config.offload) {
             Ok(tap) => tap,
             Err(error) => {
                 let _ = bridge.release().await;
@@ -85,7 +83,7 @@ impl Network {
             bridge_name: config.bridge.clone(),
             tap_name: config.tap.clone(),
             tap_index: tap.ifindex(),
-            offload,
+            offload: config.offload,
             name,
             watch,
             firewall: Keeper::new(&config.bridge),

@@ -9,7 +9,7 @@ use rand_core::Rng;
 use tokio::sync::mpsc;
 
 use super::super::RunConfig;
-use super::super::options::{Cipher, Offload};
+use super::super::options::Cipher;
 use crate::crypto::{Ed25519, Identity, Psks, PublicKey, Suite};
 use crate::forward::duplicates::DEFAULT_STREAMS;
 use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
@@ -19,7 +19,6 @@ use crate::io::busy_poll::BusyPoll;
 use crate::io::clock::Clock;
 use crate::io::mailbox::Sender;
 use crate::io::mesh_thread::{self, MeshInput, MeshParts, MeshThread};
-use crate::io::offload::OffloadPolicy;
 use crate::io::packet_thread::{PacketInbox, PacketInput, PacketParts, PacketThread, PacketThreadCounters, ThreadReport};
 use crate::io::tap::Tap;
 use crate::io::udp::{SocketGroup, UdpCounters};
@@ -58,8 +57,7 @@ impl Foundation {
     pub fn lay(config: &RunConfig, store: &StateDir, clock: Clock) -> anyhow::Result<Foundation> {
         let mut rng = entropy::generator().context("cannot get randomness from the kernel")?;
         let identity = Arc::new(Identity::from_seed(&*store.seed(&mut rng)?));
-        let policy = offload_policy(config.offload);
-        let sockets = SocketGroup::open(&config.bind, config.port, 1, policy)?;
+        let sockets = SocketGroup::open(&config.bind, config.port, 1, config.offload)?;
         let incarnation = store.next_incarnation()?;
         let mesh = MeshConfig {
             identity,
@@ -242,14 +240,6 @@ fn spawn(
         }
     };
     std::thread::Builder::new().name(name.into()).spawn(body).with_context(|| format!("cannot start the {name} thread"))
-}
-
-/// The offload policy behind `--offload`.
-pub fn offload_policy(offload: Offload) -> OffloadPolicy {
-    match offload {
-        Offload::Auto => OffloadPolicy::Auto,
-        Offload::Off => OffloadPolicy::Off,
-    }
 }
 
 fn suites(cipher: Cipher) -> anyhow::Result<Vec<Suite>> {

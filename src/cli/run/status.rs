@@ -96,23 +96,15 @@ impl StatusSource {
     }
 }
 
-/// `TUN_F_*` bits by the names operators know them by.
-const TAP_OFFLOADS: [(&str, u32); 5] =
-    [("tap_checksum", 0x01), ("tap_tso4", 0x02), ("tap_tso6", 0x04), ("tap_tso_ecn", 0x08), ("tap_uso", 0x60)];
-
 fn offloads(report: &ThreadReport) -> Vec<(String, String)> {
-    let tap = TAP_OFFLOADS.iter().map(|(name, bits)| {
-        let state = match report.tap {
-            None => "off: the TAP is missing",
-            Some(mask) if mask & bits == *bits => "on",
-            Some(_) => "off: not offered by the kernel, or switched off",
-        };
-        ((*name).to_string(), state.to_string())
-    });
+    let tap = match &report.tap {
+        None => vec![("tap".to_string(), "off (it is missing)".to_string())],
+        Some(tap) => tap.iter().map(|(name, state)| ((*name).to_string(), state.to_string())).collect(),
+    };
     let udp = report.udp.iter().flat_map(|(address, offload)| {
         [(format!("udp_gso {address}"), offload.gso.to_string()), (format!("udp_gro {address}"), offload.gro.to_string())]
     });
-    tap.chain(udp).collect()
+    tap.into_iter().chain(udp).collect()
 }
 
 #[cfg(test)]

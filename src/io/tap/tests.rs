@@ -14,7 +14,7 @@ use crate::io::sys::sockopt;
 use crate::io::testing::in_own_namespace;
 use crate::io::udp::path_mtu;
 use crate::wire::address::Address;
-use crate::wire::vnet::NEEDS_CSUM;
+use crate::wire::vnet::{GSO_ECN, NEEDS_CSUM};
 
 const NAME: &str = "weave-test";
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 1);
@@ -111,12 +111,11 @@ fn super_frames_come_whole_unless_switched_off() {
             for size in sizes {
                 let (vnet, frame) = next_udp(&mut tap, 4242);
                 assert_eq!(frame.len(), 14 + 20 + 8 + size);
-                match policy {
-                    OffloadPolicy::Auto => {
-                        assert_eq!((vnet.needs_csum(), vnet.gso_type, vnet.gso_size), (true, GSO_UDP_L4, 1000));
-                        assert_eq!((vnet.csum_start, vnet.csum_offset), (34, 6));
-                    }
-                    OffloadPolicy::Off => assert_eq!((vnet.needs_csum(), vnet.gso_type), (false, GSO_NONE)),
+                if policy == OffloadPolicy::Auto {
+                    assert_eq!((vnet.needs_csum(), vnet.gso_type, vnet.gso_size), (true, GSO_UDP_L4, 1000));
+                    assert_eq!((vnet.csum_start, vnet.csum_offset), (34, 6));
+                } else {
+                    assert_eq!((vnet.needs_csum(), vnet.gso_type), (false, GSO_NONE));
                 }
                 got.extend_from_slice(&frame[42..]);
             }
@@ -187,6 +186,48 @@ fn super_frames_are_given_up_when_the_kernel_keeps_refusing() {
         let too_many = vec![IoSlice::new(&[]); MAX_PARTS + 1];
         assert_eq!(tap.write_frame(&VnetHeader::default(), &too_many).map_err(|e| e.kind()), Err(io::ErrorKind::InvalidInput));
         assert!(tap.read(&mut [0; 2048]).is_err(), "a buffer that would cut super frames short is refused");
+    });
+}
+
+#[test]
+fn what_is_switched_off_is_not_asked_for() {
+    in_own_namespace("tap-lists", || {
+        let all = Tap::open(NAME, OffloadPolicy::Auto, false).expect("a TAP").offload();
+        for (list, without, off) in [
+            ("no-tso", 0x0e, &["tap_tso4", "tap_tso6", "tap_tso_ecn", "tap_tcp_writes"][..]),
+            ("no-ecn", 0x08, &["tap_tso_ecn"]),
+            ("no-uso", 0x60, &["tap_uso", "tap_udp_writes"]),
+            ("no-tso,no-uso", 0x6e, &["tap_tso4", "tap_tso6", "tap_tso_ecn", "tap_uso", "tap_tcp_writes", "tap_udp_writes"]),
+            ("no-gso,no-gro", 0, &[]),
+        ] {
+            let tap = Tap::open(NAME, list.parse().expect(list), false).expect("a TAP");
+            assert_eq!(tap.offload(), all & !without, "{list}");
+            let by_name = |(name, state): (&'static str, Offload)| state.to_string().contains("--offload no-").then_some(name);
+            assert_eq!(tap.offload_report().into_iter().filter_map(by_name).collect::<Vec<_>>(), off, "{list}");
+            let ecn = all & 0x08 & !without != 0;
+            assert_eq!(tap.gso_usable(GSO_TCPV4 | GSO_ECN), ecn, "{list}");
+        }
+        let tap = Tap::open(NAME, "no-csum".parse().expect("a list"), false).expect("a TAP");
+        assert_eq!((tap.offload(), tap.csum_usable()), (0, false));
+        assert!(tap.offload_report().iter().all(|(_, state)| state.to_string().contains("no-csum")), "{:?}", tap.offload_report());
+    });
+}
+
+/// Which is why only those who want no partial checksums at all have them finished by us.
+#[test]
+fn a_partial_checksum_is_finished_by_the_kernel_whatever_it_hands_us() {
+    in_own_namespace("tap-partial", || {
+        let mut tap = with_addresses(OffloadPolicy::Auto);
+        tun::set_offload(tap.as_fd(), 0).expect("nothing is handed to us");
+        let socket = UdpSocket::bind((OURS, 4245)).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let frame = udp_frame(4245, b"partial");
+        // Without the flag the same frame has a wrong checksum, and is not received.
+        tap.write_frame(&VnetHeader::default(), &[IoSlice::new(&udp_frame(4245, b"wrong"))]).expect("written");
+        tap.write_frame(&partial(GSO_NONE, 0), &[IoSlice::new(&frame)]).expect("written");
+        let mut buffer = [0; 64];
+        let len = socket.recv(&mut buffer).expect("a datagram");
+        assert_eq!(&buffer[..len], b"partial");
     });
 }
 

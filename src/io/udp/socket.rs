@@ -13,7 +13,7 @@ use socket2::Socket;
 use super::UdpCounters;
 use super::run::{MAX_SEGMENTS, Messages, Run, count};
 use crate::forward::forwarder::Received;
-use crate::io::offload::{Offload, OffloadPolicy};
+use crate::io::offload::{Kind, Offload, OffloadPolicy};
 use crate::io::sys::mmsg::{self, Message, RECV_BATCH};
 use crate::io::sys::sockopt;
 use crate::wire::address::Address;
@@ -82,14 +82,9 @@ impl UdpSocket {
         sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
         let receive = grow(fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)?;
         let granted = receive.min(grow(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)?);
-        let (gso, gro) = match policy {
-            OffloadPolicy::Off => (Offload::unwanted(), Offload::unwanted()),
-            OffloadPolicy::Auto => (
-                // Setting "no segmentation" by default changes nothing, but fails where the kernel knows no segmentation.
-                probed("UDP_SEGMENT", sockopt::set(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0)),
-                probed("UDP_GRO", sockopt::set(fd, libc::SOL_UDP, libc::UDP_GRO, 1)),
-            ),
-        };
+        // Setting "no segmentation" by default changes nothing, but fails where the kernel knows no segmentation.
+        let gso = probed(policy, Kind::Gso, "UDP_SEGMENT", || sockopt::set(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0));
+        let gro = probed(policy, Kind::Gro, "UDP_GRO", || sockopt::set(fd, libc::SOL_UDP, libc::UDP_GRO, 1));
         let buffers = vec![0; RECV_BATCH * RECV_SIZE].into_boxed_slice();
         if control && local.ip().is_unspecified() {
             let (level, option) =
@@ -281,11 +276,11 @@ fn grow(fd: BorrowedFd<'_>, force: i32, plain: i32) -> io::Result<i32> {
     Ok(sockopt::get(fd, libc::SOL_SOCKET, plain)? / 2)
 }
 
-fn probed(what: &str, result: io::Result<()>) -> Offload {
-    match result {
+fn probed(policy: OffloadPolicy, kind: Kind, what: &str, set: impl FnOnce() -> io::Result<()>) -> Offload {
+    policy.forbids(kind).unwrap_or_else(|| match set() {
         Ok(()) => Offload::On,
         Err(error) => Offload::Off(format!("this kernel has no {what}: {error}")),
-    }
+    })
 }
 
 impl AsFd for UdpSocket {
