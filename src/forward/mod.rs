@@ -38,3 +38,6 @@ pub use mac_table::MacTable;
 pub use outbox::Outbox;
 pub use punt::Punt;
 pub use tap::TapSink;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! For tests, benches and fuzzing: frames made to order, a TAP in memory, and routers wired together in memory.
 
+pub mod kernel;
 mod mesh;
 
 use std::io::IoSlice;
