@@ -87,7 +87,8 @@ impl Flow {
 
 fn flows() -> impl Strategy<Value = Vec<Flow>> {
     let shape = (any::<bool>(), 0usize..3, 0usize..4, any::<bool>(), any::<bool>(), 0usize..11);
-    let more = (any::<bool>(), proptest::collection::vec(prop_oneof![Just(0u8), Just(60), Just(51)], 0..3), 0u8..8, any::<u16>(), any::<u32>());
+    let more =
+        (any::<bool>(), proptest::collection::vec(prop_oneof![Just(0u8), Just(60), Just(51)], 0..3), 0u8..8, any::<u16>(), any::<u32>());
     let flow = (shape, more).prop_map(
         |((v6, tags, ip_options, dont_fragment, tcp, tcp_options), (service_tag, extensions, unknown, id, sequence))| Flow {
             recipe: Recipe {
@@ -117,8 +118,14 @@ fn flows() -> impl Strategy<Value = Vec<Flow>> {
 
 /// Payloads as they come: empty, small, all sizes, many equal ones in a row, and super frames.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let size = prop_oneof![Just((0usize, 0u16)), (1usize..1200).prop_map(|n| (n, 0)), Just((64, 0)), Just((64, 0)), Just((1000, 0)),
-        (1u16..1200, 2usize..63, 0usize..1200).prop_map(|(gso, count, rest)| ((usize::from(gso) * count + rest).min(60_000), gso))];
+    let size = prop_oneof![
+        Just((0usize, 0u16)),
+        (1usize..1200).prop_map(|n| (n, 0)),
+        Just((64, 0)),
+        Just((64, 0)),
+        Just((1000, 0)),
+        (1u16..1200, 2usize..63, 0usize..1200).prop_map(|(gso, count, rest)| ((usize::from(gso) * count + rest).min(60_000), gso))
+    ];
     let step = (0usize..4, size, any::<[bool; 4]>(), 0u8..5, 1usize..6);
     let run = step.prop_map(|(flow, (payload, gso_size), [fin, psh, ece, cwr], flush, repeat)| {
         let bit = |on, bit| if on { bit } else { 0 };
@@ -136,7 +143,13 @@ fn taps() -> impl Strategy<Value = MemoryTap> {
 }
 
 /// Sends all steps through two routers; the packets that went in, those that came out, and how many datagrams were lost.
-fn carry(flows: &mut [Flow], steps: &[Step], tap: MemoryTap, weather: &mut Weather, max_datagram: u16) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, usize) {
+fn carry(
+    flows: &mut [Flow],
+    steps: &[Step],
+    tap: MemoryTap,
+    weather: &mut Weather,
+    max_datagram: u16,
+) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, usize) {
     let mut mesh = Mesh::line(Wiring { max_datagram, ..Wiring::default() });
     mesh.nodes[1].tap = tap;
     for flow in flows.iter().filter(|flow| !flow.unknown) {

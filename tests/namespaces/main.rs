@@ -15,6 +15,8 @@ mod frames;
 mod host;
 mod hostile;
 mod line;
+mod offloads;
+mod overload;
 mod pair;
 mod passwords;
 mod refusals;

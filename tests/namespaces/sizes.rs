@@ -1,15 +1,16 @@
 //! Packets larger than the path, and traffic of all sizes, with their content checked.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use weave_router::host::lab::{Lab, Plug};
+use weave_router::host::lab::{Container, Lab, Plug};
 use weave_router::io::offload::OffloadPolicy;
 use weave_router::io::udp::{Run, SocketGroup};
 use weave_router::wire::Address;
 
 use crate::common::wait_until;
 use crate::flow::{Noise, transfer, udp_pair};
-use crate::scene::{PATIENCE, Pair, Setting, connected_pair, count, ip, loss, nft, scene, shell, v6};
+use crate::scene::{PATIENCE, Setting, connected_pair, count, ip, loss, nft, scene, shell, v6};
 
 /// Containers whose interfaces are larger than the path is, as Docker would make them.
 fn ethernet() -> Setting<'static> {
@@ -86,40 +87,47 @@ fn datagrams_of_all_sizes_keep_their_content() {
     scene(|lab| {
         let pair = connected_pair(lab, &Setting::default());
         for ip in [pair.c2.ip, v6(2)] {
-            let (near, far) = udp_pair(&pair.c1.namespace, &pair.c2.namespace, ip);
-            let mut noise = Noise::new(11);
-            let edges = [0, 1, 1371, 1372, 1373, 1391, 1392, 1393, 1472, 2784, 65_000];
-            let any: Vec<usize> = (0..200).map(|n| if n % 4 == 0 { noise.below(65_000) } else { noise.below(3000) }).collect();
-            let mut buffer = vec![0; 65_536];
-            for sizes in edges.iter().copied().chain(any).collect::<Vec<usize>>().chunks(4) {
-                // A few under way at a time: this is about content, not about queues.
-                let sent: Vec<Vec<u8>> = sizes.iter().map(|size| noise.bytes(*size)).collect();
-                sent.iter().for_each(|datagram| assert_eq!(near.send(datagram).expect("sent"), datagram.len()));
-                let mut missing = sent.clone();
-                while !missing.is_empty() {
-                    let len = far.recv(&mut buffer).unwrap_or_else(|e| panic!("{ip}: {} of {sizes:?} missing: {e}", missing.len()));
-                    let at = missing.iter().position(|datagram| *datagram == buffer[..len]);
-                    missing.remove(at.unwrap_or_else(|| panic!("{ip}: {len} bytes that nobody sent, of {sizes:?}")));
-                }
-            }
+            datagrams(&pair.c1.namespace, &pair.c2.namespace, ip, 200);
         }
     });
+}
+
+/// Datagrams at the edges of what fits, and as many of any size, from one namespace to an address in another.
+#[track_caller]
+pub fn datagrams(from: &str, to: &str, ip: IpAddr, count: usize) {
+    let (near, far) = udp_pair(from, to, ip);
+    let mut noise = Noise::new(11);
+    let edges = [0, 1, 1371, 1372, 1373, 1391, 1392, 1393, 1472, 2784, 65_000];
+    let any: Vec<usize> = (0..count).map(|n| if n % 4 == 0 { noise.below(65_000) } else { noise.below(3000) }).collect();
+    let mut buffer = vec![0; 65_536];
+    for sizes in edges.iter().copied().chain(any).collect::<Vec<usize>>().chunks(4) {
+        // A few under way at a time: this is about content, not about queues.
+        let sent: Vec<Vec<u8>> = sizes.iter().map(|size| noise.bytes(*size)).collect();
+        sent.iter().for_each(|datagram| assert_eq!(near.send(datagram).expect("sent"), datagram.len()));
+        let mut missing = sent.clone();
+        while !missing.is_empty() {
+            let len = far.recv(&mut buffer).unwrap_or_else(|e| panic!("{ip}: {} of {sizes:?} missing: {e}", missing.len()));
+            let at = missing.iter().position(|datagram| *datagram == buffer[..len]);
+            missing.remove(at.unwrap_or_else(|| panic!("{ip}: {len} bytes that nobody sent, of {sizes:?}")));
+        }
+    }
 }
 
 #[test]
 fn a_burst_that_the_kernel_cuts_keeps_its_content() {
     scene(|lab| {
         let pair = connected_pair(lab, &Setting::default());
-        bursts(lab, &pair);
+        bursts(&pair.c1, &pair.c2);
     });
 }
 
 /// `UDP_SEGMENT` from a container: one super frame of datagrams reaches the router's TAP.
-fn bursts(lab: &Lab, pair: &Pair) {
-    let (_, far) = udp_pair(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip);
+#[track_caller]
+pub fn bursts(from: &Container, to: &Container) {
+    let (_, far) = udp_pair(&from.namespace, &to.namespace, to.ip);
     let target = Address::udp(far.local_addr().expect("an address"));
-    let open = || SocketGroup::open(&[pair.c1.ip], 4000, 1, OffloadPolicy::Auto);
-    let mut group = weave_router::host::lab::in_namespace(&lab.namespace("c1"), open).expect("a namespace").expect("sockets");
+    let open = || SocketGroup::open(&[from.ip], 4000, 1, OffloadPolicy::Auto);
+    let mut group = weave_router::host::lab::in_namespace(&from.namespace, open).expect("a namespace").expect("sockets");
     let mut noise = Noise::new(13);
     let mut buffer = vec![0; 65_536];
     far.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");

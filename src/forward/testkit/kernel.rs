@@ -111,8 +111,11 @@ pub fn refusal(vnet: &VnetHeader, bytes: &[u8]) -> Option<String> {
     if place.protocol == 17 && payload.div_ceil(size) > MOST_DATAGRAMS {
         return wrong("too many datagrams");
     }
-    let (said, is) =
-        if place.v6 { (number(bytes, place.l3 + 4), bytes.len() - place.l3 - 40) } else { (number(bytes, place.l3 + 2), bytes.len() - place.l3) };
+    let (said, is) = if place.v6 {
+        (number(bytes, place.l3 + 4), bytes.len() - place.l3 - 40)
+    } else {
+        (number(bytes, place.l3 + 2), bytes.len() - place.l3)
+    };
     if said != is || (place.protocol == 17 && number(bytes, place.l4 + 4) != bytes.len() - place.l4) {
         return wrong("lengths that are not its own");
     }

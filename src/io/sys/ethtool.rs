@@ -162,7 +162,7 @@ mod tests {
             }
             assert_eq!(all("b0"), before, "the other end is as it was");
             set_feature("b0", Feature::TxChecksum, false).expect("switched");
-            assert_eq!(has_feature("b0", Feature::Tso).expect("read"), false, "no super frames without checksums");
+            assert!(!has_feature("b0", Feature::Tso).expect("read"), "no super frames without checksums");
             assert!(set_feature("lo", Feature::TxChecksum, false).is_err(), "loopback keeps its checksums");
             assert!(has_feature("nothing", Feature::Tso).is_err());
         });
