@@ -159,6 +159,15 @@ impl Session {
         u8::try_from(self.lanes.len()).map_or(MAX_LANE, |lanes| lanes.saturating_sub(1))
     }
 
+    /// The lane on which packet thread `thread` (1 and up) sends. An end with more threads than there are lanes shares them out evenly;
+    /// counters are atomics, so that sharing costs no more than that.
+    pub fn lane_of(&self, thread: u8) -> u8 {
+        match self.lanes() {
+            0 => 0,
+            lanes => (thread.max(1) - 1) % lanes + 1,
+        }
+    }
+
     /// True for the end that sent the first handshake message.
     pub fn is_initiator(&self) -> bool {
         self.initiator

@@ -209,6 +209,21 @@ impl Frame {
         self.transport.map(|transport| (self.l4, transport.checksum_offset()))
     }
 
+    /// A hash of the flow, never finer than the kernel's own (`__skb_get_hash_symmetric`): packets that are one flow to the kernel have one
+    /// hash here too. Without ports for fragments and behind extension headers; 0 for what is not IP.
+    pub fn flow(&self, bytes: &[u8]) -> u32 {
+        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
+        let word = |at: usize| be32(bytes, at).unwrap_or(0);
+        let addresses = match self.net {
+            Net::V4 => word(l3 + 12) ^ word(l3 + 16).rotate_left(16),
+            Net::V6 => word(l3 + 20) ^ word(l3 + 36).rotate_left(16),
+            Net::Other => return 0,
+        };
+        let ports = if self.transport.is_some() && !self.has_extensions() { word(l4) } else { 0 };
+        let mixed = (addresses ^ ports.wrapping_mul(0x85eb_ca6b)).wrapping_mul(0x9e37_79b1);
+        (mixed ^ mixed >> 15).wrapping_mul(0xc2b2_ae35)
+    }
+
     /// A hash of the flow, 0 to 15: relays share equal paths by it.
     pub fn label(&self, bytes: &[u8]) -> u8 {
         let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));

@@ -16,9 +16,11 @@ const KEPT_RUNS: usize = 64;
 /// Most punts between two drains.
 const MAX_PUNTS: usize = 256;
 
-/// One contiguous run of equal datagrams to one address; the last may be shorter.
+/// One contiguous run of equal datagrams to one address; the last may be shorter. All are of one lane: the receiver's kernel looks at
+/// the first when it picks the thread for all of them.
 struct Run {
     address: Address,
+    lane: u8,
     segment: usize,
     used: usize,
     datagrams: usize,
@@ -43,18 +45,18 @@ impl Outbox {
         Outbox::default()
     }
 
-    /// Room for one datagram of `length` bytes to `address`, behind everything already reserved for that address; its bytes
+    /// Room for one datagram of `length` bytes on `lane` to `address`, behind everything already reserved for both; its bytes
     /// are arbitrary and must all be written. `None` where the outbox is full or the datagram cannot exist.
-    pub fn reserve(&mut self, address: Address, length: usize) -> Option<&mut [u8]> {
+    pub fn reserve(&mut self, address: Address, lane: u8, length: usize) -> Option<&mut [u8]> {
         if length == 0 || length > MAX_RUN_BYTES {
             return None;
         }
-        let digest = digest(address);
+        let digest = digest(address, lane);
         let found = self.digests.iter().rposition(|known| *known == digest);
-        let open = found.filter(|&at| self.runs.get(at).is_some_and(|run| run.address == address && run.fits(length)));
+        let open = found.filter(|&at| self.runs.get(at).is_some_and(|run| run.address == address && run.lane == lane && run.fits(length)));
         let at = match open {
             Some(at) => at,
-            None => self.open_run(address, digest, length)?,
+            None => self.open_run(address, lane, digest, length)?,
         };
         let run = self.runs.get_mut(at)?;
         let start = run.used;
@@ -68,14 +70,16 @@ impl Outbox {
         run.bytes.get_mut(start..start + length)
     }
 
-    fn open_run(&mut self, address: Address, digest: u64, segment: usize) -> Option<usize> {
+    fn open_run(&mut self, address: Address, lane: u8, digest: u64, segment: usize) -> Option<usize> {
         let at = self.digests.len();
         if at >= MAX_RUNS {
             return None;
         }
         match self.runs.get_mut(at) {
-            Some(run) => (run.address, run.segment, run.used, run.datagrams, run.closed) = (address, segment, 0, 0, false),
-            None => self.runs.push(Run { address, segment, used: 0, datagrams: 0, closed: false, bytes: Vec::new() }),
+            Some(run) => {
+                (run.address, run.lane, run.segment, run.used, run.datagrams, run.closed) = (address, lane, segment, 0, 0, false);
+            }
+            None => self.runs.push(Run { address, lane, segment, used: 0, datagrams: 0, closed: false, bytes: Vec::new() }),
         }
         self.digests.push(digest);
         Some(at)
@@ -154,12 +158,13 @@ impl Run {
     }
 }
 
-/// Two addresses with one digest never share a run, they only end each other's.
-fn digest(address: Address) -> u64 {
+/// What shares a digest never shares a run, it only ends the other's.
+fn digest(address: Address, lane: u8) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let addr = address.socket_addr();
     let port = u64::from(addr.port());
-    match addr.ip() {
+    let lane = u64::from(lane) << 56;
+    lane ^ match addr.ip() {
         std::net::IpAddr::V4(ip) => u64::from(ip.to_bits()) << 16 | port,
         std::net::IpAddr::V6(ip) => {
             let bits = ip.to_bits();
@@ -184,28 +189,37 @@ mod tests {
     fn runs_hold_equal_datagrams_and_a_shorter_last() {
         let mut outbox = Outbox::new();
         for (port, length) in [(1, 100), (2, 50), (1, 100), (1, 40), (1, 40), (2, 60), (2, 60)] {
-            assert_eq!(outbox.reserve(address(port), length).map(|room| room.len()), Some(length));
+            assert_eq!(outbox.reserve(address(port), 1, length).map(|room| room.len()), Some(length));
         }
         assert_eq!(shape(&outbox), [(1, 240, 100), (2, 50, 50), (1, 40, 40), (2, 120, 60)]);
         assert_eq!((outbox.bytes(), outbox.len()), (450, 4));
         outbox.clear();
         assert!(outbox.is_empty() && outbox.bytes() == 0);
-        assert!(outbox.reserve(address(3), 7).is_some());
+        assert!(outbox.reserve(address(3), 1, 7).is_some());
         assert_eq!(shape(&outbox), [(3, 7, 7)]);
+    }
+
+    #[test]
+    fn each_lane_has_its_runs() {
+        let mut outbox = Outbox::new();
+        for lane in [1, 2, 1, 2] {
+            assert!(outbox.reserve(address(1), lane, 100).is_some());
+        }
+        assert_eq!(shape(&outbox), [(1, 200, 100), (1, 200, 100)]);
     }
 
     #[test]
     fn runs_end_at_their_limits() {
         let mut outbox = Outbox::new();
         for _ in 0..MAX_RUN_DATAGRAMS + 1 {
-            assert!(outbox.reserve(address(1), 10).is_some());
+            assert!(outbox.reserve(address(1), 1, 10).is_some());
         }
         for _ in 0..46 {
-            assert!(outbox.reserve(address(2), 1440).is_some());
+            assert!(outbox.reserve(address(2), 1, 1440).is_some());
         }
         assert_eq!(shape(&outbox), [(1, 630, 10), (1, 10, 10), (2, 45 * 1440, 1440), (2, 1440, 1440)]);
-        assert!(outbox.reserve(address(1), 0).is_none());
-        assert!(outbox.reserve(address(1), MAX_RUN_BYTES + 1).is_none());
+        assert!(outbox.reserve(address(1), 1, 0).is_none());
+        assert!(outbox.reserve(address(1), 1, MAX_RUN_BYTES + 1).is_none());
     }
 
     #[test]
@@ -214,14 +228,14 @@ mod tests {
         let mut outbox = Outbox::new();
         assert_eq!(full_shape(&outbox), []);
         for _ in 0..46 {
-            assert!(outbox.reserve(address(2), 1440).is_some());
+            assert!(outbox.reserve(address(2), 1, 1440).is_some());
         }
         assert_eq!(full_shape(&outbox), [(45 * 1440, 1440)]);
         outbox.clear_full();
         assert_eq!((shape(&outbox), outbox.bytes()), (vec![(2, 1440, 1440)], 1440));
         // It goes on where it was, and one that has ended is not kept back.
-        assert!(outbox.reserve(address(2), 1440).is_some());
-        assert!(outbox.reserve(address(2), 100).is_some());
+        assert!(outbox.reserve(address(2), 1, 1440).is_some());
+        assert!(outbox.reserve(address(2), 1, 100).is_some());
         assert_eq!(full_shape(&outbox), [(2980, 1440)]);
         outbox.clear_full();
         assert!(outbox.is_empty() && outbox.bytes() == 0);
@@ -231,9 +245,9 @@ mod tests {
     fn a_full_outbox_refuses() {
         let mut outbox = Outbox::new();
         for port in 0..MAX_RUNS as u16 {
-            assert!(outbox.reserve(address(port), 10).is_some());
+            assert!(outbox.reserve(address(port), 1, 10).is_some());
         }
-        assert!(outbox.reserve(address(9999), 10).is_none());
-        assert!(outbox.reserve(address(5), 10).is_some(), "open runs still take datagrams");
+        assert!(outbox.reserve(address(9999), 1, 10).is_none());
+        assert!(outbox.reserve(address(5), 1, 10).is_some(), "open runs still take datagrams");
     }
 }

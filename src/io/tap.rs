@@ -2,9 +2,20 @@
 //!
 //! A TAP must never speak for itself. Before it is set up, give it `addrgenmode none` (netlink) and `accept_ra 0`, or the kernel
 //! announces a link-local address and sends router solicitations and multicast reports into the mesh.
+//!
+//! # Queues
+//!
+//! With several packet threads a TAP has a queue for each, and the driver decides which of them a frame from the bridge is read from: the
+//! one that the opposite direction of its flow was last *written* to, or a hash of the flow while nothing was written for three
+//! seconds (`tun_automq_select_queue`). Would each thread write to its own queue, a flow would be read by whichever thread its answers
+//! happen to arrive on, that is by the far end's choice, which depends on ours: for two routers whose choices do not agree a flow
+//! would change its thread with every round trip, and be reordered as often. So a frame is written to the queue that its *flow* names
+//! ([`Frame::flow`]), whichever thread writes it: any thread may write to any queue, and each reads its own. From the first answer on
+//! a flow is read by one thread, and the threads' shares are even.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::unix::SourceFd;
@@ -13,6 +24,7 @@ use zerocopy::IntoBytes;
 
 use super::offload::{Kind, Offload, OffloadPolicy};
 use super::sys::{link, tun, vector};
+use crate::forward::frame::Frame;
 use crate::wire::vnet::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_LEN, VnetHeader};
 
 #[cfg(test)]
@@ -85,11 +97,12 @@ pub enum TapError {
 /// One queue of a TAP. Reads and writes never wait; register it with a poll (edge-triggered: read until `None`).
 #[derive(Debug)]
 pub struct Tap {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
+    /// All queues that frames are written to, this one among them.
+    queues: Vec<Arc<OwnedFd>>,
     name: String,
     ifindex: u32,
     policy: OffloadPolicy,
-    multi_queue: bool,
     offload: u32,
     tcp: GsoWrites,
     udp: GsoWrites,
@@ -118,13 +131,25 @@ impl Tap {
         let ifindex = link::index(name).map_err(failed("find"))?;
         let gso = |mask| GsoWrites { usable: offload & mask == mask, refused: 0 };
         let (tcp, udp) = (gso(TSO), gso(USO));
-        Ok(Tap { fd, name: name.to_owned(), ifindex, policy, multi_queue, offload, tcp, udp })
+        let fd = Arc::new(fd);
+        let queues = vec![fd.clone()];
+        Ok(Tap { fd, queues, name: name.to_owned(), ifindex, policy, offload, tcp, udp })
     }
 
-    /// One more queue of the same TAP, for another thread. It must have been opened with `multi_queue`, and the caller must be in the
-    /// TAP's network namespace.
-    pub fn another_queue(&self) -> Result<Tap, TapError> {
-        Tap::open(&self.name, self.policy, self.multi_queue)
+    /// As [`Tap::open`], with `count` queues, one for each thread. Where one is enough, a persistent TAP may be of either kind. The driver
+    /// lets everybody attach one more queue to a TAP of several, so whoever calls has to know that the TAP is not somebody else's.
+    pub fn open_queues(name: &str, policy: OffloadPolicy, count: usize) -> Result<Vec<Tap>, TapError> {
+        let first = match Tap::open(name, policy, count > 1) {
+            Err(TapError::Taken(_)) if count <= 1 => Tap::open(name, policy, true)?,
+            first => first?,
+        };
+        let mut taps = vec![first];
+        while taps.len() < count {
+            taps.push(Tap::open(name, policy, true)?);
+        }
+        let queues: Vec<_> = taps.iter().map(|tap| tap.fd.clone()).collect();
+        taps.iter_mut().for_each(|tap| tap.queues.clone_from(&queues));
+        Ok(taps)
     }
 
     /// Sets MTU ([`MTU`]), queue length ([`QUEUE_LEN`]) and whether the link is up. Call it from the namespace the TAP is in.
@@ -206,13 +231,13 @@ impl Tap {
         Ok(Some((zerocopy::transmute!(*vnet), frame)))
     }
 
-    /// Writes one frame, which lies in at most [`MAX_PARTS`] parts, with one system call.
+    /// Writes one frame, which lies in at most [`MAX_PARTS`] parts, with one system call. Its headers lie in the first part.
     ///
     /// Errors are for the caller to count: `WouldBlock` and `ENOBUFS` where the kernel is behind, `EIO` where the link is down, `EINVAL`
     /// where it does not like the header. After a run of `EINVAL`s [`Tap::gso_usable`] says no.
     pub fn write_frame(&mut self, vnet: &VnetHeader, parts: &[IoSlice<'_>]) -> io::Result<()> {
         let result = loop {
-            match vector::write(self.fd.as_fd(), vnet.as_bytes(), parts) {
+            match vector::write(self.queue_for(parts), vnet.as_bytes(), parts) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result,
             }
@@ -228,6 +253,19 @@ impl Tap {
             tracing::warn!(tap = self.name, gso_type = vnet.gso_type, "the kernel refuses super frames; writing single frames from now on");
         }
         result.map(drop)
+    }
+}
+
+impl Tap {
+    /// The queue that a frame is written to.
+    fn queue_for(&self, parts: &[IoSlice<'_>]) -> BorrowedFd<'_> {
+        let count = self.queues.len();
+        if count <= 1 {
+            return self.fd.as_fd();
+        }
+        let flow = parts.first().and_then(|headers| Some(Frame::parse(headers)?.flow(headers))).unwrap_or(0);
+        let index = (u64::from(flow) * count as u64) >> 32;
+        self.queues.get(index as usize).unwrap_or(&self.fd).as_fd()
     }
 }
 

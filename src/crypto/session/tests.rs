@@ -80,6 +80,7 @@ fn both_ways_on_every_lane() {
             assert_eq!(open(&a, &sealed(&b, lane, b"")).as_deref(), Ok(&b""[..]));
         }
         assert_eq!(a.lanes(), 3);
+        assert_eq!([1, 2, 3, 4, 6, 7, 15].map(|thread| a.lane_of(thread)), [1, 2, 3, 1, 3, 1, 3]);
         assert_eq!(a.reserve(4, 1), None);
         let mut other_lane = sealed(&a, 3, b"x");
         other_lane[2] = 4 << 4;

@@ -18,7 +18,7 @@ impl State {
         let header = Header {
             kind: if session.is_plain() { Kind::PlainFlood } else { Kind::Flood },
             hop_limit: 1,
-            lane: self.settings.lane.min(session.lanes()),
+            lane: session.lane_of(self.settings.lane),
             label: 0,
             destination: link.peer,
             index: session.remote_index(),
@@ -86,7 +86,7 @@ impl State {
                 self.counters().drop_key_exhausted.inc();
                 continue;
             };
-            let Some(datagram) = call.outbox.reserve(way.address, length) else {
+            let Some(datagram) = call.outbox.reserve(way.address, way.header.lane, length) else {
                 self.counters().drop_outbox_full.inc();
                 continue;
             };

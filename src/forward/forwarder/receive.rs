@@ -91,7 +91,7 @@ impl State {
                 let Some(incoming) = incoming else { return self.counters().drop_relay_stranger.inc() };
                 let cached = batch.onward.take().filter(|onward| onward.destination == header.destination);
                 let onward = batch.onward.insert(cached.unwrap_or_else(|| State::onward(fib, incoming, header.destination)));
-                self.relay(call.now, incoming, onward, &mut buffer[range], call.outbox);
+                self.relay(call, incoming, onward, header.lane, &mut buffer[range]);
             }
             Kind::DataDirect | Kind::PlainDirect | Kind::Flood | Kind::PlainFlood if !own => self.counters().drop_misdirected.inc(),
             Kind::DataDirect | Kind::DataRelayed | Kind::PlainDirect | Kind::PlainRelayed | Kind::Flood | Kind::PlainFlood => {

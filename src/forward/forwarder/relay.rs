@@ -3,12 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use crate::forward::fib::{Activity, Fib, FibLink, FibPeer, LinkIndex, Route};
-use crate::forward::outbox::Outbox;
-use crate::time::Time;
 use crate::wire::header::decrement_hop_limit;
 use crate::wire::{Address, PeerName};
 
-use super::State;
+use super::{Call, State};
 
 /// Where datagrams for one destination go on: a receive batch mostly holds datagrams for one.
 pub(super) struct Onward<'a> {
@@ -60,8 +58,9 @@ impl State {
         Onward { destination, hop }
     }
 
-    /// Relays one datagram that came over `incoming`.
-    pub(super) fn relay(&mut self, now: Time, incoming: LinkIndex, onward: &Onward<'_>, datagram: &mut [u8], outbox: &mut Outbox) {
+    /// Relays one datagram of `lane` that came over `incoming`.
+    pub(super) fn relay(&mut self, call: &mut Call<'_, '_>, incoming: LinkIndex, onward: &Onward<'_>, lane: u8, datagram: &mut [u8]) {
+        let (now, outbox) = (call.now, &mut *call.outbox);
         let counters = &self.shared.counters;
         let Some(hop) = onward.hop else { return counters.drop_relay_no_route.inc() };
         if datagram.len() > usize::from(hop.max_datagram) {
@@ -74,7 +73,7 @@ impl State {
         if !budget.is_some_and(|(_, bucket)| bucket.take(now, datagram.len() as u64)) {
             return counters.drop_relay_budget.inc();
         }
-        let Some(room) = outbox.reserve(hop.address, datagram.len()) else { return counters.drop_outbox_full.inc() };
+        let Some(room) = outbox.reserve(hop.address, lane, datagram.len()) else { return counters.drop_outbox_full.inc() };
         room.copy_from_slice(datagram);
         // The hop is in use, so its liveness matters; what comes in proves nothing about the link it came over.
         hop.activity.tx_bytes.fetch_add(datagram.len() as u64, Ordering::Relaxed);

@@ -195,7 +195,7 @@ impl State {
                 let header = Header {
                     kind: data_kind(relayed, session.is_plain()),
                     hop_limit: if relayed { HOP_LIMIT } else { 1 },
-                    lane: self.settings.lane.min(session.lanes()),
+                    lane: session.lane_of(self.settings.lane),
                     label: frame.label(bytes),
                     destination: peer.name,
                     index: session.remote_index(),
@@ -237,7 +237,7 @@ impl State {
         for index in 0..count {
             let frame_header = plan.frame_header(index, bytes.len());
             let content = frame_header.header_len() + usize::from(frame_header.length);
-            let Some(datagram) = outbox.reserve(way.address, overhead + content) else {
+            let Some(datagram) = outbox.reserve(way.address, way.header.lane, overhead + content) else {
                 self.counters().drop_outbox_full.add((count - index) as u64);
                 break;
             };

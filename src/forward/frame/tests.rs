@@ -37,6 +37,26 @@ fn extension_headers_are_walked() {
 }
 
 #[test]
+fn a_flow_is_never_finer_than_the_kernels() {
+    let flow = |bytes: &[u8]| Frame::parse(bytes).expect("a frame").flow(bytes);
+    let with = |mut bytes: Vec<u8>, at: usize, byte: u8| {
+        bytes[at] = byte;
+        bytes
+    };
+    let tcp = Recipe::default().frame();
+    assert_ne!(flow(&tcp), 0);
+    assert_ne!(flow(&tcp), flow(&with(tcp.clone(), 35, 0x77)), "ports count");
+    assert_ne!(flow(&tcp), flow(&with(tcp.clone(), 33, 0x77)), "addresses count");
+    assert_eq!(flow(&tcp), flow(&with(tcp.clone(), 41, 0x77)), "sequence numbers do not");
+    assert_eq!(flow(&tcp), flow(&Recipe { tags: vec![5], ..Recipe::default() }.frame()), "nor do VLANs");
+    // More fragments, and the last fragment: the kernel has no ports for either.
+    let first = with(tcp.clone(), 20, 0x20);
+    let last = with(with(with(tcp.clone(), 20, 0), 21, 9), 35, 0x77);
+    assert_eq!(flow(&first), flow(&last));
+    assert_eq!(flow(&with(tcp, 13, 0x06)), 0, "not IP");
+}
+
+#[test]
 fn fragments_and_strangers_have_no_transport() {
     let mut bytes = Recipe { dont_fragment: false, ..Recipe::default() }.frame();
     bytes[20] = 0x20;

@@ -234,10 +234,60 @@ fn a_partial_checksum_is_finished_by_the_kernel_whatever_it_hands_us() {
 #[test]
 fn queues_share_a_tap() {
     in_own_namespace("tap-queues", || {
-        let first = Tap::open(NAME, OffloadPolicy::Auto, true).expect("a TAP");
-        let second = first.another_queue().expect("one more queue");
-        assert_eq!((first.ifindex(), first.offload()), (second.ifindex(), second.offload()));
+        let mut taps = Tap::open_queues(NAME, OffloadPolicy::Auto, 3).expect("a TAP");
+        assert!(taps.iter().all(|tap| (tap.ifindex(), tap.offload()) == (taps[0].ifindex(), taps[0].offload())));
         assert!(matches!(Tap::open(NAME, OffloadPolicy::Auto, false), Err(TapError::Taken(_))), "a queue of the other kind");
+        drop(taps.split_off(1));
+        assert!(link::index(NAME).is_ok(), "one queue is left");
+    });
+    in_own_namespace("tap-persistent", || {
+        for kind in ["", "multi_queue"] {
+            ip(&format!("tuntap add {NAME} mode tap vnet_hdr {kind}"));
+            assert_eq!(Tap::open_queues(NAME, OffloadPolicy::Auto, 1).expect("of either kind").len(), 1);
+            assert_eq!(Tap::open_queues(NAME, OffloadPolicy::Auto, 2).is_ok(), !kind.is_empty());
+            ip(&format!("tuntap del {NAME} mode tap {kind}"));
+        }
+    });
+}
+
+/// The queues that say they can be read.
+fn readable(taps: &mut [Tap]) -> Vec<usize> {
+    let mut buffer = vec![0; MIN_BUFFER];
+    let mut found = Vec::new();
+    for (n, tap) in taps.iter_mut().enumerate() {
+        while let Some((_, frame)) = tap.read(&mut buffer).expect("a working TAP") {
+            if frame.get(23) == Some(&17) {
+                found.push(n);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_flow_is_read_from_one_queue_whoever_writes_its_answers() {
+    in_own_namespace("tap-flows", || {
+        drop(with_addresses(OffloadPolicy::Auto));
+        let mut taps = Tap::open_queues(NAME, OffloadPolicy::Auto, 4).expect("a TAP");
+        ip(&format!("link set {NAME} address 02:00:00:00:00:01 addrgenmode none"));
+        taps[0].configure(MTU, QUEUE_LEN, true).expect("configured");
+        ip(&format!("addr add {OURS}/24 dev {NAME}"));
+        ip(&format!("neigh add {THEIRS} lladdr 02:00:00:00:00:02 dev {NAME}"));
+        let mut used = std::collections::BTreeSet::new();
+        for port in 5000..5032 {
+            let socket = UdpSocket::bind((OURS, port)).expect("a socket");
+            let mut queues = std::collections::BTreeSet::new();
+            for writer in [0, 1, 2, 3, 1] {
+                let answer = udp_frame(port, b"answer");
+                taps[writer].write_frame(&partial(GSO_NONE, 0), &[IoSlice::new(&answer)]).expect("written");
+                readable(&mut taps);
+                socket.send_to(b"question", (THEIRS, 7)).expect("sent");
+                queues.extend(readable(&mut taps));
+            }
+            assert_eq!(queues.len(), 1, "port {port}: {queues:?}");
+            used.extend(queues);
+        }
+        assert_eq!(used.len(), 4, "32 flows are shared out over all queues");
     });
 }
 
