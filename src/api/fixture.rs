@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::state::{FullStatus, MacRow};
 use crate::counters::Reading;
+use crate::io::thread_load::Load;
 use crate::mesh::snapshot::{Connection, ConnectionState, Direction, Peer, RouteState, Snapshot, TargetState};
 use crate::wire::{Address, PeerName};
 
@@ -51,6 +52,18 @@ pub(super) fn line_of_three() -> FullStatus {
             ),
             ("mesh", vec![Reading { name: "mac_moves", help: "MACs that moved to another host.", value: 1 }]),
         ],
+        threads: vec![
+            Load {
+                tx_frames: 700,
+                tx_bytes: 1_500_000,
+                rx_frames: 20,
+                rx_bytes: 1400,
+                sleeps: 90,
+                asleep_ns: 9_000_000_000_000,
+                ..Load::default()
+            },
+            Load { rx_frames: 800, rx_bytes: 1_600_000, udp_rx_bytes: 1_700_000, ..Load::default() },
+        ],
         offloads: vec![("udp_gso".into(), "on".into()), ("udp_gro".into(), "off: the kernel refused UDP_GRO".into())],
     }
 }
@@ -68,7 +81,16 @@ pub(super) fn naked() -> FullStatus {
         ..full.snapshot
     };
     let uptime = Duration::from_secs(9);
-    FullStatus { uptime, mtu: None, snapshot, macs: Vec::new(), counters: Vec::new(), offloads: Vec::new(), ..full }
+    FullStatus {
+        uptime,
+        mtu: None,
+        snapshot,
+        macs: Vec::new(),
+        counters: Vec::new(),
+        threads: vec![Load::default()],
+        offloads: Vec::new(),
+        ..full
+    }
 }
 
 fn connections() -> Vec<Connection> {

@@ -6,6 +6,7 @@ mod drops;
 
 use std::fmt::Write;
 
+use super::threads;
 use super::types::{Connection, Counter, Report, State};
 
 /// The content type of the page.
@@ -15,6 +16,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub fn render(report: &Report) -> String {
     let mut page = Page::default();
     router(&mut page, report);
+    threads::metrics(&mut page, &report.status.threads);
     peers(&mut page, report);
     let (drops, events): (Vec<&Counter>, Vec<&Counter>) = report.counters.iter().partition(|c| drops::is_drop(&c.plane, &c.name));
     page.family("weave_drops_total", "counter", "Frames and datagrams dropped, by reason.");
@@ -103,13 +105,14 @@ fn links(page: &mut Page, report: &Report) {
     }
 }
 
+/// The page as it grows.
 #[derive(Default)]
-struct Page {
+pub(super) struct Page {
     text: String,
 }
 
 impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
@@ -119,7 +122,7 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.text.push_str(name);
         for (i, (label, text)) in labels.iter().enumerate() {
             let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");

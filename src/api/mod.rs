@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod server;
 pub mod state;
 pub mod text;
+pub mod threads;
 pub mod types;
 
 pub use address::ApiAddress;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::counters::Reading;
+use crate::io::thread_load::Load;
 use crate::mesh::command::Target;
 use crate::mesh::snapshot::Snapshot;
 use crate::wire::PeerName;
@@ -36,6 +37,8 @@ pub struct FullStatus {
     pub macs: Vec<MacRow>,
     /// Counters by the plane that counts them: `forward`, `mesh`, `io`, …
     pub counters: Vec<(&'static str, Vec<Reading>)>,
+    /// What each packet thread has done.
+    pub threads: Vec<Load>,
     /// Offloads by name: `on`, or `off: ` and the reason.
     pub offloads: Vec<(String, String)>,
 }

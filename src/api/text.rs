@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::threads;
 use super::types::{Connection, Counter, Direction, Report, State, Status};
 
 /// The page of `status` alone.
@@ -38,6 +39,9 @@ pub fn status(report: &Report) -> String {
     let mut out = String::new();
     for (key, value) in rows {
         line(&mut out, key, &value);
+    }
+    for (i, thread) in s.threads.iter().enumerate() {
+        line(&mut out, if i == 0 { "Packet threads" } else { "" }, &threads::line(thread, s.uptime_s));
     }
     for (i, (name, state)) in s.offloads.iter().enumerate() {
         line(&mut out, if i == 0 { "Offloads" } else { "" }, &format!("{} {}", clean(name), clean(state)));

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::state::{FullStatus, MacRow};
+use super::threads::{self, Thread};
 use crate::mesh::snapshot;
 use crate::wire::PeerName;
 
@@ -69,6 +70,8 @@ pub struct Status {
     pub macs: usize,
     /// How many of them are on this host's bridge.
     pub local_macs: usize,
+    /// The packet threads, and what each has done.
+    pub threads: Vec<Thread>,
     /// Offloads by name: `on`, or `off: ` and the reason.
     pub offloads: BTreeMap<String, String>,
     /// The counters that do not stand at zero.
@@ -314,6 +317,7 @@ fn status(full: &FullStatus, counters: &[Counter]) -> Status {
         targets: s.targets.len(),
         macs: full.macs.len(),
         local_macs: full.macs.iter().filter(|m| m.local).count(),
+        threads: threads::threads(full),
         offloads: full.offloads.iter().cloned().collect(),
         counters: counters.iter().filter(|c| c.value > 0).cloned().collect(),
     }

@@ -70,6 +70,8 @@ pub struct RunConfig {
     pub discovery: bool,
     /// Which offloads are tried.
     pub offload: OffloadPolicy,
+    /// How many packet threads; `None` leaves it to the number of cores.
+    pub threads: Option<u8>,
     /// How long packet threads look for events before they sleep; zero for never.
     pub busy_poll: Duration,
 }
@@ -152,6 +154,7 @@ impl RunConfig {
             conn_limit: usize::from(options.conn_limit),
             discovery: !options.no_discovery,
             offload: options.offload,
+            threads: options.threads,
             busy_poll: options.busy_poll,
         })
     }

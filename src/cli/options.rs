@@ -161,6 +161,10 @@ pub struct RunOptions {
     /// off: of the TAP no-csum, no-tso, no-ecn, no-uso, of UDP no-gso, no-gro
     #[arg(long, env = "WEAVE_OFFLOAD", value_name = "auto|off|LIST", value_parser = OffloadPolicy::from_str, default_value = "auto")]
     pub offload: OffloadPolicy,
+    /// Threads that move frames, 1 to 15; each has a queue of the TAP, a socket and keys of its own [default: one up to two cores, then half
+    /// the cores, at most 8]
+    #[arg(long, env = "WEAVE_THREADS", value_name = "THREADS", value_parser = clap::value_parser!(u8).range(1..=15))]
+    pub threads: Option<u8>,
     /// How long to look for the next frame before sleeping, while frames come thick and fast: auto (30), off or microseconds up to 1000
     #[arg(long, env = "WEAVE_BUSY_POLL", value_name = "TIME", value_parser = busy_polling, default_value = "auto")]
     pub busy_poll: Duration,

@@ -3,7 +3,7 @@
 //! ```text
 //!  this thread (tokio)    signals, API, status pages, netlink watch, name resolution
 //!  "mesh"                 io::mesh_thread, which drives mesh::Mesh
-//!  "packet-1"             io::packet_thread, which drives forward::Forwarder
+//!  "packet-1", …          io::packet_thread, which drives forward::Forwarder; `threads` says how many
 //! ```
 
 mod aside;
@@ -13,6 +13,7 @@ mod network;
 mod planes;
 mod signals;
 mod status;
+mod threads;
 
 use std::time::Duration;
 
@@ -83,14 +84,15 @@ impl Router {
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
-        let foundation = planes::Foundation::lay(&config, &store, clock)?;
+        let threads = threads::choose(&config).await?;
+        let foundation = planes::Foundation::lay(&config, &store, threads, clock)?;
         let api = api::listen::api(&config.api).await?;
         let pages = match config.status_addr {
             Some(addr) => Some(api::listen::status(addr).await?),
             None => None,
         };
         let name = foundation.name();
-        let (network, tap) = Network::build(&config, name).await?;
+        let (network, tap) = Network::build(&config, name, threads).await?;
         let (event_sink, events) = mpsc::channel(EVENTS);
         let status = StatusSource::new(&config, clock, &foundation);
         let planes = match Planes::start(foundation, &config, tap, event_sink, clock) {
@@ -161,9 +163,7 @@ impl Router {
     /// Puts back what somebody took away, and tells the mesh plane what changed.
     async fn mend(&mut self) {
         let changes = self.network.mend().await;
-        if let Some(tap) = changes.tap {
-            self.planes.plug(tap);
-        }
+        self.planes.plug(changes.tap);
         if changes.addresses {
             self.send_addresses().await;
         }

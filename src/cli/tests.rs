@@ -54,7 +54,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(c.api.to_string(), "unix:/run/weave-router/api.sock");
     assert_eq!(c.status_addr.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:6782"));
     assert_eq!((c.cipher, c.offload, c.conn_limit), (Cipher::Auto, OffloadPolicy::Auto, 64));
-    assert_eq!(c.busy_poll, Duration::from_micros(30));
+    assert_eq!((c.threads, c.busy_poll), (None, Duration::from_micros(30)));
     assert!(c.encryption && c.discovery && !c.open && !c.authenticated());
     assert!(c.peers.is_empty() && c.bind.is_empty() && c.allow.is_empty() && c.passwords.is_empty());
 }
@@ -149,6 +149,8 @@ fn values_are_checked() {
         ("--conn-limit 0", "1..=4096"),
         ("--offload on", "auto"),
         ("--offload no-tso,no-tos", "'no-tos'"),
+        ("--threads 0", "1..=15"),
+        ("--threads 16", "1..=15"),
         ("--busy-poll 1001", "1000"),
         ("--busy-poll always", "microseconds"),
         ("--api tcp:1", "unix:/PATH"),
@@ -168,7 +170,8 @@ fn values_are_checked() {
 fn values_that_are_good() {
     let line = format!(
         "--bind 10.0.0.1 --bind [fd00::1] --bind 10.0.0.1 --bridge br0 --tap t0 --mtu 65521 --network n --nickname me --state-dir s \
-         --allow {KEY} --allow {} --open --cipher aes256gcm --no-encryption --password p --conn-limit 4096 --no-discovery --offload off --busy-poll 50",
+         --allow {KEY} --allow {} --open --cipher aes256gcm --no-encryption --password p --conn-limit 4096 --no-discovery --offload off --busy-poll 50 \
+         --threads 15",
         KEY.to_uppercase()
     );
     let c = config(&line);
@@ -177,7 +180,7 @@ fn values_that_are_good() {
     assert_eq!((c.allow[0][0], c.allow[0][31]), (0x00, 0xff));
     assert!(c.open && !c.encryption && !c.discovery && c.authenticated());
     assert_eq!((c.cipher, c.offload), (Cipher::Aes256Gcm, OffloadPolicy::Off));
-    assert_eq!(c.busy_poll, Duration::from_micros(50));
+    assert_eq!((c.threads, c.busy_poll), (Some(15), Duration::from_micros(50)));
     assert_eq!(config("--status-addr=").status_addr, None);
     assert_eq!(config("--offload no-tso,no-gro").offload.to_string(), "no-tso,no-gro");
     assert_eq!(config("--cipher chacha20poly1305").cipher, Cipher::ChaCha20Poly1305);
@@ -223,7 +226,7 @@ fn every_option_has_a_variable_and_says_its_default() {
         seen.insert(long.to_string());
     }
     let contract = "peer port bind bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher \
-                    no-encryption conn-limit no-discovery offload busy-poll log-level log-format";
+                    no-encryption conn-limit no-discovery offload threads busy-poll log-level log-format";
     for option in contract.split_whitespace() {
         assert!(seen.contains(option), "--{option} is missing");
     }

@@ -2,8 +2,9 @@
 
 use futures::TryStreamExt;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use rtnetlink::packet_core::Nla;
 use rtnetlink::{Handle, LinkUnspec};
 
 use super::HostError;
@@ -31,7 +32,22 @@ pub struct Link {
     pub loopback: bool,
     /// The VLAN which untagged frames belong to, for a bridge with VLAN filtering switched on.
     pub pvid: Option<u16>,
+    /// For a TUN or TAP: what it is like.
+    pub tun: Option<Tun>,
 }
+
+/// What the TUN driver says of one of its interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tun {
+    /// It takes more than one queue.
+    pub multi_queue: bool,
+    /// Queues that processes hold, where it takes more than one.
+    pub queues: u32,
+}
+
+/// Attributes of a TUN interface (`linux/if_link.h`), which the library hands over as bytes.
+const IFLA_TUN_MULTI_QUEUE: u16 = 7;
+const IFLA_TUN_NUM_QUEUES: u16 = 8;
 
 impl Link {
     /// Reads a netlink message.
@@ -70,9 +86,26 @@ impl Link {
                     });
                     self.pvid = pvid.filter(|_| filtering);
                 }
+                LinkInfo::Data(InfoData::Tun(data)) => self.tun = Some(Tun::read(data)),
                 _ => {}
             }
         }
+    }
+}
+
+impl Tun {
+    fn read(attributes: &[InfoTun]) -> Tun {
+        let mut tun = Tun::default();
+        for attribute in attributes {
+            let mut value = vec![0; attribute.value_len()];
+            attribute.emit_value(&mut value);
+            match (attribute.kind(), value.as_slice()) {
+                (IFLA_TUN_MULTI_QUEUE, [flag]) => tun.multi_queue = *flag != 0,
+                (IFLA_TUN_NUM_QUEUES, &[a, b, c, d]) => tun.queues = u32::from_ne_bytes([a, b, c, d]),
+                _ => {}
+            }
+        }
+        tun
     }
 }
 

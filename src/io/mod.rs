@@ -6,6 +6,7 @@
 //! * [`tap`]: one queue of a TAP device, with super frames (`IFF_VNET_HDR`) both ways.
 //! * [`udp`]: the sockets of one port, steered by the kernel: control datagrams to the mesh thread, data to the packet threads.
 //! * [`mailbox`]: a bounded queue into an event loop.
+//! * [`packet_thread`], [`mesh_thread`]: the event loops; [`thread_load`] says what each packet thread has done.
 //! * [`busy_poll`]: how long a packet thread looks for events before it sleeps.
 //! * [`offload`]: which kernel offloads are wanted, and which are in use.
 //! * [`clock`], [`entropy`]: the only places that read time and randomness.
@@ -23,4 +24,5 @@ pub mod sys;
 pub mod tap;
 #[cfg(test)]
 mod testing;
+pub mod thread_load;
 pub mod udp;

@@ -15,9 +15,10 @@ use crate::io::mailbox::{self, Receiver, Sender};
 use crate::io::mesh_thread::MeshInput;
 use crate::io::offload::Offload;
 use crate::io::tap::{self, Tap};
+use crate::io::thread_load::{Load, ThreadLoad};
 use crate::io::udp::{Batch, OffloadReport, Run, ThreadSockets};
 use crate::time::Time;
-use crate::wire::{VnetHeader, vnet};
+use crate::wire::{HEADER_LEN, VnetHeader, vnet};
 
 /// Reads of the TAP before the sockets get their turn.
 const TAP_FRAMES: usize = 256;
@@ -77,6 +78,8 @@ crate::counters! {
         tap_super_refused,
         /// Frames for a TAP that has been deleted and not put back yet.
         tap_missing,
+        /// Received batches in which the kernel had joined datagrams of several lanes, some of them another thread's.
+        lanes_joined,
         /// Control datagrams and requests the mesh plane was too busy to take.
         mesh_busy,
     }
@@ -96,6 +99,8 @@ pub struct PacketParts {
     pub mesh: Sender<MeshInput>,
     /// What could not be handed on.
     pub counters: Arc<PacketThreadCounters>,
+    /// What this thread does.
+    pub load: Arc<ThreadLoad>,
     /// How long to look for events before going to sleep.
     pub busy_poll: BusyPoll,
     /// Random: which flows share a queue.
@@ -128,6 +133,8 @@ impl PacketInbox {
 struct Port {
     tap: Option<Tap>,
     counters: Arc<PacketThreadCounters>,
+    /// What the thread did since it last said so.
+    since: Load,
 }
 
 impl TapSink for Port {
@@ -135,7 +142,10 @@ impl TapSink for Port {
         let Some(tap) = &mut self.tap else { return self.counters.tap_missing.inc() };
         self.counters.tap_writes.inc();
         match tap.write_frame(vnet, parts) {
-            Ok(()) => {}
+            Ok(()) => {
+                self.since.rx_frames += 1;
+                self.since.rx_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+            }
             Err(error) if error.raw_os_error() == Some(libc::EBADFD) => self.counters.tap_missing.inc(),
             Err(error) if error.kind() == ErrorKind::InvalidInput && vnet.gso_kind() != 0 => self.counters.tap_super_refused.inc(),
             Err(_) => self.counters.tap_write_refused.inc(),
@@ -170,6 +180,7 @@ pub struct PacketThread {
     fib: Arc<ArcSwap<Fib>>,
     generation: u64,
     mesh: Sender<MeshInput>,
+    load: Arc<ThreadLoad>,
     busy_poll: BusyPoll,
     clock: Clock,
     tap_ready: bool,
@@ -190,7 +201,7 @@ const _: () = assert!(ROOM >= tap::MIN_BUFFER, "a queue's slot must take any fra
 impl PacketThread {
     /// Joins the parts.
     pub fn new(parts: PacketParts, inbox: PacketInbox) -> std::io::Result<PacketThread> {
-        let PacketParts { tap, mut sockets, forwarder, fib, mesh, counters, busy_poll, queue_seed, clock } = parts;
+        let PacketParts { tap, mut sockets, forwarder, fib, mesh, counters, load, busy_poll, queue_seed, clock } = parts;
         let PacketInbox { poll, receiver, .. } = inbox;
         for (n, socket) in sockets.sockets().iter_mut().enumerate() {
             poll.registry().register(socket, Token(n), Interest::READABLE)?;
@@ -200,13 +211,14 @@ impl PacketThread {
         let mut thread = PacketThread {
             poll,
             inbox: receiver,
-            port: Port { tap: None, counters },
+            port: Port { tap: None, counters, since: Load::default() },
             sockets,
             forwarder,
             out: Outbox::new(),
             fib,
             generation: u64::MAX,
             mesh,
+            load,
             busy_poll,
             clock,
             tap_ready: false,
@@ -252,6 +264,7 @@ impl PacketThread {
 
     /// Waits for events, or until something is due.
     fn wait(&mut self, events: &mut Events) -> std::io::Result<()> {
+        self.load.publish(&mut self.port.since);
         let (patience, polls) = (self.patience(), &self.port.counters.polls);
         polls.inc();
         if patience == Some(Duration::ZERO) {
@@ -269,8 +282,13 @@ impl PacketThread {
             std::thread::yield_now();
             polls.add(2);
         }
-        self.poll.poll(events, self.patience())?;
-        self.busy_poll.waited(self.clock.now().since(start));
+        let asleep = self.clock.now();
+        let slept = self.poll.poll(events, self.patience());
+        let awake = self.clock.now();
+        self.port.since.sleeps += 1;
+        self.port.since.asleep_ns += awake.0.saturating_sub(asleep.0);
+        slept?;
+        self.busy_poll.waited(awake.since(start));
         if events.is_empty() {
             self.queue.shrink();
         }
@@ -361,6 +379,8 @@ impl PacketThread {
         while frames < TAP_FRAMES && bytes < TURN_BYTES {
             let (forwarder, out, port) = (&mut self.forwarder, &mut self.out, &mut self.port);
             let Some(length) = self.queue.serve(now, |vnet, frame| forwarder.from_tap(now, vnet, frame, out, port)) else { break };
+            self.port.since.tx_frames += 1;
+            self.port.since.tx_bytes += length as u64;
             frames += 1;
             bytes += length;
             if self.out.bytes() >= FLUSH_BYTES {
@@ -379,6 +399,8 @@ impl PacketThread {
         match tap.read(&mut self.buffer) {
             Ok(Some((vnet, frame))) => {
                 let length = frame.len();
+                self.port.since.tx_frames += 1;
+                self.port.since.tx_bytes += length as u64;
                 self.forwarder.from_tap(now, &vnet, frame, &mut self.out, &mut self.port);
                 return Some(length);
             }
@@ -432,9 +454,16 @@ impl PacketThread {
         let Some(socket) = self.sockets.sockets().get_mut(n) else { return 0 };
         match socket.recv() {
             Ok(Batch { buffer, messages, more }) => {
+                let joined =
+                    messages.iter().filter(|message| has_several_lanes(buffer.get(message.range.clone()), message.segment)).count();
+                if joined > 0 {
+                    self.port.counters.lanes_joined.add(joined as u64);
+                }
                 self.forwarder.from_udp_batch(now, buffer, messages, &mut self.out, &mut self.port);
                 self.ready[n] = more;
-                messages.iter().map(|message| message.range.len()).sum()
+                let bytes = messages.iter().map(|message| message.range.len()).sum();
+                self.port.since.udp_rx_bytes += bytes as u64;
+                bytes
             }
             // Counted by the socket; what lies behind the failure announces itself no second time. One that stays is given up.
             Err(_) => {
@@ -447,6 +476,7 @@ impl PacketThread {
     /// Sends what lies in the outbox and hands the mesh plane what is its business.
     fn flush(&mut self) {
         if !self.out.is_empty() {
+            self.port.since.udp_tx_bytes += self.out.bytes() as u64;
             self.sockets.send(self.out.runs().map(|(to, bytes, segment)| Run { segment, ..Run::single(to, bytes) }));
             self.out.clear();
             self.tell_too_big();
@@ -460,8 +490,10 @@ impl PacketThread {
 
     /// Sends what the next frame cannot add to, so that a bulk flow goes out in batches as large as the kernel takes.
     fn flush_full(&mut self) {
+        let before = self.out.bytes();
         self.sockets.send(self.out.full_runs().map(|(to, bytes, segment)| Run { segment, ..Run::single(to, bytes) }));
         self.out.clear_full();
+        self.port.since.udp_tx_bytes += (before - self.out.bytes()) as u64;
         self.tell_too_big();
     }
 
@@ -472,4 +504,12 @@ impl PacketThread {
             }
         }
     }
+}
+
+/// True where the first and the last datagram of a message are not of one lane.
+fn has_several_lanes(message: Option<&[u8]>, segment: usize) -> bool {
+    let lane = |datagram: &[u8]| datagram.first_chunk::<HEADER_LEN>().map(|header| header[2] >> 4);
+    let Some(message) = message.filter(|message| segment > 0 && message.len() > segment) else { return false };
+    let last = (message.len() - 1) / segment * segment;
+    lane(message) != message.get(last..).and_then(lane)
 }

@@ -120,7 +120,7 @@ mod tests {
             ],
         ),
         ("udp", &["send_calls", "receive_calls", "gso_given_up", "recv_failed"]),
-        ("packet_thread", &["tap_reads", "tap_writes", "polls", "tap_super_refused"]),
+        ("packet_thread", &["tap_reads", "tap_writes", "polls", "tap_super_refused", "lanes_joined"]),
     ];
 
     fn planes() -> [(&'static str, Vec<Reading>); 6] {

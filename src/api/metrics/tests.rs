@@ -76,6 +76,10 @@ fn the_page_parses_and_holds_what_it_promises() {
     assert_eq!(get(&samples, "weave_peer_rtt_seconds", &h2), 0.000_412);
     assert_eq!(get(&samples, "weave_peer_loss_ratio", &h2), 0.0123);
     assert_eq!(get(&samples, "weave_peer_tx_frames_total", &h2), 1800.0);
+    let tx = [("thread", "1"), ("direction", "tx")];
+    assert_eq!(get(&samples, "weave_packet_thread_frames_total", &tx), 700.0);
+    assert_eq!(get(&samples, "weave_packet_thread_udp_bytes_total", &[("thread", "2"), ("direction", "rx")]), 1_700_000.0);
+    assert_eq!(get(&samples, "weave_packet_thread_asleep_seconds_total", &[("thread", "1")]), 9000.0);
     assert_eq!(get(&samples, "weave_offload", &[("offload", "udp_gro")]), 0.0);
 }
 

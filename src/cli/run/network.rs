@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::super::RunConfig;
 use super::complain;
 use super::keeper::Keeper;
+use super::threads;
 use crate::host::bridge::{Bridge, BridgeMtu, Released};
 use crate::host::link;
 use crate::host::macs::LocalMacs;
@@ -22,8 +23,8 @@ use crate::wire::{Address, PeerName};
 /// What mending changed.
 #[derive(Default)]
 pub struct Changes {
-    /// A new TAP, where the old one was deleted.
-    pub tap: Option<Tap>,
+    /// The queues of a new TAP, where the old one was deleted.
+    pub tap: Vec<Tap>,
     /// The underlay's addresses may have changed.
     pub addresses: bool,
     /// The bridge's MAC table may have changed.
@@ -48,6 +49,8 @@ pub struct Network {
     tap_name: String,
     tap_index: u32,
     offload: OffloadPolicy,
+    /// Queues of the TAP.
+    queues: usize,
     name: PeerName,
     watch: Watch,
     firewall: Keeper,
@@ -56,8 +59,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Makes or adopts the bridge, opens the TAP and plugs it in. What was made goes again where a later step fails.
-    pub async fn build(config: &RunConfig, name: PeerName) -> anyhow::Result<(Network, Tap)> {
+    /// Makes or adopts the bridge, opens the TAP with so many queues and plugs it in. What was made goes again where a later step fails.
+    pub async fn build(config: &RunConfig, name: PeerName, queues: usize) -> anyhow::Result<(Network, Vec<Tap>)> {
         let mtu = match config.mtu {
             Some(mtu) => BridgeMtu::Given(mtu),
             None => BridgeMtu::Fitting(fitting_mtu(&config.peers, config.port).await),
@@ -65,14 +68,14 @@ impl Network {
         let handle = host::connect()?;
         let watch = Watch::new()?;
         let mut bridge = Bridge::ensure(&handle, &config.bridge, mtu, name).await?;
-        let tap = match open_tap(&config.tap, config.offload) {
+        let (tap, tap_index) = match open_tap(&handle, &config.tap, config.offload, queues).await {
             Ok(tap) => tap,
             Err(error) => {
                 let _ = bridge.release().await;
                 return Err(error);
             }
         };
-        if let Err(error) = bridge.attach(tap.ifindex()).await {
+        if let Err(error) = bridge.attach(tap_index).await {
             drop(tap);
             let _ = bridge.release().await;
             return Err(error).with_context(|| format!("cannot put TAP {} on bridge {}", config.tap, config.bridge));
@@ -82,8 +85,9 @@ impl Network {
             bridge,
             bridge_name: config.bridge.clone(),
             tap_name: config.tap.clone(),
-            tap_index: tap.ifindex(),
+            tap_index,
             offload: config.offload,
+            queues,
             name,
             watch,
             firewall: Keeper::new(&config.bridge),
@@ -121,13 +125,13 @@ impl Network {
         let mut todo = std::mem::take(&mut self.todo);
         // Its deletion may be among the notifications that were lost, or have come while the bridge could not be put in order.
         todo.tap |= (todo.bridge || todo.attach) && matches!(link::by_index(&self.handle, self.tap_index).await, Ok(None));
-        let mut changes = Changes { tap: None, addresses: todo.addresses, macs: todo.macs };
+        let mut changes = Changes { tap: Vec::new(), addresses: todo.addresses, macs: todo.macs };
         if todo.tap {
-            match open_tap(&self.tap_name, self.offload) {
-                Ok(tap) => {
+            match open_tap(&self.handle, &self.tap_name, self.offload, self.queues).await {
+                Ok((tap, index)) => {
                     tracing::warn!("TAP {} was deleted; it is made again", self.tap_name);
-                    self.tap_index = tap.ifindex();
-                    changes.tap = Some(tap);
+                    self.tap_index = index;
+                    changes.tap = tap;
                 }
                 Err(error) => {
                     tracing::error!("TAP {} was deleted and cannot be made again: {error:#}", self.tap_name);
@@ -135,7 +139,7 @@ impl Network {
                 }
             }
         }
-        if todo.bridge || todo.attach || changes.tap.is_some() {
+        if todo.bridge || todo.attach || !changes.tap.is_empty() {
             match self.reattach().await {
                 Ok(()) => changes.macs = true,
                 Err(error) => {
@@ -202,12 +206,15 @@ impl Network {
     }
 }
 
-/// The TAP, still down: it comes up as a port of the bridge, and never speaks for itself.
-fn open_tap(name: &str, offload: OffloadPolicy) -> anyhow::Result<Tap> {
-    let tap = Tap::open(name, offload, false)?;
+/// The queues of the TAP and its index. It is still down: it comes up as a port of the bridge, and never speaks for itself.
+async fn open_tap(handle: &rtnetlink::Handle, name: &str, offload: OffloadPolicy, queues: usize) -> anyhow::Result<(Vec<Tap>, u32)> {
+    threads::is_free(handle, name).await?;
+    let taps = Tap::open_queues(name, offload, queues)?;
+    let first = taps.first().context("a TAP has a queue")?;
+    let index = first.ifindex();
     link::silence(name);
-    tap.configure(tap::MTU, tap::QUEUE_LEN, false)?;
-    Ok(tap)
+    first.configure(tap::MTU, tap::QUEUE_LEN, false)?;
+    Ok((taps, index))
 }
 
 /// The MTU that fits the paths to the configured peers which are given as addresses, else the host's default route.

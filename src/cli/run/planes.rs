@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use rand_core::Rng;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::super::RunConfig;
 use super::super::options::Cipher;
@@ -21,6 +21,7 @@ use crate::io::mailbox::Sender;
 use crate::io::mesh_thread::{self, MeshInput, MeshParts, MeshThread};
 use crate::io::packet_thread::{PacketInbox, PacketInput, PacketParts, PacketThread, PacketThreadCounters, ThreadReport};
 use crate::io::tap::Tap;
+use crate::io::thread_load::ThreadLoad;
 use crate::io::udp::{SocketGroup, UdpCounters};
 use crate::io::{ciphers, entropy};
 use crate::mesh::command::{Command, Event, LocalMac};
@@ -34,10 +35,12 @@ use crate::wire::PeerName;
 pub struct Counters {
     /// The sockets'.
     pub udp: Arc<UdpCounters>,
-    /// The forwarding rules'.
-    pub packet: Arc<PacketCounters>,
-    /// The packet thread's own.
+    /// The forwarding rules', of each packet thread: they count every relayed datagram, which must not be a write to a shared line.
+    pub packet: Vec<Arc<PacketCounters>>,
+    /// The packet threads' own.
     pub thread: Arc<PacketThreadCounters>,
+    /// What each packet thread does.
+    pub load: Vec<Arc<ThreadLoad>>,
 }
 
 /// What can be claimed before anything on the host is changed.
@@ -53,11 +56,11 @@ pub struct Foundation {
 }
 
 impl Foundation {
-    /// Reads the identity, derives the passwords' keys, times the ciphers and claims the port.
-    pub fn lay(config: &RunConfig, store: &StateDir, clock: Clock) -> anyhow::Result<Foundation> {
+    /// Reads the identity, derives the passwords' keys, times the ciphers and claims the port for so many packet threads.
+    pub fn lay(config: &RunConfig, store: &StateDir, threads: usize, clock: Clock) -> anyhow::Result<Foundation> {
         let mut rng = entropy::generator().context("cannot get randomness from the kernel")?;
         let identity = Arc::new(Identity::from_seed(&*store.seed(&mut rng)?));
-        let sockets = SocketGroup::open(&config.bind, config.port, 1, config.offload)?;
+        let sockets = SocketGroup::open(&config.bind, config.port, threads, config.offload)?;
         let incarnation = store.next_incarnation()?;
         let mesh = MeshConfig {
             identity,
@@ -72,7 +75,7 @@ impl Foundation {
             conn_limit: config.conn_limit,
             port: config.port,
             incarnation,
-            lanes: 1,
+            lanes: u8::try_from(threads)?,
             no_encryption: !config.encryption,
             addresses: Vec::new(),
         };
@@ -80,8 +83,12 @@ impl Foundation {
         rng.fill_bytes(&mut seed);
         let mut mesh = Mesh::new(mesh, Arc::new(Ed25519), seed);
         let macs = Arc::new(MacTable::new(DEFAULT_ENTRIES, rng.next_u64()));
-        let counters =
-            Counters { udp: sockets.counters.clone(), packet: Arc::default(), thread: Arc::new(PacketThreadCounters::default()) };
+        let counters = Counters {
+            udp: sockets.counters.clone(),
+            packet: (0..threads).map(|_| Arc::default()).collect(),
+            thread: Arc::default(),
+            load: (0..threads).map(|_| Arc::default()).collect(),
+        };
         let fib = Arc::new(ArcSwap::from(mesh.fib()));
         Ok(Foundation { mesh, sockets, fib, macs, counters, seed: rng.next_u64() })
     }
@@ -100,7 +107,7 @@ impl Foundation {
 /// The running threads.
 pub struct Planes {
     mesh: Sender<MeshInput>,
-    packet: Sender<PacketInput>,
+    packet: Vec<Sender<PacketInput>>,
     threads: Vec<JoinHandle<()>>,
     failures: mpsc::UnboundedReceiver<String>,
     port: u16,
@@ -109,46 +116,57 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// Starts the threads; from here on frames flow.
-    pub fn start(base: Foundation, config: &RunConfig, tap: Tap, events: mpsc::Sender<Event>, clock: Clock) -> anyhow::Result<Planes> {
-        let Foundation { mesh, mut sockets, fib, macs, counters, seed } = base;
+    /// Starts the threads, each packet thread with a queue of the TAP; from here on frames flow.
+    pub fn start(
+        base: Foundation,
+        config: &RunConfig,
+        queues: Vec<Tap>,
+        events: mpsc::Sender<Event>,
+        clock: Clock,
+    ) -> anyhow::Result<Planes> {
+        let Foundation { mesh, sockets, fib, macs, counters, seed } = base;
         let (poll, mesh_sender, mesh_receiver) = mesh_thread::inbox().context("cannot make the mesh thread's poll")?;
-        let inbox = PacketInbox::new().context("cannot make the packet thread's poll")?;
-        let packet_sender = inbox.sender.clone();
-        let packet_sockets = sockets.packet.pop().context("the socket group has no packet sockets")?;
+        let inboxes: Result<Vec<_>, _> = queues.iter().map(|_| PacketInbox::new()).collect();
+        let inboxes = inboxes.context("cannot make the packet threads' polls")?;
+        let packet: Vec<_> = inboxes.iter().map(|inbox| inbox.sender.clone()).collect();
         let parts = MeshParts {
             mesh,
             sockets: sockets.control,
             fib: fib.clone(),
-            packet_wakers: vec![inbox.waker.clone()],
+            packet_wakers: inboxes.iter().map(|inbox| inbox.waker.clone()).collect(),
             macs: Arc::clone(&macs),
             // A full channel drops the event: the log loses a line, and what is asked for is asked again.
             events: Box::new(move |event| drop(events.try_send(event))),
             clock,
         };
         let mesh_thread = MeshThread::new(parts, poll, mesh_receiver).context("cannot register the control sockets")?;
-        let shared =
-            Shared { macs: Arc::clone(&macs), duplicates: Arc::new(Duplicates::new(DEFAULT_STREAMS, seed)), counters: counters.packet };
-        let settings = Settings { lane: 1, relay_budget: DEFAULT_RELAY_BUDGET };
-        let forwarder = Forwarder::new(settings, shared, fib.load_full());
-        let busy_poll = BusyPoll::new(config.busy_poll);
-        let parts = PacketParts {
-            tap,
-            sockets: packet_sockets,
-            forwarder,
-            fib,
-            mesh: mesh_sender.clone(),
-            counters: counters.thread,
-            busy_poll,
-            queue_seed: seed as u32,
-            clock,
-        };
-        let packet_thread = PacketThread::new(parts, inbox).context("cannot register the TAP and the packet sockets")?;
+        let duplicates = Arc::new(Duplicates::new(DEFAULT_STREAMS, seed));
+        let mut packet_threads = Vec::new();
+        let counted = counters.packet.into_iter().zip(counters.load);
+        for (n, (((tap, inbox), sockets), (packet, load))) in queues.into_iter().zip(inboxes).zip(sockets.packet).zip(counted).enumerate() {
+            let shared = Shared { macs: Arc::clone(&macs), duplicates: duplicates.clone(), counters: packet };
+            let settings = Settings { lane: u8::try_from(n + 1)?, relay_budget: DEFAULT_RELAY_BUDGET };
+            let parts = PacketParts {
+                tap,
+                sockets,
+                forwarder: Forwarder::new(settings, shared, fib.load_full()),
+                fib: fib.clone(),
+                mesh: mesh_sender.clone(),
+                counters: counters.thread.clone(),
+                load,
+                busy_poll: BusyPoll::new(config.busy_poll),
+                queue_seed: seed as u32,
+                clock,
+            };
+            packet_threads.push(PacketThread::new(parts, inbox).context("cannot register the TAP and the packet sockets")?);
+        }
         let (failed, failures) = mpsc::unbounded_channel();
-        let threads =
-            vec![spawn("mesh", failed.clone(), move || mesh_thread.run())?, spawn("packet-1", failed, move || packet_thread.run())?];
+        let mut threads = vec![spawn("mesh".into(), failed.clone(), move || mesh_thread.run())?];
+        for (n, thread) in packet_threads.into_iter().enumerate() {
+            threads.push(spawn(format!("packet-{}", n + 1), failed.clone(), move || thread.run())?);
+        }
         let port = if config.port == 0 { sockets.port } else { config.port };
-        Ok(Planes { mesh: mesh_sender, packet: packet_sender, threads, failures, port, macs, clock })
+        Ok(Planes { mesh: mesh_sender, packet, threads, failures, port, macs, clock })
     }
 
     /// The UDP port that the sockets are bound to.
@@ -181,15 +199,22 @@ impl Planes {
         self.mesh.try_send(MeshInput::Snapshot(Box::new(answer))).is_ok()
     }
 
-    /// Asks the packet thread which offloads it uses; false where it is too busy.
-    pub fn report(&self, answer: impl FnOnce(ThreadReport) + Send + 'static) -> bool {
-        self.packet.try_send(PacketInput::Report(Box::new(answer))).is_ok()
+    /// Asks each packet thread which offloads it uses; `None` where one is too busy.
+    pub fn reports(&self) -> Option<Vec<oneshot::Receiver<ThreadReport>>> {
+        let ask = |thread: &Sender<PacketInput>| {
+            let (answer, report) = oneshot::channel();
+            let ask = PacketInput::Report(Box::new(move |report| drop(answer.send(report))));
+            thread.try_send(ask).is_ok().then_some(report)
+        };
+        self.packet.iter().map(ask).collect()
     }
 
-    /// Gives the packet thread another TAP.
-    pub fn plug(&self, tap: Tap) {
-        if self.packet.try_send(PacketInput::Tap(Box::new(tap))).is_err() {
-            tracing::error!("the packet thread did not take the new TAP; frames do not flow");
+    /// Gives the packet threads the queues of another TAP, one each.
+    pub fn plug(&self, queues: Vec<Tap>) {
+        for (n, (thread, tap)) in self.packet.iter().zip(queues).enumerate() {
+            if thread.try_send(PacketInput::Tap(Box::new(tap))).is_err() {
+                tracing::error!("packet thread {} did not take the new TAP; its frames do not flow", n + 1);
+            }
         }
     }
 
@@ -204,7 +229,9 @@ impl Planes {
     /// Stops the threads: first the mesh plane, which says goodbye to the neighbours.
     pub fn stop(self) {
         let _ = self.mesh.try_send(MeshInput::Stop);
-        let _ = self.packet.try_send(PacketInput::Stop);
+        for thread in &self.packet {
+            let _ = thread.try_send(PacketInput::Stop);
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the router had panicked");
@@ -221,7 +248,7 @@ pub fn send(mesh: &Sender<MeshInput>, command: Command) {
 }
 
 fn spawn(
-    name: &'static str,
+    name: String,
     failed: mpsc::UnboundedSender<String>,
     work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
 ) -> anyhow::Result<JoinHandle<()>> {
@@ -232,6 +259,7 @@ fn spawn(
             let _ = self.0.send(std::mem::take(&mut self.1));
         }
     }
+    let thread = name.clone();
     let body = move || {
         let mut alarm = Alarm(failed, format!("the {name} thread panicked; this is a bug, please report the lines above"));
         match work() {
@@ -239,7 +267,7 @@ fn spawn(
             Err(error) => alarm.1 = format!("the {name} thread cannot go on: {error}"),
         }
     };
-    std::thread::Builder::new().name(name.into()).spawn(body).with_context(|| format!("cannot start the {name} thread"))
+    std::thread::Builder::new().name(thread.clone()).spawn(body).with_context(|| format!("cannot start the {thread} thread"))
 }
 
 fn suites(cipher: Cipher) -> anyhow::Result<Vec<Suite>> {
@@ -268,6 +296,14 @@ impl Planes {
     /// Planes without threads: nobody empties their mailboxes.
     pub fn idle(mesh: Sender<MeshInput>, packet: Sender<PacketInput>) -> Planes {
         let macs = Arc::new(MacTable::new(16, 1));
-        Planes { mesh, packet, threads: Vec::new(), failures: mpsc::unbounded_channel().1, port: 1, macs, clock: Clock::start() }
+        Planes {
+            mesh,
+            packet: vec![packet],
+            threads: Vec::new(),
+            failures: mpsc::unbounded_channel().1,
+            port: 1,
+            macs,
+            clock: Clock::start(),
+        }
     }
 }

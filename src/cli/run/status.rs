@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 use super::super::RunConfig;
 use super::planes::{Counters, Foundation, Planes};
 use crate::api::{FullStatus, MacRow, Refusal};
-use crate::forward::MacTable;
+use crate::counters::Reading;
 use crate::forward::mac_table::Owner;
+use crate::forward::{MacTable, PacketCounters};
 use crate::io::clock::Clock;
 use crate::io::packet_thread::ThreadReport;
 use crate::mesh::MeshCounters;
@@ -58,23 +59,23 @@ impl StatusSource {
         status.mtu = mtu;
         status.macs = self.mac_rows();
         status.counters = vec![
-            ("forward", self.counters.packet.read()),
+            ("forward", sum(&self.counters.packet)),
             ("mac", self.macs.counters.read()),
             ("mesh", self.mesh.read()),
             ("gossip", self.gossip.read()),
             ("udp", self.counters.udp.read()),
             ("packet_thread", self.counters.thread.read()),
         ];
+        status.threads = self.counters.load.iter().map(|load| load.get()).collect();
         let (snapshot_in, snapshot) = oneshot::channel();
-        let (report_in, report) = oneshot::channel();
         let taken = planes.snapshot(move |snapshot| drop(snapshot_in.send(snapshot)));
-        if !taken || !planes.report(move |report| drop(report_in.send(report))) {
+        let Some(reports) = planes.reports().filter(|_| taken) else {
             let _ = answer.send(Err(Refusal::busy()));
             return;
-        }
+        };
         tokio::spawn(async move {
-            let told = match (snapshot.await, report.await) {
-                (Ok(snapshot), Ok(report)) => Ok(FullStatus { snapshot, offloads: offloads(&report), ..status }),
+            let told = match (snapshot.await, all(reports).await) {
+                (Ok(snapshot), Ok(reports)) => Ok(FullStatus { snapshot, offloads: offloads(&reports), ..status }),
                 // A thread that ends drops what it was asked.
                 (Err(_), _) | (_, Err(_)) => Err(Refusal("the router is stopping".into())),
             };
@@ -96,7 +97,42 @@ impl StatusSource {
     }
 }
 
-fn offloads(report: &ThreadReport) -> Vec<(String, String)> {
+/// What all packet threads count, added up.
+fn sum(threads: &[Arc<PacketCounters>]) -> Vec<Reading> {
+    let mut readings = threads.iter().map(|counters| counters.read());
+    let mut sum = readings.next().unwrap_or_default();
+    for thread in readings {
+        sum.iter_mut().zip(thread).for_each(|(sum, reading)| sum.value += reading.value);
+    }
+    sum
+}
+
+/// The answers of all packet threads.
+async fn all(reports: Vec<oneshot::Receiver<ThreadReport>>) -> Result<Vec<ThreadReport>, oneshot::error::RecvError> {
+    let mut all = Vec::new();
+    for report in reports {
+        all.push(report.await?);
+    }
+    Ok(all)
+}
+
+/// The offloads of all threads: once where the threads agree, else of each thread.
+fn offloads(reports: &[ThreadReport]) -> Vec<(String, String)> {
+    let threads: Vec<_> = reports.iter().map(offloads_of).collect();
+    let Some(first) = threads.first() else { return Vec::new() };
+    let mut all = Vec::new();
+    for (n, (name, state)) in first.iter().enumerate() {
+        let states = || threads.iter().filter_map(|thread| thread.get(n)).map(|(_, state)| state);
+        if states().all(|other| other == state) {
+            all.push((name.clone(), state.clone()));
+        } else {
+            all.extend(states().enumerate().map(|(thread, state)| (format!("{name} thread {}", thread + 1), state.clone())));
+        }
+    }
+    all
+}
+
+fn offloads_of(report: &ThreadReport) -> Vec<(String, String)> {
     let tap = match &report.tap {
         None => vec![("tap".to_string(), "off (it is missing)".to_string())],
         Some(tap) => tap.iter().map(|(name, state)| ((*name).to_string(), state.to_string())).collect(),
@@ -113,6 +149,28 @@ mod tests {
     use crate::io::mesh_thread::{self, MeshInput};
     use crate::io::packet_thread::PacketInbox;
 
+    #[test]
+    fn threads_are_named_where_they_differ() {
+        let thread = |tap| ThreadReport { tap, udp: Vec::new() };
+        let all = offloads(&[thread(Some(0x6f)), thread(Some(0x01))]);
+        let on_and_off = [("tap_checksum", true), ("tap_tso4 thread 1", true), ("tap_tso4 thread 2", false), ("tap_tso6 thread 1", true)];
+        for ((name, state), (expected, on)) in all.iter().zip(on_and_off) {
+            assert_eq!((name.as_str(), state == "on"), (expected, on));
+        }
+        assert_eq!(all.len(), 1 + 4 * 2);
+        assert_eq!(offloads(&[thread(Some(0x6f)), thread(Some(0x6f))]), offloads(&[thread(Some(0x6f))]));
+    }
+
+    #[test]
+    fn counters_of_threads_add_up() {
+        let threads = [Arc::new(PacketCounters::default()), Arc::new(PacketCounters::default())];
+        threads[0].relayed.add(2);
+        threads[1].relayed.add(3);
+        let read = sum(&threads);
+        assert_eq!(read.len(), threads[0].read().len());
+        assert_eq!(read.iter().filter(|r| r.value > 0).map(|r| (r.name, r.value)).collect::<Vec<_>>(), [("relayed", 5)]);
+    }
+
     #[tokio::test]
     async fn a_plane_that_is_behind_is_busy_and_not_stopping() {
         let (_poll, mesh, _mesh_receiver) = mesh_thread::inbox().expect("a mailbox");
@@ -125,7 +183,7 @@ mod tests {
             title: String::new(),
             blank: FullStatus::default(),
             macs: Arc::new(MacTable::new(16, 1)),
-            counters: Counters { udp: Arc::default(), packet: Arc::default(), thread: Arc::default() },
+            counters: Counters { udp: Arc::default(), packet: Vec::new(), thread: Arc::default(), load: Vec::new() },
             mesh: Arc::default(),
             gossip: Arc::default(),
         };
