@@ -24,4 +24,5 @@ mod restart;
 mod runtime;
 mod sizes;
 mod surroundings;
+mod threads;
 mod underlay;

@@ -3,7 +3,8 @@
 use anyhow::bail;
 
 use super::super::RunConfig;
-use crate::host::{self, link};
+use crate::host;
+use crate::host::link::{self, Tun};
 use crate::io::tap::TapError;
 
 /// More threads than this are started only where asked for: the kernel's share of the work needs cores too.
@@ -17,9 +18,14 @@ pub async fn choose(config: &RunConfig) -> anyhow::Result<usize> {
     if wanted == 1 {
         return Ok(1);
     }
-    let tap = &config.tap;
-    match link::by_name(&host::connect()?, tap).await?.and_then(|link| link.tun) {
-        Some(tun) if !tun.multi_queue && config.threads.is_some() => bail!(
+    let found = link::by_name(&host::connect()?, &config.tap).await?;
+    served(wanted, config.threads.is_some(), &config.tap, found.and_then(|link| link.tun))
+}
+
+/// How many of the threads a TAP that is there already has queues for.
+fn served(wanted: usize, asked_for: bool, tap: &str, found: Option<Tun>) -> anyhow::Result<usize> {
+    match found {
+        Some(tun) if !tun.multi_queue && asked_for => bail!(
             "--threads {wanted} needs a TAP with a queue for each, and {tap} was made for one: make it with `multi_queue`, delete it \
              (ip link del {tap}), or use --threads 1"
         ),
@@ -52,5 +58,22 @@ mod tests {
     fn the_default_leaves_cores_to_the_kernel() {
         let defaults = [1, 2, 3, 4, 5, 8, 16, 64].map(by_cores);
         assert_eq!(defaults, [1, 1, 1, 2, 2, 4, 8, 8]);
+    }
+
+    #[test]
+    fn a_tap_of_one_queue_is_served_by_one_thread_unless_more_are_asked_for() {
+        let found = |multi_queue| Some(Tun { multi_queue, queues: 0 });
+        for (asked_for, tap, threads) in [
+            (false, None, Some(4)),
+            (true, None, Some(4)),
+            (false, found(true), Some(4)),
+            (true, found(true), Some(4)),
+            (false, found(false), Some(1)),
+            (true, found(false), None),
+        ] {
+            assert_eq!(served(4, asked_for, "t0", tap).ok(), threads, "{asked_for} {tap:?}");
+        }
+        let sentence = served(4, true, "t0", found(false)).expect_err("refused").to_string();
+        assert!(sentence.contains("t0") && sentence.contains("multi_queue") && sentence.contains("--threads 1"), "{sentence}");
     }
 }

@@ -16,7 +16,8 @@ const SOURCE_V6: u32 = 20;
 /// Kinds below 8 ([`Kind::is_control`](crate::wire::header::Kind::is_control)) go to the control socket, and so does what is too short
 /// to have a kind or a lane. Data goes to the packet socket that the sum of source address and sender's lane picks: what one packet
 /// thread of a peer sends stays in order and on one thread here, and neither peers nor threads of a peer share one without need.
-/// (The kernel's own flow hash would not tell the threads of a peer apart, and is zero on virtual links.)
+/// (The kernel's own flow hash would not tell the threads of a peer apart, and is zero on virtual links.) The flow label is not looked at:
+/// a batch is of one lane but of many flows, and the kernel picks once for a whole batch.
 pub fn program(bind: IpAddr, packet_sockets: u32) -> Vec<Instruction> {
     let load_byte = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
     let load_word = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
