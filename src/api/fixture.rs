@@ -74,7 +74,13 @@ pub(super) fn naked() -> FullStatus {
     let snapshot = Snapshot {
         authenticated: false,
         encrypted: false,
-        connections: vec![Connection { cipher: Some("none"), authenticated: Some(false), ..connections().remove(0) }],
+        connections: vec![Connection {
+            cipher: Some("none"),
+            authenticated: Some(false),
+            datapath: Some("router"),
+            datapath_reason: Some("this router runs without --fastdp".into()),
+            ..connections().remove(0)
+        }],
         peers: vec![peer(H1, "h1", &[])],
         targets: Vec::new(),
         routes: Vec::new(),
@@ -109,6 +115,8 @@ fn connections() -> Vec<Connection> {
         loss: Some(0.012_345),
         tx_bytes: 1_234_567,
         rx_bytes: 980,
+        datapath: Some("fastdp"),
+        datapath_reason: Some("both ends trust the underlay, and heartbeats pass through VXLAN".into()),
         error: None,
     };
     let wrong = Connection {
@@ -140,6 +148,8 @@ fn blank() -> Connection {
         loss: None,
         tx_bytes: 0,
         rx_bytes: 0,
+        datapath: None,
+        datapath_reason: None,
         error: None,
     }
 }

@@ -48,6 +48,8 @@ fn router(page: &mut Page, report: &Report) {
     }
     page.single("weave_peers", "Routers of the mesh that are known, this one included.", s.peers as f64);
     page.single("weave_reachable_peers", "Routers of the mesh that a route leads to, this one included.", s.reachable_peers as f64);
+    let fast = report.connections.iter().filter(|c| c.datapath.as_deref() == Some("fastdp")).count();
+    page.single("weave_fastdp_peers", "Linked peers whose unicast frames go through the kernel by VXLAN.", fast as f64);
     page.single("weave_targets", "Hosts this router was told to connect to.", s.targets as f64);
     page.family("weave_macs", "gauge", "MACs in the table, by where they are.");
     page.sample("weave_macs", &[("where", "local")], s.local_macs as f64);

@@ -75,15 +75,29 @@ fn counters(counters: &[Counter]) -> String {
 
 /// The page of `status connections`.
 pub fn connections(report: &Report) -> String {
-    let mut table =
-        Table::new(&["", "PEER", "ADDRESS", "STATE", "CIPHER", "TRUST", "PATH", ">MTU", ">RTT", ">LOSS", ">SENT", ">RECEIVED", "ERROR"]);
+    let mut table = Table::new(&[
+        "",
+        "PEER",
+        "ADDRESS",
+        "STATE",
+        "CIPHER",
+        "TRUST",
+        "PATH",
+        ">MTU",
+        ">RTT",
+        ">LOSS",
+        ">SENT",
+        ">RECEIVED",
+        "ERROR",
+        "DATAPATH",
+    ]);
     for c in &report.connections {
         table.row(connection(c));
     }
     table.print("no connections")
 }
 
-fn connection(c: &Connection) -> [String; 13] {
+fn connection(c: &Connection) -> [String; 14] {
     let dash = || "-".to_string();
     [
         match c.direction {
@@ -110,6 +124,11 @@ fn connection(c: &Connection) -> [String; 13] {
         bytes(c.tx_bytes),
         bytes(c.rx_bytes),
         c.error.as_deref().map_or(String::new(), clean),
+        match (c.datapath.as_deref(), c.datapath_reason.as_deref()) {
+            (None, _) => dash(),
+            (Some("router"), Some(why)) => format!("router: {}", clean(why)),
+            (Some(datapath), _) => datapath.into(),
+        },
     ]
 }
 

@@ -148,6 +148,10 @@ pub struct Connection {
     pub tx_bytes: u64,
     /// Bytes of UDP payload received.
     pub rx_bytes: u64,
+    /// What carries unicast frames to the peer: `fastdp` (the kernel, by VXLAN) or `router`; null while it is not up.
+    pub datapath: Option<String>,
+    /// Why it is that one.
+    pub datapath_reason: Option<String>,
     /// Why it is not up.
     pub error: Option<String>,
 }
@@ -388,6 +392,8 @@ impl From<&snapshot::Connection> for Connection {
             loss: c.loss.and_then(|v| rounded(v, 1e4)),
             tx_bytes: c.tx_bytes,
             rx_bytes: c.rx_bytes,
+            datapath: c.datapath.map(str::to_string),
+            datapath_reason: c.datapath_reason.clone(),
             error: c.error.clone(),
         }
     }

@@ -16,6 +16,8 @@ use super::options::{Cipher, GlobalOptions, RunOptions};
 use crate::api::ApiAddress;
 use crate::io::offload::OffloadPolicy;
 use crate::mesh::command::Target;
+use crate::mesh::fastdp;
+use crate::wire::Subnet;
 
 /// Most passwords a router tries, so that a network can change its password host by host.
 pub const MAX_PASSWORDS: usize = 4;
@@ -64,6 +66,8 @@ pub struct RunConfig {
     pub cipher: Cipher,
     /// False under `--no-encryption`.
     pub encryption: bool,
+    /// What `--fastdp` is given; `None` without it.
+    pub fastdp: Option<FastdpConfig>,
     /// Most links.
     pub conn_limit: usize,
     /// False under `--no-discovery`.
@@ -74,6 +78,15 @@ pub struct RunConfig {
     pub threads: Option<u8>,
     /// How long packet threads look for events before they sleep; zero for never.
     pub busy_poll: Duration,
+}
+
+/// What the fast datapath is told.
+#[derive(Clone, Debug)]
+pub struct FastdpConfig {
+    /// UDP port of the VXLAN device.
+    pub port: u16,
+    /// To whom frames may go in clear.
+    pub policy: fastdp::Policy,
 }
 
 /// A password; never printed, wiped when dropped.
@@ -131,7 +144,10 @@ impl RunConfig {
             true => options.password_file.iter().flat_map(|p| words(&p.to_string_lossy())).map(PathBuf::from).collect(),
             false => options.password_file,
         };
+        let trusted = split(options.trusted_subnets, listed("trusted_subnets"));
+        let fastdp = fast_datapath(options.fastdp, options.fastdp_port, &trusted, options.no_encryption, options.port)?;
         Ok(RunConfig {
+            fastdp,
             peers: unique(peers),
             port: options.port,
             bind: unique(bind),
@@ -162,6 +178,21 @@ impl RunConfig {
     /// True where something decides who may join.
     pub fn authenticated(&self) -> bool {
         !self.passwords.is_empty() || !self.allow.is_empty()
+    }
+}
+
+fn fast_datapath(on: bool, port: u16, trusted: &[String], no_encryption: bool, mesh: u16) -> Result<Option<FastdpConfig>, ConfigError> {
+    let trusted: Vec<Subnet> =
+        trusted.iter().map(|t| t.trim().parse().map_err(|e| usage(format!("--trusted-subnets: {e}")))).collect::<Result<_, _>>()?;
+    let trusted = unique(trusted);
+    match (on, no_encryption || !trusted.is_empty()) {
+        (false, _) if !trusted.is_empty() => Err(usage("--trusted-subnets says where --fastdp may be used: give both, or neither")),
+        (false, _) => Ok(None),
+        (true, false) => {
+            Err(usage("--fastdp sends frames in clear: say where that is acceptable, by --trusted-subnets CIDR,... or --no-encryption"))
+        }
+        (true, true) if port == mesh => Err(usage(format!("--fastdp-port and --port are both {port}: give them different ports"))),
+        (true, true) => Ok(Some(FastdpConfig { port, policy: fastdp::Policy { trusted } })),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::ApiAddress;
+use crate::host::fastdp::device;
 use crate::io::busy_poll;
 use crate::io::offload::OffloadPolicy;
 
@@ -151,6 +152,17 @@ pub struct RunOptions {
     /// Send frames in clear; the other end must say so too [default: everything is encrypted]
     #[arg(long, env = "WEAVE_NO_ENCRYPTION", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub no_encryption: bool,
+    /// Let the kernel carry unicast frames by VXLAN to peers that say so too, in clear: with --no-encryption, or to --trusted-subnets
+    /// [default: the router carries all frames]
+    #[arg(long, env = "WEAVE_FASTDP", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub fastdp: bool,
+    /// UDP port of --fastdp
+    #[arg(long, env = "WEAVE_FASTDP_PORT", value_name = "UDP PORT", default_value_t = device::PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    pub fastdp_port: u16,
+    /// Underlay networks, as ADDRESS/BITS, within which --fastdp may send frames in clear; both ends must trust the other's address; repeatable
+    /// [default: none]
+    #[arg(long, env = "WEAVE_TRUSTED_SUBNETS", value_name = "CIDR,...", value_delimiter = ',')]
+    pub trusted_subnets: Vec<String>,
     /// Most links that this router keeps, in links, 1 to 4096; configured peers are always tried
     #[arg(long, env = "WEAVE_CONN_LIMIT", value_name = "LINKS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub conn_limit: u16,

@@ -7,6 +7,7 @@
 //! ```
 
 mod aside;
+mod fastdp;
 mod keeper;
 mod names;
 mod network;
@@ -15,6 +16,7 @@ mod signals;
 mod status;
 mod threads;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -28,6 +30,7 @@ use crate::mesh::command::{Command, Event, Target};
 use crate::store::StateDir;
 use crate::wire::Address;
 use aside::aside;
+use fastdp::{Fastdp, Switchboard};
 use names::Names;
 use network::Network;
 use planes::Planes;
@@ -71,6 +74,7 @@ struct Router {
     servers: Vec<tokio::task::JoinHandle<()>>,
     signals: Signals,
     names: Names,
+    fastdp: Option<Fastdp>,
 }
 
 impl Router {
@@ -95,7 +99,8 @@ impl Router {
         let (network, tap) = Network::build(&config, name, threads).await?;
         let (event_sink, events) = mpsc::channel(EVENTS);
         let status = StatusSource::new(&config, clock, &foundation);
-        let planes = match Planes::start(foundation, &config, tap, event_sink, clock) {
+        let switchboard = Arc::new(Switchboard::new());
+        let planes = match Planes::start(foundation, &config, tap, (event_sink, Arc::clone(&switchboard)), clock) {
             Ok(planes) => planes,
             Err(error) => {
                 network.release(Instant::now() + STOP_PATIENCE).await;
@@ -107,7 +112,14 @@ impl Router {
         servers.extend(pages.map(|pages| tokio::spawn(api::server::serve(pages, api::server::status(handle)))));
         announce(&config, &status);
         let names = Names::new();
-        Ok(Router { config, store, remembered, network, planes, events, requests, status, servers, signals, names })
+        let fastdp = match &config.fastdp {
+            Some(fastdp) => Some(Fastdp::start(fastdp.port, &config, name, &network, &planes, switchboard, clock)?),
+            None => {
+                network.sweep_fastdp().await;
+                None
+            }
+        };
+        Ok(Router { config, store, remembered, network, planes, events, requests, status, servers, signals, names, fastdp })
     }
 
     async fn serve(mut self) -> anyhow::Result<()> {
@@ -155,7 +167,7 @@ impl Router {
                         self.mend().await;
                     }
                 }
-                _ = ageing.tick() => self.planes.expire_macs(),
+                _ = ageing.tick() => self.age_macs().await,
             }
         }
     }
@@ -164,6 +176,9 @@ impl Router {
     async fn mend(&mut self) {
         let changes = self.network.mend().await;
         self.planes.plug(changes.tap);
+        if let Some(fastdp) = &self.fastdp {
+            fastdp.lay_out(self.network.layout());
+        }
         if changes.addresses {
             self.send_addresses().await;
         }
@@ -173,6 +188,14 @@ impl Router {
                 self.planes.command(Command::LocalMacs(macs));
             }
         }
+    }
+
+    /// Forgets MACs that nobody heard of for long. Where the kernel carries frames past us, those on the bridge are heard of there.
+    async fn age_macs(&mut self) {
+        if self.fastdp.is_some() {
+            self.planes.keep_macs(&self.network.stations().await);
+        }
+        self.planes.expire_macs();
     }
 
     async fn send_addresses(&mut self) {
@@ -198,7 +221,7 @@ impl Router {
                 Err(error) => tracing::error!("{error}; other routers hold records of a later life of this one and ignore what it says"),
             },
             // The mesh thread applies these itself.
-            Event::MacAnnounced { .. } => {}
+            Event::MacAnnounced { .. } | Event::Fastdp(_) | Event::Beat(_) => {}
         }
     }
 
@@ -249,7 +272,7 @@ impl Router {
         for server in &self.servers {
             server.abort();
         }
-        let Router { planes, mut network, .. } = self;
+        let Router { planes, mut network, fastdp, .. } = self;
         let deadline = Instant::now() + STOP_PATIENCE;
         let stopped = aside("stop", move || planes.stop());
         let threads = async {
@@ -257,7 +280,12 @@ impl Router {
                 tracing::warn!("a thread did not stop in time; going on without it");
             }
         };
-        tokio::join!(threads, network.close_firewall(deadline));
+        let fast = async {
+            if let Some(fastdp) = fastdp {
+                fastdp.close(deadline).await;
+            }
+        };
+        tokio::join!(threads, network.close_firewall(deadline), fast);
         network.release(Instant::now() + BRIDGE_PATIENCE).await;
     }
 }

@@ -152,6 +152,10 @@ fn values_are_checked() {
         ("--threads 0", "1..=15"),
         ("--threads 16", "1..=15"),
         ("--busy-poll 1001", "1000"),
+        ("--fastdp", "--trusted-subnets"),
+        ("--trusted-subnets 10.0.0.0/8", "--fastdp"),
+        ("--fastdp --trusted-subnets 10.0.0.0", "ADDRESS/BITS"),
+        ("--fastdp --no-encryption --fastdp-port 6783", "different ports"),
         ("--busy-poll always", "microseconds"),
         ("--api tcp:1", "unix:/PATH"),
     ] {
@@ -181,6 +185,11 @@ fn values_that_are_good() {
     assert!(c.open && !c.encryption && !c.discovery && c.authenticated());
     assert_eq!((c.cipher, c.offload), (Cipher::Aes256Gcm, OffloadPolicy::Off));
     assert_eq!((c.threads, c.busy_poll), (Some(15), Duration::from_micros(50)));
+    assert!(c.fastdp.is_none());
+    let fast = config("--fastdp --no-encryption").fastdp.expect("a fast datapath");
+    assert_eq!((fast.port, fast.policy.trusted.len()), (6784, 0));
+    let fast = config("--fastdp --trusted-subnets 10.0.0.0/8,fd00::/8 --trusted-subnets 10.0.0.0/8 --fastdp-port 7000").fastdp;
+    assert_eq!(fast.map(|fast| (fast.port, fast.policy.trusted.len())), Some((7000, 2)));
     assert_eq!(config("--status-addr=").status_addr, None);
     assert_eq!(config("--offload no-tso,no-gro").offload.to_string(), "no-tso,no-gro");
     assert_eq!(config("--cipher chacha20poly1305").cipher, Cipher::ChaCha20Poly1305);
@@ -226,7 +235,7 @@ fn every_option_has_a_variable_and_says_its_default() {
         seen.insert(long.to_string());
     }
     let contract = "peer port bind bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher \
-                    no-encryption conn-limit no-discovery offload threads busy-poll log-level log-format";
+                    no-encryption fastdp fastdp-port trusted-subnets conn-limit no-discovery offload threads busy-poll log-level log-format";
     for option in contract.split_whitespace() {
         assert!(seen.contains(option), "--{option} is missing");
     }

@@ -122,7 +122,7 @@ fn bridged_traffic_is_filtered(v6: bool) -> bool {
 }
 
 /// Runs a program to its end and answers with what it printed; its complaint becomes the error.
-fn run(program: &str, args: &[&str], attempted: &str, hint: &str) -> Result<String, HostError> {
+pub(super) fn run(program: &str, args: &[&str], attempted: &str, hint: &str) -> Result<String, HostError> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|e| match e.kind() {
         // Permission is denied, too, where a directory of the search path cannot be read.
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {

@@ -6,6 +6,7 @@
 
 pub mod bridge;
 mod error;
+pub mod fastdp;
 pub mod firewall;
 pub mod lab;
 pub mod link;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
 use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::neighbour::NeighbourFlags;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
@@ -101,9 +102,11 @@ impl Watch {
                 self.port_left(&Link::from_message(&m));
             }
             NetlinkPayload::InnerMessage(M::NewAddress(m) | M::DelAddress(m)) => self.address(&m),
-            // What the bridge learns behind our TAP is elsewhere in the mesh.
+            // What the bridge learns behind our TAP, or was taught by us, is elsewhere in the mesh.
             NetlinkPayload::InnerMessage(M::NewNeighbour(m) | M::DelNeighbour(m))
-                if m.header.family == AddressFamily::Bridge && Some(m.header.ifindex) != self.tap =>
+                if m.header.family == AddressFamily::Bridge
+                    && Some(m.header.ifindex) != self.tap
+                    && !m.header.flags.contains(NeighbourFlags::ExtLearned) =>
             {
                 self.push(HostEvent::MacsChanged);
             }

@@ -211,6 +211,7 @@ impl MeshThread {
                     // What is ours is learned from its own frames.
                     let elsewhere = owner.filter(|owner| *owner != self.mesh.name());
                     self.macs.announce(vlan, mac, elsewhere, self.clock.now());
+                    (self.events)(Event::MacAnnounced { vlan, mac, owner });
                 }
                 other => (self.events)(other),
             }

@@ -12,6 +12,7 @@
 //! * [`clock`], [`entropy`]: the only places that read time and randomness.
 //! * [`sys`]: system calls, the only unsafe code of the crate.
 
+pub mod beats;
 pub mod busy_poll;
 pub mod ciphers;
 pub mod clock;

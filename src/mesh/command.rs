@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::fastdp::{Device, Plan};
 use crate::wire::{Address, PeerName};
 
 /// A host that was named by a person: `HOST[:PORT]`, IPv6 in brackets.
@@ -86,6 +87,10 @@ pub enum Command {
     LocalMacs(Vec<LocalMac>),
     /// The answer to [`Event::Persist`]: this incarnation is on disk.
     Persisted(u64),
+    /// The device of the fast datapath, or a sentence that says why there is none.
+    Fastdp(Result<Device, String>),
+    /// A heartbeat that came through that device.
+    Beat(Vec<u8>),
     /// Tell the peers that this router is going down.
     Leave,
 }
@@ -143,6 +148,10 @@ pub enum Event {
     /// Please store this incarnation as ours, and answer with [`Command::Persisted`] once it is on disk: the mesh
     /// remembers a later one than we did.
     Persist(u64),
+    /// With which peers the fast datapath is agreed, and with which it is used: all of them, now and then repeated.
+    Fastdp(Plan),
+    /// Please send this frame through the device of the fast datapath.
+    Beat(Vec<u8>),
     /// Something an operator should know, at warning level.
     Warning(String),
 }

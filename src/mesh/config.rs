@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::command::Event;
+use super::fastdp;
 use crate::crypto::{Identity, Psks, PublicKey, SuiteTiming};
 use crate::forward::Fib;
 use crate::wire::Address;
@@ -43,6 +44,8 @@ pub struct MeshConfig {
     pub no_encryption: bool,
     /// This host's underlay addresses, with our port.
     pub addresses: Vec<Address>,
+    /// What the fast datapath may be used for; `None` without `--fastdp`.
+    pub fastdp: Option<fastdp::Policy>,
 }
 
 /// What a call to the mesh plane asks for.

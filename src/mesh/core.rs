@@ -13,6 +13,7 @@ use super::answers::Answers;
 use super::command::{Command, Event, Target};
 use super::config::{MeshConfig, Outbox};
 use super::counters::MeshCounters;
+use super::fastdp::Fastdp;
 use super::fib_build::NARROW_FOR;
 use super::gossip::{self, Store};
 use super::guard::Guard;
@@ -105,6 +106,7 @@ pub struct Mesh {
     pub(super) trees: Option<Arc<FloodTree>>,
     /// Since when routes through others carry no more than the base size.
     pub(super) narrow: BTreeMap<PeerName, Time>,
+    pub(super) fastdp: Fastdp,
     pub(super) fib_stale: bool,
     pub(super) generation: u64,
     /// True once we have said who we are.
@@ -167,6 +169,7 @@ impl Mesh {
             node_at: None,
             trees: None,
             narrow: BTreeMap::new(),
+            fastdp: Fastdp::default(),
             fib_stale: true,
             generation: 0,
             introduced: false,
@@ -216,6 +219,11 @@ impl Mesh {
             Command::LocalAddresses(addresses) => self.local_addresses(now, addresses, out),
             Command::LocalMacs(macs) => macs.into_iter().for_each(|mac| self.macs.local(now, mac, &mut out.events)),
             Command::Persisted(incarnation) => self.adopt_incarnation(now, incarnation, out),
+            Command::Fastdp(device) => self.fastdp_device(device),
+            Command::Beat(frame) => {
+                self.on_beat(now, &frame);
+                return self.finish(now, out);
+            }
             Command::Leave => self.leave(now, out),
         }
         self.dial(now, out);
@@ -294,7 +302,8 @@ impl Mesh {
         let attempts = self.attempts.values().map(|attempt| attempt.due).min();
         let challenges = self.challenges.values().flatten().map(|challenge| challenge.due).min();
         let own = [self.routes_due, self.links_due, self.node_due, self.macs.due(), self.targets.due(), Some(self.housekeeping)];
-        own.into_iter().chain([links, attempts, challenges]).flatten().min()
+        let fastdp = self.config.fastdp.as_ref().map(|_| self.fastdp.due());
+        own.into_iter().chain([links, attempts, challenges, fastdp]).flatten().min()
     }
 
     /// What has no timer of its own: expiry, rekeys, discovery, paths.
@@ -344,6 +353,7 @@ impl Mesh {
         }
         self.publish_links(now, out);
         self.refresh_routes(now, out);
+        self.tick_fastdp(now, out);
         if std::mem::take(&mut self.fib_stale) {
             out.fib = Some(Arc::new(self.build_fib()));
         }

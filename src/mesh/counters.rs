@@ -67,5 +67,13 @@ crate::counters! {
         gossip_refused,
         /// MACs that moved between routers.
         mac_moves,
+        /// Heartbeats received through the device of the fast datapath.
+        fastdp_beats,
+        /// Heartbeats there that are not from a peer which agreed to the fast datapath, or not for this router.
+        fastdp_strange_beats,
+        /// Peers whose frames went over to the fast datapath.
+        fastdp_taken_up,
+        /// Peers whose frames came back from the fast datapath to the router.
+        fastdp_fell_back,
     }
 }

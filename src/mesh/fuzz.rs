@@ -76,7 +76,12 @@ pub(super) fn home(n: u8) -> Address {
 
 /// Router number `n`, which knows nobody yet.
 pub(super) fn router(n: u8) -> Mesh {
-    let config = MeshConfig {
+    router_with(n, |_| ())
+}
+
+/// The same, started otherwise than the usual ones.
+pub(super) fn router_with(n: u8, change: impl FnOnce(&mut MeshConfig)) -> Mesh {
+    let mut config = MeshConfig {
         identity: Arc::new(Identity::from_seed(&[n; 32])),
         network: "weave".into(),
         nickname: format!("h{n}"),
@@ -92,7 +97,9 @@ pub(super) fn router(n: u8) -> Mesh {
         lanes: 1,
         no_encryption: false,
         addresses: vec![home(n)],
+        fastdp: None,
     };
+    change(&mut config);
     Mesh::new(config, Arc::new(SimulatedSignatures), [n; 32])
 }
 

@@ -165,7 +165,9 @@ impl Mesh {
         }
         let Some(adjacency) = self.adjacencies.get(&peer) else { return };
         let old = now.since(adjacency.since) >= PATH_IDLE;
-        if adjacency.role == Role::Path && old && !self.is_in_use(now, peer, PATH_IDLE) {
+        // What the kernel carries is not seen here.
+        let in_use = self.is_in_use(now, peer, PATH_IDLE) || self.fastdp.is_in_use(peer);
+        if adjacency.role == Role::Path && old && !in_use {
             self.link_down(now, peer, "it is not used", out);
         }
     }
@@ -179,6 +181,7 @@ impl Mesh {
         if adjacency.told.replace(address) != Some(address) {
             records.push(Record::Observed(address));
         }
+        records.extend(self.fastdp_word(now, peer).map(Record::Fastdp));
         self.send_direct(peer, address, &records, out);
     }
 
@@ -348,6 +351,7 @@ impl Mesh {
     pub(super) fn link_down(&mut self, now: Time, peer: PeerName, reason: &str, out: &mut Outbox) {
         let Some(adjacency) = self.adjacencies.remove(&peer) else { return };
         self.fib_stale = true;
+        self.fastdp.touch();
         let indices = &self.indices;
         self.answered_at.retain(|index, _| indices.get(index) != Some(&peer));
         if !adjacency.is_link() {

@@ -9,6 +9,7 @@
 //!   response. [`heartbeat`] tells whether it lives, [`mtu`] how large datagrams may be.
 //! * **Link**: an adjacency that both ends agreed to use for gossip and floods and to advertise. Their number is bounded.
 //! * **Target**: whom to dial ([`targets`]): hosts somebody named, routers gossip told of, referrals of full routers.
+//! * **Fast datapath**: frames of trusted peers that the kernel carries instead of the packet threads ([`fastdp`]).
 //! * **Records**: what routers say of themselves, agreed on by [`gossip`]; [`routes`] are a pure function of them, and
 //!   [`macs`] are claimed in them.
 //!
@@ -33,6 +34,7 @@ pub mod command;
 pub mod config;
 mod core;
 pub mod counters;
+pub mod fastdp;
 mod fib_build;
 pub mod fuzz;
 pub mod gossip;

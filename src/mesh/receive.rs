@@ -159,6 +159,7 @@ impl Mesh {
             Record::Challenge(nonce) => answers.push(Record::Response(*nonce)),
             Record::Response(nonce) => self.on_response(now, peer, from, *nonce, out),
             Record::Gossip(message) => self.on_gossip(now, peer, message, out),
+            Record::Fastdp(word) => self.on_fastdp(now, peer, from, *word),
         }
     }
 

@@ -84,6 +84,10 @@ pub struct Connection {
     pub tx_bytes: u64,
     /// Bytes of UDP payload received.
     pub rx_bytes: u64,
+    /// What carries unicast frames to it: `fastdp` (the kernel) or `router`.
+    pub datapath: Option<&'static str>,
+    /// Why it is that one.
+    pub datapath_reason: Option<String>,
     /// Why it is not up.
     pub error: Option<String>,
 }

@@ -52,6 +52,7 @@ impl Mesh {
         let adjacency = self.adjacencies.get(&peer).filter(|adjacency| adjacency.is_link())?;
         let direction = if adjacency.outbound { Direction::Outbound } else { Direction::Inbound };
         let session = self.keyrings.get(&peer).and_then(|keys| keys.current());
+        let (datapath, why) = self.datapath(self.now, peer);
         let (tx_bytes, rx_bytes) = self.activities.get(&peer).map_or((0, 0), |activity| bytes_of(activity));
         Some(Connection {
             peer: Some(peer),
@@ -66,6 +67,8 @@ impl Mesh {
             loss: Some(adjacency.beat.loss()),
             tx_bytes,
             rx_bytes,
+            datapath: Some(datapath),
+            datapath_reason: Some(why),
             ..blank(direction, ConnectionState::Established)
         })
     }
@@ -134,6 +137,8 @@ fn blank(direction: Direction, state: ConnectionState) -> Connection {
         loss: None,
         tx_bytes: 0,
         rx_bytes: 0,
+        datapath: None,
+        datapath_reason: None,
         error: None,
     }
 }

@@ -149,6 +149,7 @@ impl Host {
             lanes: 1,
             no_encryption: self.options.no_encryption,
             addresses,
+            fastdp: None,
         };
         let mut mesh = Mesh::new(config, Arc::new(SimulatedSignatures), seed);
         let (macs, counters) = (Arc::new(MacTable::new(MACS, key)), Arc::new(PacketCounters::default()));

@@ -363,6 +363,7 @@ impl Sim {
                     self.witness.problem(self.now, router, format_args!("warns: {text}"));
                 }
                 Event::Warning(_) | Event::LinkUp { .. } | Event::LinkDown { .. } | Event::Refused { .. } | Event::MacAnnounced { .. } => {}
+                Event::Fastdp(_) | Event::Beat(_) => {}
             }
             self.hosts[router.0].log.push((self.now, event));
         }

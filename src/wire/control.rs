@@ -12,6 +12,7 @@
 //! | 8 | CHALLENGE | nonce 8 |
 //! | 9 | RESPONSE | nonce 8 |
 //! | 10 | GOSSIP | a message of [`crate::mesh::gossip`] |
+//! | 11 | FASTDP | flags 1, refusal 1, port 2, network identifier 3, MAC 6 |
 //!
 //! A record of a type, with a reason or about an address that nobody knows is passed over, so that a newer router may say more.
 //! A record that is cut short ends the datagram: what stood before it counts. Numbers are big endian.
@@ -33,6 +34,7 @@ const PROBED: u8 = 7;
 const CHALLENGE: u8 = 8;
 const RESPONSE: u8 = 9;
 const GOSSIP: u8 = 10;
+const FASTDP: u8 = 11;
 
 /// A heartbeat that asks for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +90,61 @@ impl CloseReason {
     }
 }
 
+/// Why a router that was started for the fast datapath does not use it with the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The VXLAN device is missing.
+    Device,
+    /// The other side's address is in none of the trusted subnets.
+    Untrusted,
+    /// The path carries too small datagrams, or has not been measured yet.
+    Path,
+    /// The underlay between the two is not IPv4.
+    Family,
+    /// Something that a later version knows of.
+    Other(u8),
+}
+
+impl Refusal {
+    /// Its number; 0 stands for none.
+    pub fn number(self) -> u8 {
+        match self {
+            Refusal::Device => 1,
+            Refusal::Untrusted => 2,
+            Refusal::Path => 3,
+            Refusal::Family => 4,
+            Refusal::Other(number) => number,
+        }
+    }
+
+    /// The refusal with this number; `None` for 0.
+    pub fn from_number(number: u8) -> Option<Refusal> {
+        match number {
+            0 => None,
+            1 => Some(Refusal::Device),
+            2 => Some(Refusal::Untrusted),
+            3 => Some(Refusal::Path),
+            4 => Some(Refusal::Family),
+            other => Some(Refusal::Other(other)),
+        }
+    }
+}
+
+/// What a router says of its fast datapath to one other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fastdp {
+    /// Why it does not take frames from the receiver in the kernel; `None` where it does.
+    pub refusal: Option<Refusal>,
+    /// True where heartbeats of the receiver came through the device lately.
+    pub hears: bool,
+    /// UDP port of its VXLAN device.
+    pub port: u16,
+    /// VXLAN network identifier, 24 bits.
+    pub vni: u32,
+    /// MAC of its VXLAN device, to which heartbeats are sent.
+    pub mac: [u8; 6],
+}
+
 /// One control record, its variable parts borrowed from the datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
@@ -121,6 +178,8 @@ pub enum Record<'a> {
     Response(u64),
     /// A message of the gossip.
     Gossip(&'a [u8]),
+    /// The state of the sender's fast datapath towards the receiver.
+    Fastdp(Fastdp),
 }
 
 impl Record<'_> {
@@ -149,6 +208,13 @@ impl Record<'_> {
             Record::Challenge(nonce) => frame(out, CHALLENGE, |out| out.extend_from_slice(&nonce.to_be_bytes())),
             Record::Response(nonce) => frame(out, RESPONSE, |out| out.extend_from_slice(&nonce.to_be_bytes())),
             Record::Gossip(message) => frame(out, GOSSIP, |out| out.extend_from_slice(message)),
+            Record::Fastdp(word) => frame(out, FASTDP, |out| {
+                out.push(u8::from(word.hears));
+                out.push(word.refusal.map_or(0, Refusal::number));
+                out.extend_from_slice(&word.port.to_be_bytes());
+                out.extend_from_slice(&word.vni.to_be_bytes()[1..]);
+                out.extend_from_slice(&word.mac);
+            }),
         }
     }
 
@@ -164,7 +230,8 @@ impl Record<'_> {
             | Record::Probe { .. }
             | Record::Probed { .. }
             | Record::Challenge(_)
-            | Record::Response(_) => {
+            | Record::Response(_)
+            | Record::Fastdp(_) => {
                 let mut bytes = Vec::new();
                 self.write(&mut bytes);
                 bytes.len()
@@ -246,7 +313,7 @@ enum Parsed<'a> {
 }
 
 fn parse(kind: u8, body: &[u8]) -> Parsed<'_> {
-    if !(PING..=GOSSIP).contains(&kind) || is_of_a_later_version(kind, body) {
+    if !(PING..=FASTDP).contains(&kind) || is_of_a_later_version(kind, body) {
         return Parsed::Unknown;
     }
     match parse_known(kind, body) {
@@ -298,6 +365,14 @@ fn parse_known(kind: u8, body: &[u8]) -> Option<Record<'_>> {
         CHALLENGE => Record::Challenge(u64::from_be_bytes(take(&mut rest)?)),
         RESPONSE => Record::Response(u64::from_be_bytes(take(&mut rest)?)),
         GOSSIP => Record::Gossip(body),
+        FASTDP => {
+            let [flags, refusal] = take(&mut rest)?;
+            let port = u16::from_be_bytes(take(&mut rest)?);
+            let [a, b, c] = take(&mut rest)?;
+            let vni = u32::from_be_bytes([0, a, b, c]);
+            let mac = take(&mut rest)?;
+            Record::Fastdp(Fastdp { refusal: Refusal::from_number(refusal), hears: flags & 1 != 0, port, vni, mac })
+        }
         _ => return None,
     })
 }
@@ -325,6 +400,7 @@ mod tests {
             Record::Challenge(11),
             Record::Response(11),
             Record::Gossip(b"hello"),
+            Record::Fastdp(Fastdp { refusal: Some(Refusal::Path), hears: true, port: 6784, vni: 0xab_cdef, mac: [2, 1, 2, 3, 4, 5] }),
         ]
     }
 
@@ -346,6 +422,17 @@ mod tests {
         let mut bytes = Vec::new();
         Record::Ping(Ping { sequence: 1, active: true, link: false, age: 2, root: 3 }).write(&mut bytes);
         assert_eq!(bytes, [1, 0, 15, 0, 0, 0, 1, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3]);
+    }
+
+    #[test]
+    fn golden_fastdp() {
+        let mut bytes = Vec::new();
+        Record::Fastdp(Fastdp { refusal: None, hears: true, port: 6784, vni: 0x01_0203, mac: [2, 0, 0, 0, 0, 9] }).write(&mut bytes);
+        assert_eq!(bytes, [11, 0, 13, 1, 0, 0x1a, 0x80, 1, 2, 3, 2, 0, 0, 0, 0, 9]);
+        // A later version may say more, and refuse for reasons nobody knows yet.
+        let later = [11, 0, 14, 0xfe, 77, 0x1a, 0x80, 1, 2, 3, 2, 0, 0, 0, 0, 9, 9];
+        let word = Fastdp { refusal: Some(Refusal::Other(77)), hears: false, port: 6784, vni: 0x01_0203, mac: [2, 0, 0, 0, 0, 9] };
+        assert_eq!(Records::new(&later).collect::<Vec<_>>(), [Record::Fastdp(word)]);
     }
 
     #[test]

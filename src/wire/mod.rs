@@ -1,6 +1,7 @@
 //! The wire format: everything that routers say to each other, as bytes.
 
 pub mod address;
+pub mod beat;
 pub mod body;
 pub mod bundle;
 pub mod control;
@@ -11,9 +12,11 @@ pub mod handshake;
 pub mod header;
 pub mod name;
 pub mod record;
+pub mod subnet;
 pub mod vnet;
 
 pub use address::Address;
 pub use header::{HEADER_LEN, Header, Kind, TAG_LEN};
 pub use name::PeerName;
+pub use subnet::Subnet;
 pub use vnet::VnetHeader;

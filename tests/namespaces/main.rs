@@ -10,6 +10,7 @@ mod station;
 
 mod addresses;
 mod capture;
+mod fastdp;
 mod firewall;
 mod frames;
 mod host;

@@ -25,6 +25,7 @@ const DROPS: [(&str, &[&str]); 4] = [
             "rejects_ignored",
             "records_ignored",
             "gossip_refused",
+            "fastdp_strange_beats",
         ],
     ),
     (
@@ -105,6 +106,9 @@ mod tests {
                 "links_down",
                 "addresses_moved",
                 "mac_moves",
+                "fastdp_beats",
+                "fastdp_taken_up",
+                "fastdp_fell_back",
             ],
         ),
         (

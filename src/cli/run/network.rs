@@ -6,10 +6,13 @@ use anyhow::Context;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::RunConfig;
+use super::aside::aside;
 use super::complain;
+use super::fastdp::Layout;
 use super::keeper::Keeper;
 use super::threads;
 use crate::host::bridge::{Bridge, BridgeMtu, Released};
+use crate::host::fastdp::{device, gate};
 use crate::host::link;
 use crate::host::macs::LocalMacs;
 use crate::host::watch::{HostEvent, Watch};
@@ -54,6 +57,8 @@ pub struct Network {
     name: PeerName,
     watch: Watch,
     firewall: Keeper,
+    /// How often the TAP was put on the bridge.
+    attached: u64,
     known_macs: LocalMacs,
     todo: Todo,
 }
@@ -91,6 +96,7 @@ impl Network {
             name,
             watch,
             firewall: Keeper::new(&config.bridge),
+            attached: 0,
             known_macs: LocalMacs::default(),
             todo: Todo { macs: true, ..Todo::default() },
         };
@@ -163,6 +169,7 @@ impl Network {
             tracing::warn!("bridge {} was deleted; it is made again", self.bridge_name);
         }
         self.bridge.attach(self.tap_index).await?;
+        self.attached += 1;
         self.watch.expect(&self.bridge, Some(self.tap_index));
         Ok(())
     }
@@ -186,12 +193,33 @@ impl Network {
 
     /// MACs that appeared on the bridge, or vanished from it, since the last call.
     pub async fn local_macs(&mut self) -> Vec<LocalMac> {
-        match macs::local_macs(&self.handle, self.bridge.index(), &[self.tap_index, self.bridge.index()]).await {
-            Ok(now) => self.known_macs.update(&now),
-            Err(error) => {
-                complain("cannot read the bridge's MAC table", &error);
-                Vec::new()
-            }
+        self.read_macs().await.map(|now| self.known_macs.update(&now)).unwrap_or_default()
+    }
+
+    /// All MACs that are on the bridge.
+    pub async fn stations(&self) -> Vec<(u16, [u8; 6])> {
+        self.read_macs().await.unwrap_or_default()
+    }
+
+    async fn read_macs(&self) -> Option<Vec<(u16, [u8; 6])>> {
+        let read = macs::local_macs(&self.handle, self.bridge.index(), &[self.tap_index, self.bridge.index()]).await;
+        read.inspect_err(|error| complain("cannot read the bridge's MAC table", error)).ok()
+    }
+
+    /// What the fast datapath has to know.
+    pub fn layout(&self) -> Layout {
+        Layout { bridge: self.bridge.index(), tap: self.tap_index, mtu: self.mtu().unwrap_or(u16::MAX), attached: self.attached }
+    }
+
+    /// Removes what a router with the fast datapath that was killed has left behind.
+    pub async fn sweep_fastdp(&self) {
+        match device::remove(&self.handle, &self.bridge_name).await {
+            Ok(false) => {}
+            Ok(true) => match aside("nft", || gate::close(device::PORT)).await {
+                Ok(Err(error)) => complain("the rules of the fast datapath may still be there", &error),
+                Ok(Ok(())) | Err(_) => tracing::info!("what an earlier router's fast datapath left is removed"),
+            },
+            Err(error) => complain("cannot remove what an earlier router's fast datapath left", &error),
         }
     }
 

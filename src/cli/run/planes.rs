@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::RunConfig;
 use super::super::options::Cipher;
+use super::fastdp::Switchboard;
 use crate::crypto::{Ed25519, Identity, Psks, PublicKey, Suite};
 use crate::forward::duplicates::DEFAULT_STREAMS;
 use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
@@ -78,6 +79,7 @@ impl Foundation {
             lanes: u8::try_from(threads)?,
             no_encryption: !config.encryption,
             addresses: Vec::new(),
+            fastdp: config.fastdp.as_ref().map(|fastdp| fastdp.policy.clone()),
         };
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
@@ -121,7 +123,7 @@ impl Planes {
         base: Foundation,
         config: &RunConfig,
         queues: Vec<Tap>,
-        events: mpsc::Sender<Event>,
+        (events, switchboard): (mpsc::Sender<Event>, Arc<Switchboard>),
         clock: Clock,
     ) -> anyhow::Result<Planes> {
         let Foundation { mesh, sockets, fib, macs, counters, seed } = base;
@@ -136,7 +138,7 @@ impl Planes {
             packet_wakers: inboxes.iter().map(|inbox| inbox.waker.clone()).collect(),
             macs: Arc::clone(&macs),
             // A full channel drops the event: the log loses a line, and what is asked for is asked again.
-            events: Box::new(move |event| drop(events.try_send(event))),
+            events: Box::new(move |event| drop(switchboard.take(event).map(|event| events.try_send(event)))),
             clock,
         };
         let mesh_thread = MeshThread::new(parts, poll, mesh_receiver).context("cannot register the control sockets")?;
@@ -192,6 +194,20 @@ impl Planes {
         if !local.is_empty() {
             self.command(Command::LocalMacs(local));
         }
+    }
+
+    /// MACs that are on the bridge now: the packet thread may not see their frames.
+    pub fn keep_macs(&self, stations: &[(u16, [u8; 6])]) {
+        let now = self.clock.now();
+        let elsewhere = |vlan, mac| matches!(self.macs.lookup(vlan, mac, now), Some(Owner::Peer(_)));
+        for (vlan, mac) in stations.iter().filter(|(vlan, mac)| !elsewhere(*vlan, *mac)) {
+            self.macs.learn_local(*vlan, *mac, now);
+        }
+    }
+
+    /// The MAC table.
+    pub fn macs(&self) -> Arc<MacTable> {
+        Arc::clone(&self.macs)
     }
 
     /// Asks the mesh plane how things stand; false where it is too busy.

@@ -7,6 +7,7 @@ pub mod ethtool;
 pub mod link;
 pub mod mmsg;
 pub mod netns;
+pub mod packet;
 pub mod process;
 pub mod random;
 pub mod sockopt;

@@ -1,0 +1,319 @@
+//! The fast datapath of a running router: carries out the mesh plane's plan on the host, in a task beside the loop, so that a thousand entries
+//! of the kernel's tables hold nothing else up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+
+use super::super::RunConfig;
+use super::aside::aside;
+use super::complain;
+use super::network::Network;
+use super::planes::{self, Planes};
+use crate::forward::MacTable;
+use crate::forward::mac_table::Owner;
+use crate::host::HostError;
+use crate::host::fastdp::device::{self, Wanted};
+use crate::host::fastdp::entries::{self, Entries, Known, Ports, Remote};
+use crate::host::fastdp::gate;
+use crate::io::beats::{BeatSocket, ROOM};
+use crate::io::clock::Clock;
+use crate::io::mailbox::Sender;
+use crate::io::mesh_thread::MeshInput;
+use crate::mesh::command::{Command, Event};
+use crate::mesh::fastdp::{Device, Plan};
+use crate::wire::PeerName;
+
+/// How often the kernel's tables are compared with ours, and a device that could not be made is tried again.
+const LOOK: Duration = Duration::from_secs(3);
+/// A burst of announcements is carried out as one.
+const GATHER: Duration = Duration::from_millis(5);
+/// Takes out of the mesh plane's events, on its own thread, what is the fast datapath's.
+pub struct Switchboard {
+    plan: watch::Sender<Plan>,
+    macs: Notify,
+    socket: ArcSwapOption<BeatSocket>,
+}
+
+impl Switchboard {
+    /// Nothing is planned, and heartbeats go nowhere.
+    pub fn new() -> Switchboard {
+        Switchboard { plan: watch::Sender::new(Plan::new()), macs: Notify::new(), socket: ArcSwapOption::empty() }
+    }
+
+    /// Answers with the events that are for others.
+    pub fn take(&self, event: Event) -> Option<Event> {
+        match event {
+            Event::Fastdp(plan) => {
+                self.plan.send_if_modified(|old| {
+                    let news = *old != plan;
+                    *old = plan;
+                    news
+                });
+            }
+            // A frame that the device does not take is missed at the other end, which is what heartbeats are for.
+            Event::Beat(frame) => drop(self.socket.load().as_ref().map(|socket| socket.send(&frame))),
+            Event::MacAnnounced { .. } => self.macs.notify_one(),
+            other => return Some(other),
+        }
+        None
+    }
+}
+
+/// The interfaces as they are now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The bridge.
+    pub bridge: u32,
+    /// The TAP.
+    pub tap: u32,
+    /// The bridge's MTU.
+    pub mtu: u16,
+    /// How often the TAP was put on the bridge: its port options are then to be set again.
+    pub attached: u64,
+}
+
+/// The task's handle.
+pub struct Fastdp {
+    layout: watch::Sender<Layout>,
+    task: JoinHandle<()>,
+    handle: rtnetlink::Handle,
+    bridge: String,
+    port: u16,
+}
+
+impl Fastdp {
+    /// Starts the task.
+    pub fn start(
+        port: u16,
+        config: &RunConfig,
+        name: PeerName,
+        network: &Network,
+        planes: &Planes,
+        switchboard: Arc<Switchboard>,
+        clock: Clock,
+    ) -> anyhow::Result<Fastdp> {
+        let (layout, layouts) = watch::channel(network.layout());
+        // A connection of its own: its requests wait behind no others.
+        let handle = crate::host::connect()?;
+        let plan = switchboard.plan.subscribe();
+        let task = Task {
+            wanted: Wanted::new(port, &config.network, name),
+            bridge: config.bridge.clone(),
+            handle: handle.clone(),
+            mesh: planes.mesh(),
+            macs: planes.macs(),
+            switchboard,
+            clock,
+            layouts,
+            plan,
+            said: None,
+            up: None,
+        };
+        Ok(Fastdp { layout, task: tokio::spawn(task.run()), handle, bridge: config.bridge.clone(), port })
+    }
+
+    /// The interfaces are now these.
+    pub fn lay_out(&self, layout: Layout) {
+        self.layout.send_if_modified(|old| {
+            // Even if they are the same: somebody may have deleted the device.
+            *old = layout;
+            true
+        });
+    }
+
+    /// Ends the task and removes what it made.
+    pub async fn close(self, deadline: Instant) {
+        self.task.abort();
+        let _ = self.task.await;
+        let remove = async {
+            if let Err(error) = device::remove(&self.handle, &self.bridge).await {
+                complain("the VXLAN device may still be there", &error);
+            }
+            let port = self.port;
+            if let Ok(Err(error)) = aside("nft", move || gate::close(port)).await
+                && !matches!(error, HostError::MissingProgram { .. })
+            {
+                complain("the rules of the fast datapath may still be there", &error);
+            }
+        };
+        if timeout_at(deadline, remove).await.is_err() {
+            tracing::warn!("what the fast datapath made may still be there; the next start of a router removes it");
+        }
+    }
+}
+
+/// The device while it is there.
+struct Up {
+    layout: Layout,
+    entries: Entries,
+    pvid: Option<u16>,
+    allowed: BTreeSet<IpAddr>,
+}
+
+struct Task {
+    wanted: Wanted,
+    bridge: String,
+    handle: rtnetlink::Handle,
+    mesh: Sender<MeshInput>,
+    macs: Arc<MacTable>,
+    switchboard: Arc<Switchboard>,
+    clock: Clock,
+    layouts: watch::Receiver<Layout>,
+    plan: watch::Receiver<Plan>,
+    /// What was said last about the state, so that it is said once.
+    said: Option<Result<Device, String>>,
+    up: Option<Up>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let check = tokio::select! {
+                changed = self.plan.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return,
+                },
+                () = self.switchboard.macs.notified() => {
+                    sleep(GATHER).await;
+                    false
+                }
+                changed = self.layouts.changed() => match changed {
+                    Ok(()) => true,
+                    Err(_) => return,
+                },
+                _ = look.tick() => true,
+            };
+            if check {
+                let state = self.stand().await.map_err(|error| error.to_string());
+                if state.is_err() {
+                    self.take_down().await;
+                }
+                self.say(state);
+            }
+            if let Err(error) = self.carry_out(check).await {
+                complain("the fast datapath is not up to date", &error);
+            }
+        }
+    }
+
+    /// Makes sure that everything stands as it should; answers with the device.
+    async fn stand(&mut self) -> Result<Device, HostError> {
+        let layout = *self.layouts.borrow_and_update();
+        let stands = match &self.up {
+            Some(up) => {
+                let plugged = device::is_plugged(&self.handle, up.entries.ports().vxlan, layout.bridge).await?;
+                plugged && (up.layout.bridge, up.layout.tap) == (layout.bridge, layout.tap)
+            }
+            None => false,
+        };
+        if !stands {
+            self.put_up(layout).await?;
+        }
+        if let Some(up) = &mut self.up {
+            if up.layout.attached != layout.attached {
+                device::share(&self.handle, layout.tap, true).await?;
+            }
+            up.layout = layout;
+            up.pvid = device::pvid(&self.handle, layout.bridge).await?;
+        }
+        Ok(Device { port: self.wanted.port, vni: self.wanted.vni, mac: self.wanted.mac, mtu: layout.mtu })
+    }
+
+    async fn put_up(&mut self, layout: Layout) -> Result<(), HostError> {
+        self.up = None;
+        self.switchboard.socket.store(None);
+        let vxlan = device::make(&self.handle, &self.wanted, &self.bridge).await?;
+        let port = self.wanted.port;
+        blocking(move || gate::open(port)).await?;
+        let socket = BeatSocket::open(vxlan).map_err(|e| HostError::io("open a packet socket on the VXLAN device", e))?;
+        device::plug(&self.handle, vxlan, layout.bridge, port).await?;
+        device::share(&self.handle, layout.tap, true).await?;
+        let socket = Arc::new(socket);
+        let (heard, mesh) = (Arc::downgrade(&socket), self.mesh.clone());
+        drop(aside("beats", move || listen(&heard, &mesh)));
+        self.switchboard.socket.store(Some(socket));
+        let ports = Ports { bridge: layout.bridge, tap: layout.tap, vxlan, udp: port };
+        let entries = Entries::new(self.handle.clone(), ports);
+        self.up = Some(Up { layout, entries, pvid: None, allowed: BTreeSet::new() });
+        Ok(())
+    }
+
+    /// Without a device the TAP is an ordinary port again.
+    async fn take_down(&mut self) {
+        self.up = None;
+        self.switchboard.socket.store(None);
+        let tap = self.layouts.borrow().tap;
+        for outcome in [device::remove(&self.handle, &self.bridge).await.map(drop), device::share(&self.handle, tap, false).await] {
+            if let Err(error) = outcome {
+                tracing::debug!("taking the fast datapath down: {error}");
+            }
+        }
+    }
+
+    fn say(&mut self, state: Result<Device, String>) {
+        if self.said.as_ref() != Some(&state) {
+            match &state {
+                Ok(device) => tracing::info!("the fast datapath is ready: VXLAN device {}, UDP port {}", device::NAME, device.port),
+                Err(why) => tracing::warn!("no fast datapath, the router carries all frames: {why}"),
+            }
+            planes::send(&self.mesh, Command::Fastdp(state.clone()));
+            self.said = Some(state);
+        }
+    }
+
+    /// Brings firewall and tables to what the plan and the MAC table say.
+    async fn carry_out(&mut self, look: bool) -> Result<(), HostError> {
+        let plan = self.plan.borrow_and_update().clone();
+        let Some(up) = &mut self.up else { return Ok(()) };
+        let known = known_macs(&self.macs, self.clock, self.wanted.mac);
+        let places = entries::wanted(&known, &plan, up.pvid);
+        let devices: BTreeMap<[u8; 6], Remote> = plan.iter().map(|peer| (peer.mac, Remote { ip: peer.address, port: peer.port })).collect();
+        if look {
+            up.entries.look().await?;
+        }
+        // Frames leave a peer that failed first; the firewall takes longer.
+        let programmed = up.entries.program(&places, &devices).await;
+        let allowed: BTreeSet<IpAddr> = plan.iter().map(|peer| peer.address).collect();
+        if allowed != up.allowed {
+            let (peers, port) = (allowed.clone(), self.wanted.port);
+            blocking(move || gate::allow(&peers, port)).await?;
+            up.allowed = allowed;
+        }
+        programmed
+    }
+}
+
+/// The MAC table, but for our own device.
+fn known_macs(macs: &MacTable, clock: Clock, own: [u8; 6]) -> Vec<Known> {
+    let owner = |owner: Owner| match owner {
+        Owner::Local => None,
+        Owner::Peer(peer) => Some(peer),
+    };
+    let entries = macs.snapshot(clock.now());
+    entries.iter().filter(|entry| entry.mac != own).map(|entry| (entry.vlan, entry.mac, owner(entry.owner))).collect()
+}
+
+async fn blocking(work: impl FnOnce() -> Result<(), HostError> + Send + 'static) -> Result<(), HostError> {
+    let lost = |_| HostError::io("guard the fast datapath", std::io::Error::other("the thread that runs nft failed"));
+    aside("nft", work).await.map_err(lost)?
+}
+
+/// Hands what comes through the device to the mesh plane, until nobody uses the socket any more.
+fn listen(socket: &Weak<BeatSocket>, mesh: &Sender<MeshInput>) {
+    let mut buffer = [0; ROOM];
+    while let Some(socket) = socket.upgrade() {
+        // Half a second without heartbeats, or a device that is down, is for the mesh plane to notice.
+        if let Ok(len) = socket.recv(&mut buffer) {
+            let _ = mesh.try_send(MeshInput::Command(Command::Beat(buffer[..len].to_vec())));
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Where every remote MAC is, as entries of the kernel's tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use futures::{StreamExt, TryStreamExt};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::RouteType;
+use rtnetlink::Handle;
+
+use super::super::HostError;
+use crate::mesh::fastdp::PlanPeer;
+use crate::wire::PeerName;
+
+/// Requests under way at once: a peer that fails has all its MACs moved within a moment.
+const AT_ONCE: usize = 64;
+
+/// A MAC, with its VLAN as the bridge's table has it: 0 where the bridge does not tell VLANs apart.
+pub type Key = (u16, [u8; 6]);
+
+/// A VXLAN device elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remote {
+    /// Its host's address.
+    pub ip: IpAddr,
+    /// Its UDP port.
+    pub port: u16,
+}
+
+/// Behind which of our ports a MAC is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The TAP: the router carries its frames.
+    Tap,
+    /// The VXLAN device.
+    Vxlan(Remote),
+}
+
+/// A MAC as the router knows it: VLAN (0 for untagged), address, owner (`None` for this host).
+pub type Known = (u16, [u8; 6], Option<PeerName>);
+
+/// The interfaces involved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// The bridge.
+    pub bridge: u32,
+    /// The TAP.
+    pub tap: u32,
+    /// The VXLAN device.
+    pub vxlan: u32,
+    /// Its UDP port.
+    pub udp: u16,
+}
+
+/// Where every remote MAC belongs.
+///
+/// A bridge that does not filter VLANs has one entry per MAC, whatever its VLAN: a MAC that several peers own in different VLANs stays with
+/// the router, which tells them apart; one that is also on this host is left to what the bridge learns. On a bridge that does filter, only
+/// untagged frames take VXLAN: its port is in no other VLAN.
+pub fn wanted(macs: &[Known], plan: &[PlanPeer], pvid: Option<u16>) -> BTreeMap<Key, Place> {
+    let remotes: BTreeMap<PeerName, Remote> =
+        plan.iter().filter(|peer| peer.in_use).map(|peer| (peer.name, Remote { ip: peer.address, port: peer.port })).collect();
+    let mut owners: BTreeMap<Key, BTreeSet<Option<PeerName>>> = BTreeMap::new();
+    for (vlan, mac, owner) in macs {
+        let vid = match (pvid, *vlan) {
+            (None, _) => 0,
+            (Some(pvid), 0) => pvid,
+            (Some(_), vlan) => vlan,
+        };
+        owners.entry((vid, *mac)).or_default().insert(*owner);
+    }
+    let mut places = BTreeMap::new();
+    for (key, owners) in owners {
+        if owners.contains(&None) || key.1[0] & 1 == 1 {
+            continue;
+        }
+        let only = owners.iter().next().filter(|_| owners.len() == 1).copied().flatten();
+        let untagged = pvid.is_none_or(|pvid| pvid == key.0);
+        let remote = only.filter(|_| untagged).and_then(|owner| remotes.get(&owner));
+        places.insert(key, remote.map_or(Place::Tap, |remote| Place::Vxlan(*remote)));
+    }
+    places
+}
+
+/// What of it is in the kernel, as far as we know.
+#[derive(Debug)]
+pub struct Entries {
+    handle: Handle,
+    ports: Ports,
+    bridge: BTreeMap<Key, Place>,
+    vxlan: BTreeMap<[u8; 6], Remote>,
+}
+
+impl Entries {
+    /// Nothing is in the kernel; [`Entries::look`] finds out.
+    pub fn new(handle: Handle, ports: Ports) -> Entries {
+        Entries { handle, ports, bridge: BTreeMap::new(), vxlan: BTreeMap::new() }
+    }
+
+    /// The interfaces that it is about.
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// Brings the kernel to `places`; `devices` are the VXLAN devices of peers, for heartbeats. What could not be done is tried again the
+    /// next time; answers with the first failure.
+    pub async fn program(&mut self, places: &BTreeMap<Key, Place>, devices: &BTreeMap<[u8; 6], Remote>) -> Result<(), HostError> {
+        let mut targets = devices.clone();
+        targets.extend(places.iter().filter_map(|((_, mac), place)| match place {
+            Place::Vxlan(remote) => Some((*mac, *remote)),
+            Place::Tap => None,
+        }));
+        // A frame must never find a bridge entry that leads to a VXLAN device which knows no target.
+        let fresh = targets.iter().filter(|(mac, remote)| self.vxlan.get(*mac) != Some(*remote));
+        let added: Vec<_> = fresh.map(|(mac, remote)| (*mac, *remote)).collect();
+        let mut failure = None;
+        let done = self.ask(Ask::Put, &added, |(mac, remote)| self.target(*mac, Some(*remote)), &mut failure).await;
+        self.vxlan.extend(done);
+        let fresh = places.iter().filter(|(key, place)| self.bridge.get(*key) != Some(*place));
+        let ready = |place: &Place, mac: &[u8; 6]| *place == Place::Tap || self.vxlan.contains_key(mac);
+        let moved: Vec<_> = fresh.filter(|(key, place)| ready(place, &key.1)).map(|(key, place)| (*key, *place)).collect();
+        let done = self.ask(Ask::Put, &moved, |(key, place)| self.entry(*key, *place), &mut failure).await;
+        self.bridge.extend(done);
+        let old: Vec<_> = self.bridge.iter().filter(|(key, _)| !places.contains_key(*key)).map(|(key, place)| (*key, *place)).collect();
+        for (key, _) in self.ask(Ask::Remove, &old, |(key, place)| self.entry(*key, *place), &mut failure).await {
+            self.bridge.remove(&key);
+        }
+        let old: Vec<_> = self.vxlan.keys().filter(|mac| !targets.contains_key(*mac)).copied().collect();
+        for mac in self.ask(Ask::Remove, &old, |mac| self.target(*mac, None), &mut failure).await {
+            self.vxlan.remove(&mac);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Compares with what the kernel has: what somebody removed or moved to a wrong port of ours is forgotten, so that it is put back the next
+    /// time, and what is not ours to have is known, so that it is removed. What a container took over is left to it.
+    pub async fn look(&mut self) -> Result<(), HostError> {
+        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
+        let listed: Result<Vec<NeighbourMessage>, _> = request.execute().try_collect().await;
+        let listed = listed.map_err(|e| HostError::netlink("read the bridge's forwarding table", e))?;
+        let (mut bridge, mut vxlan) = (BTreeMap::new(), BTreeMap::new());
+        for found in listed.iter().filter_map(|message| Found::read(message, &self.ports)) {
+            match found {
+                Found::Bridge(key, port, taught) => drop(bridge.insert(key, (port, taught))),
+                Found::Target(mac, remote) => drop(vxlan.insert(mac, remote)),
+            }
+        }
+        self.take_in(&bridge, vxlan);
+        Ok(())
+    }
+
+    fn take_in(&mut self, bridge: &BTreeMap<Key, (u32, bool)>, vxlan: BTreeMap<[u8; 6], Remote>) {
+        let ports = self.ports;
+        self.bridge.retain(|key, place| match bridge.get(key) {
+            None => false,
+            Some((port, taught)) if *port == ports.tap => *taught && *place == Place::Tap,
+            Some((port, taught)) if *port == ports.vxlan => *taught && *place != Place::Tap,
+            Some(_) => true,
+        });
+        let nowhere = Remote { ip: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), port: 0 };
+        for (key, (port, taught)) in bridge {
+            let place = match *port {
+                port if port == ports.tap => Place::Tap,
+                port if port == ports.vxlan => Place::Vxlan(nowhere),
+                _ => continue,
+            };
+            if *taught {
+                // Wanted elsewhere it differs from what is wanted, wanted nowhere it goes.
+                self.bridge.entry(*key).or_insert(place);
+            }
+        }
+        self.vxlan = vxlan;
+    }
+
+    fn entry(&self, (vid, mac): Key, place: Place) -> NeighbourMessage {
+        let port = if place == Place::Tap { self.ports.tap } else { self.ports.vxlan };
+        let mut message = blank(port, mac, NeighbourFlags::Controller | NeighbourFlags::ExtLearned);
+        message.header.state = NeighbourState::Reachable;
+        if vid != 0 {
+            message.attributes.push(NeighbourAttribute::Vlan(vid));
+        }
+        message
+    }
+
+    fn target(&self, mac: [u8; 6], remote: Option<Remote>) -> NeighbourMessage {
+        let mut message = blank(self.ports.vxlan, mac, NeighbourFlags::Own | NeighbourFlags::ExtLearned);
+        message.header.state = NeighbourState::Permanent;
+        if let Some(remote) = remote {
+            let ip = match remote.ip {
+                IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+                IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+            };
+            message.attributes.extend([NeighbourAttribute::Destination(ip), NeighbourAttribute::Port(remote.port)]);
+        }
+        message
+    }
+
+    /// Does a request for each, several at once; answers with those that were granted.
+    async fn ask<T: Copy>(
+        &self,
+        ask: Ask,
+        items: &[T],
+        message: impl Fn(&T) -> NeighbourMessage,
+        failure: &mut Option<HostError>,
+    ) -> Vec<T> {
+        let requests: Vec<_> = items.iter().map(|item| ask.put(self.handle.clone(), message(item))).collect();
+        let answers: Vec<Result<(), HostError>> = futures::stream::iter(requests).buffered(AT_ONCE).collect().await;
+        let mut done = Vec::with_capacity(answers.len());
+        for (item, answer) in items.iter().zip(answers) {
+            match answer {
+                Ok(()) => done.push(*item),
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        done
+    }
+}
+
+/// What is asked of the kernel for an entry.
+#[derive(Clone, Copy)]
+enum Ask {
+    Put,
+    Remove,
+}
+
+impl Ask {
+    async fn put(self, handle: Handle, message: NeighbourMessage) -> Result<(), HostError> {
+        match self {
+            Ask::Put => {
+                let mut request = handle.neighbours().add_bridge(message.header.ifindex, &[]).replace();
+                *request.message_mut() = message;
+                request.execute().await.map_err(|e| HostError::netlink("put an entry into the bridge's forwarding table", e))
+            }
+            Ask::Remove => {
+                let done = handle.neighbours().del(message).execute().await;
+                match done.map_err(|e| HostError::netlink("remove an entry of the bridge's forwarding table", e)) {
+                    // It has gone, or a container has taken it over.
+                    Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(()),
+                    other => other,
+                }
+            }
+        }
+    }
+}
+
+fn blank(port: u32, mac: [u8; 6], flags: NeighbourFlags) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = port;
+    message.header.flags = flags;
+    message.header.kind = RouteType::Unspec;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+    message
+}
+
+/// An entry that the kernel has.
+enum Found {
+    /// Of the bridge: its port, and whether it was taught and not learned.
+    Bridge(Key, u32, bool),
+    /// Of the VXLAN device.
+    Target([u8; 6], Remote),
+}
+
+impl Found {
+    fn read(message: &NeighbourMessage, ports: &Ports) -> Option<Found> {
+        let (mut master, mut vid, mut mac, mut ip, mut port) = (None, 0, None, None, ports.udp);
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::Controller(index) => master = Some(*index),
+                NeighbourAttribute::Vlan(vlan) => vid = *vlan,
+                NeighbourAttribute::LinkLayerAddress(bytes) => mac = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => ip = Some(IpAddr::V4(*v4)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => ip = Some(IpAddr::V6(*v6)),
+                NeighbourAttribute::Port(other) => port = *other,
+                _ => {}
+            }
+        }
+        let (mac, index, flags) = (mac?, message.header.ifindex, message.header.flags);
+        if let Some(ip) = ip {
+            return (index == ports.vxlan).then_some(Found::Target(mac, Remote { ip, port }));
+        }
+        let learned = master == Some(ports.bridge) && message.header.state != NeighbourState::Permanent;
+        learned.then_some(Found::Bridge((vid, mac), index, flags.contains(NeighbourFlags::ExtLearned)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: PeerName = PeerName([2, 0, 0, 0, 0, 0xa]);
+    const B: PeerName = PeerName([2, 0, 0, 0, 0, 0xb]);
+    const MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+
+    fn peer(name: PeerName, last: u8, in_use: bool) -> PlanPeer {
+        PlanPeer { name, address: [10, 0, 0, last].into(), port: 6784, mac: [6, 0, 0, 0, 0, last], in_use }
+    }
+
+    fn at(last: u8) -> Place {
+        Place::Vxlan(Remote { ip: [10, 0, 0, last].into(), port: 6784 })
+    }
+
+    fn place(macs: &[Known], pvid: Option<u16>) -> Vec<(Key, Place)> {
+        wanted(macs, &[peer(A, 1, true), peer(B, 2, true)], pvid).into_iter().collect()
+    }
+
+    #[test]
+    fn macs_go_where_their_owner_is() {
+        let macs = [(0, MAC, Some(A)), (0, [2; 6], Some(B)), (0, [4; 6], None), (0, [1; 6], Some(A))];
+        let places = wanted(&macs, &[peer(A, 1, true), peer(B, 2, false)], None);
+        assert_eq!(places.into_iter().collect::<Vec<_>>(), [((0, MAC), at(1)), ((0, [2; 6]), Place::Tap)]);
+        assert_eq!(wanted(&macs, &[], None).len(), 2, "all behind the TAP");
+    }
+
+    #[test]
+    fn a_mac_of_two_owners_in_different_vlans_stays_with_the_router() {
+        assert_eq!(place(&[(0, MAC, Some(A)), (5, MAC, Some(A))], None), [((0, MAC), at(1))]);
+        assert_eq!(place(&[(0, MAC, Some(A)), (5, MAC, Some(B))], None), [((0, MAC), Place::Tap)]);
+        assert_eq!(place(&[(0, MAC, None), (5, MAC, Some(B))], None), []);
+        let filtered = place(&[(0, MAC, Some(A)), (5, MAC, Some(B))], Some(1));
+        assert_eq!(filtered, [((1, MAC), at(1)), ((5, MAC), Place::Tap)]);
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_has_is_taken_in() {
+        let (_, handle, _) = rtnetlink::new_connection().expect("a netlink socket");
+        let mut entries = Entries::new(handle, Ports { bridge: 1, tap: 2, vxlan: 3, udp: 6784 });
+        let keys: Vec<Key> = (1..=6).map(|n| (0, [2, 0, 0, 0, 0, n])).collect();
+        entries.bridge = BTreeMap::from([(keys[0], at(1)), (keys[1], at(1)), (keys[2], at(1)), (keys[3], Place::Tap), (keys[4], at(1))]);
+        let kernel = BTreeMap::from([
+            (keys[0], (3, true)),
+            // Somebody removed the second; the third was learned by a container's port, the fourth behind the wrong one of ours.
+            (keys[2], (9, false)),
+            (keys[3], (3, true)),
+            // Learned behind the TAP, before that was switched off; and one that nobody here knows.
+            (keys[4], (2, false)),
+            (keys[5], (2, true)),
+        ]);
+        entries.take_in(&kernel, BTreeMap::new());
+        let known: Vec<Key> = entries.bridge.keys().copied().collect();
+        assert_eq!(known, [keys[0], keys[2], keys[3], keys[5]]);
+        assert_ne!(entries.bridge[&keys[3]], Place::Tap, "so it is moved");
+        assert_eq!(entries.bridge[&keys[0]], at(1));
+    }
+}
