@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
 use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::neighbour::NeighbourFlags;
+use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourHeader};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
@@ -102,17 +102,21 @@ impl Watch {
                 self.port_left(&Link::from_message(&m));
             }
             NetlinkPayload::InnerMessage(M::NewAddress(m) | M::DelAddress(m)) => self.address(&m),
-            // What the bridge learns behind our TAP, or was taught by us, is elsewhere in the mesh.
             NetlinkPayload::InnerMessage(M::NewNeighbour(m) | M::DelNeighbour(m))
-                if m.header.family == AddressFamily::Bridge
-                    && Some(m.header.ifindex) != self.tap
-                    && !m.header.flags.contains(NeighbourFlags::ExtLearned) =>
+                if m.header.family == AddressFamily::Bridge && self.is_about_stations(&m.header) =>
             {
                 self.push(HostEvent::MacsChanged);
             }
             NetlinkPayload::Overrun(_) => self.push(HostEvent::Missed),
             _ => {}
         }
+    }
+
+    /// What the bridge learns behind our TAP is elsewhere in the mesh. What we teach it is so too, but may have been here until now.
+    /// Entries of a VXLAN device's own are none of the bridge's.
+    fn is_about_stations(&self, entry: &NeighbourHeader) -> bool {
+        let taught = entry.flags.contains(NeighbourFlags::ExtLearned);
+        !entry.flags.contains(NeighbourFlags::Own) && (taught || Some(entry.ifindex) != self.tap)
     }
 
     fn link_is(&mut self, link: &Link) {

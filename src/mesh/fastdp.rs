@@ -41,6 +41,8 @@ const SLOW: Duration = Duration::from_secs(1);
 const HOPE: Duration = Duration::from_secs(10);
 /// A path that failed is used again once heartbeats were heard without a gap for so long.
 const STEADY: Duration = Duration::from_secs(1);
+/// Between two looks at all peers.
+const LEAST: Duration = Duration::from_millis(10);
 /// The plan is told again after this, since an event may be lost.
 const REPEAT: Duration = Duration::from_secs(1);
 /// Bytes of a datagram besides the inner IP packet: VXLAN header, Ethernet header, one VLAN tag.
@@ -124,11 +126,6 @@ impl Fastdp {
         self.due
     }
 
-    /// Something changed that it is about.
-    pub(super) fn touch(&mut self) {
-        self.stale = true;
-    }
-
     /// True where frames of this peer go through the kernel.
     pub(super) fn is_in_use(&self, peer: PeerName) -> bool {
         self.peers.get(&peer).is_some_and(|exchange| exchange.in_use)
@@ -169,6 +166,13 @@ impl Exchange {
         if hopeless { SLOW } else { BEAT }
     }
 
+    /// When the time alone changes something.
+    fn next(&self, now: Time) -> Time {
+        let ends = [self.heard, self.echoed].into_iter().flatten().map(|time| time + SILENT);
+        let change = if self.in_use { ends.min() } else { self.steady.map(|steady| steady + STEADY) };
+        change.map_or(self.due, |change| change.min(self.due)).max(now + LEAST)
+    }
+
     /// Takes in the time; true where the peer's frames belong into the kernel.
     fn judge(&mut self, now: Time, willing: bool) -> bool {
         let alive = willing && self.is_alive(now);
@@ -190,7 +194,15 @@ impl Mesh {
     /// The management plane says which device there is, or why there is none.
     pub(super) fn fastdp_device(&mut self, device: Result<Device, String>) {
         self.fastdp.device = Some(device);
-        self.fastdp.touch();
+        self.fastdp.stale = true;
+    }
+
+    /// The adjacency with this peer is over.
+    pub(super) fn forget_fastdp(&mut self, peer: PeerName) {
+        if self.fastdp.peers.remove(&peer).is_some_and(|exchange| exchange.in_use) {
+            self.counters.fastdp_fell_back.inc();
+        }
+        self.fastdp.stale = true;
     }
 
     /// A neighbour says how it stands with the fast datapath.
@@ -204,7 +216,7 @@ impl Mesh {
             exchange.echoed = None;
         }
         exchange.word = Some(word);
-        self.fastdp.touch();
+        self.fastdp.stale = true;
     }
 
     /// A frame of our ethertype came through the VXLAN device.
@@ -223,7 +235,7 @@ impl Mesh {
         if before != (true, exchange.is_alive(now)) {
             // The other end should not wait for the next one to learn that it is heard.
             exchange.due = now;
-            self.fastdp.touch();
+            self.fastdp.stale = true;
         }
         self.counters.fastdp_beats.inc();
     }
@@ -234,17 +246,11 @@ impl Mesh {
             return;
         }
         let places: BTreeMap<PeerName, Address> = self.adjacencies.iter().map(|(name, a)| (*name, a.address)).collect();
-        let before = self.fastdp.peers.values().filter(|exchange| exchange.in_use).count();
-        self.fastdp.peers.retain(|name, exchange| places.get(name) == Some(&exchange.address));
-        let gone = before - self.fastdp.peers.values().filter(|exchange| exchange.in_use).count();
-        self.counters.fastdp_fell_back.add(gone as u64);
         let (mut plan, mut due) = (Plan::new(), now + REPEAT);
         for (peer, address) in places {
-            plan.extend(self.tick_exchange(now, peer, address, out));
-            if let Some(exchange) = self.fastdp.peers.get(&peer) {
-                let silence = if exchange.in_use { now + BEAT / 5 } else { now + BEAT };
-                due = due.min(exchange.due.max(now + BEAT / 5)).min(silence);
-            }
+            let Some(planned) = self.tick_exchange(now, peer, address, out) else { continue };
+            plan.push(planned);
+            due = self.fastdp.peers.get(&peer).map_or(due, |exchange| due.min(exchange.next(now)));
         }
         self.fastdp.due = due;
         if plan != self.fastdp.plan || now >= self.fastdp.repeat {
@@ -360,11 +366,10 @@ impl Mesh {
     }
 
     fn exchange(&mut self, now: Time, peer: PeerName, address: Address) -> &mut Exchange {
-        let exchange = self.fastdp.peers.entry(peer).or_insert_with(|| Exchange::new(now, address));
-        if exchange.address != address {
-            *exchange = Exchange::new(now, address);
+        if self.fastdp.peers.get(&peer).is_some_and(|exchange| exchange.address != address) {
+            self.forget_fastdp(peer);
         }
-        exchange
+        self.fastdp.peers.entry(peer).or_insert_with(|| Exchange::new(now, address))
     }
 }
 

@@ -351,7 +351,7 @@ impl Mesh {
     pub(super) fn link_down(&mut self, now: Time, peer: PeerName, reason: &str, out: &mut Outbox) {
         let Some(adjacency) = self.adjacencies.remove(&peer) else { return };
         self.fib_stale = true;
-        self.fastdp.touch();
+        self.forget_fastdp(peer);
         let indices = &self.indices;
         self.answered_at.retain(|index, _| indices.get(index) != Some(&peer));
         if !adjacency.is_link() {

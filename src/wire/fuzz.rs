@@ -1,6 +1,7 @@
 //! Fuzz bodies of the wire format: whatever bytes arrive, a parser answers, and what it took means the same when written again.
 
 use super::address::Address;
+use super::beat::Beat;
 use super::control::{self, Records};
 use super::gossip::Message;
 use super::header::{HEADER_LEN, Header, decrement_hop_limit};
@@ -23,6 +24,8 @@ pub fn header(data: &[u8]) {
 pub fn control(data: &[u8]) {
     let mut address = data;
     _ = Address::read(&mut address);
+    let beat = Beat::parse(data);
+    assert_eq!(beat.and_then(|beat| Beat::parse(&beat.to_frame(data.len()))), beat, "a heartbeat means the same when written again");
     let records: Vec<control::Record<'_>> = Records::new(data).collect();
     let mut again = Vec::new();
     for record in &records {

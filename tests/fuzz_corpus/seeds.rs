@@ -13,7 +13,7 @@ use weave_router::mesh::gossip::{Config, DEFAULT_MAX_MESSAGE, Limits, Output, St
 use weave_router::time::Time;
 use weave_router::wire::body::{Extensions, LinkEntry, MacEntry, Node};
 use weave_router::wire::bundle::{Form, FrameHeader};
-use weave_router::wire::control::{CloseReason, Link, Ping, Pong, Record};
+use weave_router::wire::control::{CloseReason, Fastdp, Link, Ping, Pong, Record, Refusal};
 use weave_router::wire::flood::FloodHeader;
 use weave_router::wire::gossip::{self, Key, TreeNode};
 use weave_router::wire::handshake::{Handshake, Type};
@@ -60,6 +60,7 @@ fn address() -> Address {
 /// Each control record.
 fn records(gossip: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let six = Address::udp(([0xfd00, 0, 0, 0, 0, 0, 0, 7], 6783).into());
+    let fastdp = Fastdp { refusal: Some(Refusal::Path), hears: true, port: 6784, vni: 0xab_cdef, mac: [2, 1, 2, 3, 4, 5] };
     let records = [
         ("ping", Record::Ping(Ping { sequence: 7, active: true, link: true, age: 250, root: 1 })),
         ("pong", Record::Pong(Pong { sequence: 1, active: false, root: 9 })),
@@ -72,6 +73,7 @@ fn records(gossip: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("challenge", Record::Challenge(11)),
         ("response", Record::Response(11)),
         ("gossip", Record::Gossip(gossip)),
+        ("fastdp", Record::Fastdp(fastdp)),
     ];
     let wire = |record: Record<'_>| {
         let mut bytes = Vec::new();

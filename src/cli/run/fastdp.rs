@@ -30,8 +30,10 @@ use crate::mesh::command::{Command, Event};
 use crate::mesh::fastdp::{Device, Plan};
 use crate::wire::PeerName;
 
-/// How often the kernel's tables are compared with ours, and a device that could not be made is tried again.
+/// How often the kernel's tables are compared with ours.
 const LOOK: Duration = Duration::from_secs(3);
+/// Between attempts to make a device that could not be made.
+const RETRY: Duration = Duration::from_secs(9);
 /// A burst of announcements is carried out as one.
 const GATHER: Duration = Duration::from_millis(5);
 /// Takes out of the mesh plane's events, on its own thread, what is the fast datapath's.
@@ -114,6 +116,7 @@ impl Fastdp {
             layouts,
             plan,
             said: None,
+            failure: None,
             up: None,
         };
         Ok(Fastdp { layout, task: tokio::spawn(task.run()), handle, bridge: config.bridge.clone(), port })
@@ -169,6 +172,8 @@ struct Task {
     plan: watch::Receiver<Plan>,
     /// What was said last about the state, so that it is said once.
     said: Option<Result<Device, String>>,
+    /// Why the last attempt to carry the plan out failed.
+    failure: Option<String>,
     up: Option<Up>,
 }
 
@@ -176,6 +181,7 @@ impl Task {
     async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = Instant::now();
         loop {
             let check = tokio::select! {
                 changed = self.plan.changed() => match changed {
@@ -187,20 +193,24 @@ impl Task {
                     false
                 }
                 changed = self.layouts.changed() => match changed {
-                    Ok(()) => true,
+                    // What fails changes interfaces too: it is tried again by the clock alone.
+                    Ok(()) => self.up.is_some(),
                     Err(_) => return,
                 },
-                _ = look.tick() => true,
+                _ = look.tick() => self.up.is_some() || Instant::now() >= retry,
             };
             if check {
+                retry = Instant::now() + RETRY;
                 let state = self.stand().await.map_err(|error| error.to_string());
                 if state.is_err() {
                     self.take_down().await;
                 }
                 self.say(state);
             }
-            if let Err(error) = self.carry_out(check).await {
-                complain("the fast datapath is not up to date", &error);
+            let failure = self.carry_out(check).await.err().map(|error| error.to_string());
+            if failure != self.failure {
+                failure.iter().for_each(|why| tracing::warn!("the fast datapath is not up to date, and this is tried again: {why}"));
+                self.failure = failure;
             }
         }
     }
@@ -233,9 +243,11 @@ impl Task {
         self.switchboard.socket.store(None);
         let vxlan = device::make(&self.handle, &self.wanted, &self.bridge).await?;
         let port = self.wanted.port;
+        device::set_up(&self.handle, vxlan, port).await?;
+        // Not before it is on the bridge can a stranger's frame do anything; by then the gate is closed.
         blocking(move || gate::open(port)).await?;
         let socket = BeatSocket::open(vxlan).map_err(|e| HostError::io("open a packet socket on the VXLAN device", e))?;
-        device::plug(&self.handle, vxlan, layout.bridge, port).await?;
+        device::plug(&self.handle, vxlan, layout.bridge).await?;
         device::share(&self.handle, layout.tap, true).await?;
         let socket = Arc::new(socket);
         let (heard, mesh) = (Arc::downgrade(&socket), self.mesh.clone());

@@ -76,8 +76,21 @@ pub async fn make(handle: &Handle, wanted: &Wanted, bridge: &str) -> Result<u32,
     Ok(made.index)
 }
 
-/// Puts the device on the bridge and sets it up: a port that gets nothing but what an entry of the bridge's table names it for.
-pub async fn plug(handle: &Handle, device: u32, bridge: u32, port: u16) -> Result<(), HostError> {
+/// Sets the device up, beside the bridge: here it turns out whether the port is free.
+pub async fn set_up(handle: &Handle, device: u32, port: u16) -> Result<(), HostError> {
+    let attempted = || format!("set up the VXLAN device {NAME}");
+    match link::set(handle, LinkUnspec::new_with_index(device).up().build(), attempted()).await {
+        Err(e) if e.errno() == Some(libc::EADDRINUSE) => {
+            let reason =
+                format!("UDP port {port} is taken by another program; --fastdp-port names another, for this router alone or for all");
+            Err(HostError::Netlink { attempted: attempted(), reason, errno: Some(libc::EADDRINUSE) })
+        }
+        other => other,
+    }
+}
+
+/// Puts the device on the bridge: a port that gets nothing but what an entry of the bridge's table names it for.
+pub async fn plug(handle: &Handle, device: u32, bridge: u32) -> Result<(), HostError> {
     let what = |step: &str| format!("{step} the VXLAN device {NAME}");
     let enslaved = LinkUnspec::new_with_index(device).controller(bridge).build();
     link::set(handle, enslaved, what("put on the bridge")).await?;
@@ -89,14 +102,7 @@ pub async fn plug(handle: &Handle, device: u32, bridge: u32, port: u16) -> Resul
         .bcast_flood(false)
         .isolated(true)
         .build();
-    handle.link().set_port(options).execute().await.map_err(|e| HostError::netlink(what("set the port options of"), e))?;
-    match link::set(handle, LinkUnspec::new_with_index(device).up().build(), what("set up")).await {
-        Err(e) if e.errno() == Some(libc::EADDRINUSE) => {
-            let reason = format!("UDP port {port} is taken by another program; --fastdp-port names another, the same on all routers");
-            Err(HostError::Netlink { attempted: what("set up"), reason, errno: Some(libc::EADDRINUSE) })
-        }
-        other => other,
-    }
+    handle.link().set_port(options).execute().await.map_err(|e| HostError::netlink(what("set the port options of"), e))
 }
 
 /// True where the device is still what [`plug`] made of it.

@@ -21,7 +21,12 @@ pub fn open(port: u16) -> Result<(), HostError> {
          add rule inet {TABLE} input udp dport {port} ip saddr @peers accept; \
          add rule inet {TABLE} input udp dport {port} drop"
     );
-    nft(&rules, port)
+    nft(&rules, port).map_err(|error| match error {
+        HostError::MissingProgram { attempted, .. } => {
+            HostError::Io { attempted, source: std::io::Error::other("the program 'nft' is not installed; install nftables") }
+        }
+        other => other,
+    })
 }
 
 /// Lets these addresses in, and no others.
@@ -40,6 +45,5 @@ pub fn close(port: u16) -> Result<(), HostError> {
 }
 
 fn nft(rules: &str, port: u16) -> Result<(), HostError> {
-    let hint = format!("drop UDP port {port} from all but your routers, and run without --fastdp");
-    run("nft", &[rules], &format!("guard UDP port {port} of the fast datapath"), &hint).map(drop)
+    run("nft", &[rules], &format!("guard UDP port {port} of the fast datapath"), "").map(drop)
 }
