@@ -6,7 +6,7 @@
 //! * ground, which knows bytes: [`wire`] the format, [`crypto`] identity, handshake and sessions, [`time`], [`mod@counters`];
 //! * middle, which knows the rules and is told time and randomness: [`forward`] where a frame goes, [`mesh`] links, gossip, routes and paths,
 //!   [`sim`] a whole mesh in one process;
-//! * top, which knows the operating system: [`io`] TAP, sockets and event loops, [`host`] bridge, firewall and the laboratory of
+//! * top, which knows the operating system: [`io`] TAP, sockets and event loops, [`host`] bridge, firewall, fast datapath and the laboratory of
 //!   namespaces, [`api`] status pages and control, [`store`] the state directory, [`cli`] options, verbs, and [`cli::run`], which joins the planes.
 //!
 //! A frame's way: `io::packet_thread` reads the TAP → [`forward::Forwarder::from_tap`] → outbox → UDP; and back by

@@ -136,6 +136,13 @@ impl MacTable {
         self.learn(vlan, mac, Owner::Local, Source::Local, now)
     }
 
+    /// The kernel has the MAC on our bridge now. Its frames may pass by us; where it is known to be elsewhere, announcements decide.
+    pub fn keep_local(&self, vlan: u16, mac: [u8; 6], now: Time) {
+        if !matches!(self.lookup(vlan, mac, now), Some(Owner::Peer(_))) {
+            self.learn_local(vlan, mac, now);
+        }
+    }
+
     /// The MAC was the source of a frame from `peer`. `source` is [`Source::Data`] or [`Source::Flood`].
     pub fn learn_remote(&self, vlan: u16, mac: [u8; 6], peer: PeerName, source: Source, now: Time) -> Learned {
         self.learn(vlan, mac, Owner::Peer(peer), source, now)

@@ -300,6 +300,9 @@ fn what_somebody_removes_is_put_back() {
         is_behind(lab, "h1", pair.c2.mac, "weave-vxlan");
         shell(lab, "h1", &format!("bridge fdb del {mac} dev weave-vxlan master; bridge fdb del {mac} dev weave-vxlan self"));
         is_behind(lab, "h1", pair.c2.mac, "weave-vxlan");
+        // As a firewall that is started anew does.
+        run(lab, "h1", "nft", "flush ruleset");
+        wait_until(PATIENCE, "the VXLAN port is guarded again", || run(lab, "h1", "nft", "list ruleset").contains("10.9.1.2"));
         for meddling in ["link del weave-vxlan", "link set weave-vxlan nomaster", "link set weave-vxlan down", "link del weave-tap"] {
             ip(lab, "h1", meddling);
             pause(Duration::from_secs(1));

@@ -1,8 +1,9 @@
-//! The fast datapath of a running router: carries out the mesh plane's plan on the host, in a task beside the loop, so that a thousand entries
-//! of the kernel's tables hold nothing else up.
+//! The fast datapath of a running router: carries out the mesh plane's plan on the host, in a task beside the loop, so that a thousand
+//! entries of the kernel's tables hold nothing else up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use crate::wire::PeerName;
 
 /// How often the kernel's tables are compared with ours.
 const LOOK: Duration = Duration::from_secs(3);
-/// Between attempts to make a device that could not be made.
+/// Between attempts to make a device that could not be made, and looks at the firewall's table.
 const RETRY: Duration = Duration::from_secs(9);
 /// A burst of announcements is carried out as one.
 const GATHER: Duration = Duration::from_millis(5);
@@ -88,6 +89,7 @@ pub struct Fastdp {
     handle: rtnetlink::Handle,
     bridge: String,
     port: u16,
+    guarded: Arc<AtomicBool>,
 }
 
 impl Fastdp {
@@ -105,6 +107,7 @@ impl Fastdp {
         // A connection of its own: its requests wait behind no others.
         let handle = crate::host::connect()?;
         let plan = switchboard.plan.subscribe();
+        let guarded = Arc::new(AtomicBool::new(false));
         let task = Task {
             wanted: Wanted::new(port, &config.network, name),
             bridge: config.bridge.clone(),
@@ -115,11 +118,12 @@ impl Fastdp {
             clock,
             layouts,
             plan,
+            guarded: Arc::clone(&guarded),
             said: None,
             failure: None,
             up: None,
         };
-        Ok(Fastdp { layout, task: tokio::spawn(task.run()), handle, bridge: config.bridge.clone(), port })
+        Ok(Fastdp { layout, task: tokio::spawn(task.run()), handle, bridge: config.bridge.clone(), port, guarded })
     }
 
     /// The interfaces are now these.
@@ -140,8 +144,9 @@ impl Fastdp {
                 complain("the VXLAN device may still be there", &error);
             }
             let port = self.port;
-            if let Ok(Err(error)) = aside("nft", move || gate::close(port)).await
-                && !matches!(error, HostError::MissingProgram { .. })
+            // The table of another router on this host, whose device was in our way, is not ours to remove.
+            if self.guarded.load(Ordering::Relaxed)
+                && let Ok(Err(error)) = aside("nft", move || gate::close(port)).await
             {
                 complain("the rules of the fast datapath may still be there", &error);
             }
@@ -158,6 +163,8 @@ struct Up {
     entries: Entries,
     pvid: Option<u16>,
     allowed: BTreeSet<IpAddr>,
+    /// When the firewall's table is written again: others flush all tables when they start anew.
+    guard_due: Instant,
 }
 
 struct Task {
@@ -170,6 +177,8 @@ struct Task {
     clock: Clock,
     layouts: watch::Receiver<Layout>,
     plan: watch::Receiver<Plan>,
+    /// True once the firewall's table is ours.
+    guarded: Arc<AtomicBool>,
     /// What was said last about the state, so that it is said once.
     said: Option<Result<Device, String>>,
     /// Why the last attempt to carry the plan out failed.
@@ -246,6 +255,7 @@ impl Task {
         device::set_up(&self.handle, vxlan, port).await?;
         // Not before it is on the bridge can a stranger's frame do anything; by then the gate is closed.
         blocking(move || gate::open(port)).await?;
+        self.guarded.store(true, Ordering::Relaxed);
         let socket = BeatSocket::open(vxlan).map_err(|e| HostError::io("open a packet socket on the VXLAN device", e))?;
         device::plug(&self.handle, vxlan, layout.bridge).await?;
         device::share(&self.handle, layout.tap, true).await?;
@@ -255,7 +265,7 @@ impl Task {
         self.switchboard.socket.store(Some(socket));
         let ports = Ports { bridge: layout.bridge, tap: layout.tap, vxlan, udp: port };
         let entries = Entries::new(self.handle.clone(), ports);
-        self.up = Some(Up { layout, entries, pvid: None, allowed: BTreeSet::new() });
+        self.up = Some(Up { layout, entries, pvid: None, allowed: BTreeSet::new(), guard_due: Instant::now() + RETRY });
         Ok(())
     }
 
@@ -295,10 +305,10 @@ impl Task {
         // Frames leave a peer that failed first; the firewall takes longer.
         let programmed = up.entries.program(&places, &devices).await;
         let allowed: BTreeSet<IpAddr> = plan.iter().map(|peer| peer.address).collect();
-        if allowed != up.allowed {
+        if allowed != up.allowed || Instant::now() >= up.guard_due {
             let (peers, port) = (allowed.clone(), self.wanted.port);
-            blocking(move || gate::allow(&peers, port)).await?;
-            up.allowed = allowed;
+            blocking(move || gate::allow(&peers, port).or_else(|_| gate::open(port).and_then(|()| gate::allow(&peers, port)))).await?;
+            (up.allowed, up.guard_due) = (allowed, Instant::now() + RETRY);
         }
         programmed
     }

@@ -199,10 +199,7 @@ impl Planes {
     /// MACs that are on the bridge now: the packet thread may not see their frames.
     pub fn keep_macs(&self, stations: &[(u16, [u8; 6])]) {
         let now = self.clock.now();
-        let elsewhere = |vlan, mac| matches!(self.macs.lookup(vlan, mac, now), Some(Owner::Peer(_)));
-        for (vlan, mac) in stations.iter().filter(|(vlan, mac)| !elsewhere(*vlan, *mac)) {
-            self.macs.learn_local(*vlan, *mac, now);
-        }
+        stations.iter().for_each(|(vlan, mac)| self.macs.keep_local(*vlan, *mac, now));
     }
 
     /// The MAC table.

@@ -44,6 +44,21 @@ fn use_keeps_an_entry_alive() {
 }
 
 #[test]
+fn what_the_kernel_has_on_the_bridge_stays_though_its_frames_are_not_seen() {
+    let table = table();
+    table.learn_local(0, MAC, at(0));
+    for minute in 1..30 {
+        table.keep_local(0, MAC, at(minute * 60_000));
+        assert_eq!(table.expire(at(minute * 60_000)), []);
+    }
+    assert_eq!(table.lookup(0, MAC, at(29 * 60_000)), Some(Owner::Local));
+    // An entry of the kernel that is older than the announcement of a move takes nothing back.
+    table.announce(0, MAC, Some(A), at(30 * 60_000));
+    table.keep_local(0, MAC, at(30 * 60_000 + 1));
+    assert_eq!(table.lookup(0, MAC, at(30 * 60_000 + 1)), Some(Owner::Peer(A)));
+}
+
+#[test]
 fn a_local_sighting_wins_at_once() {
     let table = table();
     table.announce(0, MAC, Some(A), at(0));
