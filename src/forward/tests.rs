@@ -342,7 +342,7 @@ proptest! {
             text.resize(start + header.header_len() + bytes.len(), 0);
             header.write(bytes, &mut text[start..]);
             let datagram = seal(&mesh, 0, 1, kind, &text);
-            mesh.nodes[0].outbox.reserve(address(1), datagram.len()).expect("room").copy_from_slice(&datagram);
+            mesh.nodes[0].outbox.reserve(address(1), 1, datagram.len()).expect("room").copy_from_slice(&datagram);
             if mesh.nodes[0].outbox.len() > 100 {
                 deliver(&mut mesh, &mut Weather { losses: false, reorders: false, batch: 63, seed: 1 });
             }

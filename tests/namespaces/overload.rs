@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use weave_router::host::lab::clock::Stopwatch;
 use weave_router::host::lab::clock::pause;
-use weave_router::host::lab::traffic::{Ends, tcp_throughput};
+use weave_router::host::lab::traffic::{Bulk, Ends, tcp_throughput};
 use weave_router::host::lab::{Container, Lab, Plug, Router};
 
 use crate::common::router;
@@ -113,7 +113,7 @@ fn overload_loses_frames_and_never_a_link() {
             {
                 blast(scope, pair(from, to, ip), size, &tally, &stop);
             }
-            let flow = scope.spawn(|| tcp_throughput(Ends::new(&c1.namespace, &c3.namespace, c3.ip), time, 1));
+            let flow = scope.spawn(|| tcp_throughput(Ends::new(&c1.namespace, &c3.namespace, c3.ip), Bulk::ordinary(time)));
             let clock = Stopwatch::start();
             while clock.elapsed() < time {
                 pause(Duration::from_millis(500));

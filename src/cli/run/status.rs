@@ -121,8 +121,8 @@ fn offloads(reports: &[ThreadReport]) -> Vec<(String, String)> {
     let threads: Vec<_> = reports.iter().map(offloads_of).collect();
     let Some(first) = threads.first() else { return Vec::new() };
     let mut all = Vec::new();
-    for (n, (name, state)) in first.iter().enumerate() {
-        let states = || threads.iter().filter_map(|thread| thread.get(n)).map(|(_, state)| state);
+    for (name, state) in first {
+        let states = || threads.iter().filter_map(|thread| thread.iter().find(|(other, _)| other == name)).map(|(_, state)| state);
         if states().all(|other| other == state) {
             all.push((name.clone(), state.clone()));
         } else {
@@ -147,18 +147,17 @@ fn offloads_of(report: &ThreadReport) -> Vec<(String, String)> {
 mod tests {
     use super::*;
     use crate::io::mesh_thread::{self, MeshInput};
+    use crate::io::offload::Offload;
     use crate::io::packet_thread::PacketInbox;
 
     #[test]
     fn threads_are_named_where_they_differ() {
-        let thread = |tap| ThreadReport { tap, udp: Vec::new() };
-        let all = offloads(&[thread(Some(0x6f)), thread(Some(0x01))]);
-        let on_and_off = [("tap_checksum", true), ("tap_tso4 thread 1", true), ("tap_tso4 thread 2", false), ("tap_tso6 thread 1", true)];
-        for ((name, state), (expected, on)) in all.iter().zip(on_and_off) {
-            assert_eq!((name.as_str(), state == "on"), (expected, on));
-        }
-        assert_eq!(all.len(), 1 + 4 * 2);
-        assert_eq!(offloads(&[thread(Some(0x6f)), thread(Some(0x6f))]), offloads(&[thread(Some(0x6f))]));
+        let thread = |tso: Offload| ThreadReport { tap: Some(vec![("tap_checksum", Offload::On), ("tap_tso4", tso)]), udp: Vec::new() };
+        let off = || Offload::Off("why".to_owned());
+        let pair = |name: &str, state: &str| (name.to_owned(), state.to_owned());
+        let differ = offloads(&[thread(Offload::On), thread(off())]);
+        assert_eq!(differ, [pair("tap_checksum", "on"), pair("tap_tso4 thread 1", "on"), pair("tap_tso4 thread 2", "off (why)")]);
+        assert_eq!(offloads(&[thread(off()), thread(off())]), [pair("tap_checksum", "on"), pair("tap_tso4", "off (why)")]);
     }
 
     #[test]
