@@ -6,6 +6,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token};
 
 use super::*;
+use crate::counters::Reading;
 use crate::io::sys::link;
 use crate::io::testing::in_own_namespace;
 use crate::wire::header::Kind;
@@ -65,7 +66,8 @@ fn check_run(policy: OffloadPolicy, len: usize, segment: usize) -> usize {
     let (datagrams, messages) = collect(&mut to.packet[0], run.datagrams());
     assert!(datagrams.iter().map(Vec::as_slice).eq(bytes.chunks(segment)), "same datagrams in the same order");
     assert!(nothing_waits(&mut to.packet[0]) && nothing_waits(&mut to.control));
-    assert!(from.counters.read().iter().all(|reading| reading.value == 0), "{:?}", from.counters);
+    let went_wrong = |reading: &Reading| reading.value > 0 && reading.name != "send_calls";
+    assert!(!from.counters.read().iter().any(went_wrong), "{:?}", from.counters);
     messages
 }
 
