@@ -4,7 +4,8 @@
 //! Containers can hand us more than a core seals, and then a queue stands somewhere. In the TAP's own, which is first in, first out and counts
 //! frames whatever their size, everybody would wait behind the fastest sender. So while a backlog lasts the packet thread empties the TAP
 //! into this: one flow's backlog delays nobody else's packets, and a flow that keeps a queue standing is told so, by a mark where its
-//! packets are capable of ECN and by a drop where not.
+//! packets are capable of ECN and by a drop where not. What the packet thread leaves in the TAP, because so many single packets
+//! wait here already, is the kernel's to drop.
 
 mod codel;
 mod pool;

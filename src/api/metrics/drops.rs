@@ -55,7 +55,7 @@ const DROPS: [(&str, &[&str]); 4] = [
             "kernel_drops",
         ],
     ),
-    ("packet_thread", &["tap_write_refused", "tap_missing", "mesh_busy"]),
+    ("packet_thread", &["tap_write_refused", "tap_missing", "tap_read_failed", "mesh_busy"]),
 ];
 
 /// True for a counter of frames, datagrams or records that were dropped.

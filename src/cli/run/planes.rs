@@ -18,7 +18,7 @@ use crate::forward::mac_table::{DEFAULT_ENTRIES, MacEntry, Owner};
 use crate::forward::{Duplicates, Fib, Forwarder, MacTable, PacketCounters, Settings, Shared};
 use crate::io::busy_poll::BusyPoll;
 use crate::io::clock::Clock;
-use crate::io::mailbox::Sender;
+use crate::io::mailbox::{Refused, Sender};
 use crate::io::mesh_thread::{self, MeshInput, MeshParts, MeshThread};
 use crate::io::packet_thread::{PacketInbox, PacketInput, PacketParts, PacketThread, PacketThreadCounters, ThreadReport};
 use crate::io::tap::Tap;
@@ -241,15 +241,22 @@ impl Planes {
 
     /// Stops the threads: first the mesh plane, which says goodbye to the neighbours.
     pub fn stop(self) {
-        let _ = self.mesh.try_send(MeshInput::Stop);
+        tell(&self.mesh, || MeshInput::Stop);
         for thread in &self.packet {
-            let _ = thread.try_send(PacketInput::Stop);
+            tell(thread, || PacketInput::Stop);
         }
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the router had panicked");
             }
         }
+    }
+}
+
+/// Tells a thread something it must hear; a full mailbox is being emptied by it.
+fn tell<T>(thread: &Sender<T>, message: impl Fn() -> T) {
+    while let Err(Refused::Full(_)) = thread.try_send(message()) {
+        std::thread::yield_now();
     }
 }
 

@@ -41,7 +41,7 @@ impl Codel {
                 Verdict::Send
             }
             (true, true) if now >= self.next => {
-                self.count += 1;
+                self.count = self.count.saturating_add(1);
                 self.next = control_law(self.next, self.count);
                 Verdict::Signal
             }

@@ -48,6 +48,8 @@ crate::counters! {
         polls,
         /// Frames the kernel did not take from us because the TAP was down or its queue was full.
         tap_write_refused,
+        /// Reads of the TAP that failed; a frame is lost with each.
+        tap_read_failed,
         /// Super frames the kernel refused, after which segments are written one by one.
         tap_super_refused,
         /// Frames for a TAP that has been deleted and not put back yet.
