@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use super::super::RunConfig;
 use super::aside::aside;
@@ -31,12 +31,15 @@ use crate::mesh::command::{Command, Event};
 use crate::mesh::fastdp::{Device, Plan};
 use crate::wire::PeerName;
 
-/// How often the kernel's tables are compared with ours.
+/// How often the kernel's tables are compared with ours, and the firewall's table is written: others flush all tables when they start anew.
 const LOOK: Duration = Duration::from_secs(3);
-/// Between attempts to make a device that could not be made, and looks at the firewall's table.
+/// Between attempts to make a device that could not be made.
 const RETRY: Duration = Duration::from_secs(9);
 /// A burst of announcements is carried out as one.
 const GATHER: Duration = Duration::from_millis(5);
+/// Longest time that nft may take. A device whose guard is in doubt does not stay.
+const NFT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Takes out of the mesh plane's events, on its own thread, what is the fast datapath's.
 pub struct Switchboard {
     plan: watch::Sender<Plan>,
@@ -163,7 +166,7 @@ struct Up {
     entries: Entries,
     pvid: Option<u16>,
     allowed: BTreeSet<IpAddr>,
-    /// When the firewall's table is written again: others flush all tables when they start anew.
+    /// When the firewall's table is written again, at the next occasion.
     guard_due: Instant,
 }
 
@@ -216,7 +219,14 @@ impl Task {
                 }
                 self.say(state);
             }
-            let failure = self.carry_out(check).await.err().map(|error| error.to_string());
+            let plan = self.plan.borrow_and_update().clone();
+            // Frames leave a peer that failed first; the firewall takes longer. It is told whatever became of the tables.
+            let failure = self.carry_out(check, &plan).await.err().map(|error| error.to_string());
+            if let Err(error) = self.guard(&plan).await {
+                retry = Instant::now() + RETRY;
+                self.take_down().await;
+                self.say(Err(error.to_string()));
+            }
             if failure != self.failure {
                 failure.iter().for_each(|why| tracing::warn!("the fast datapath is not up to date, and this is tried again: {why}"));
                 self.failure = failure;
@@ -254,7 +264,7 @@ impl Task {
         let port = self.wanted.port;
         device::set_up(&self.handle, vxlan, port).await?;
         // Not before it is on the bridge can a stranger's frame do anything; by then the gate is closed.
-        blocking(move || gate::open(port)).await?;
+        blocking(move || gate::guard(&BTreeSet::new(), port)).await?;
         self.guarded.store(true, Ordering::Relaxed);
         let socket = BeatSocket::open(vxlan).map_err(|e| HostError::io("open a packet socket on the VXLAN device", e))?;
         device::plug(&self.handle, vxlan, layout.bridge).await?;
@@ -265,7 +275,7 @@ impl Task {
         self.switchboard.socket.store(Some(socket));
         let ports = Ports { bridge: layout.bridge, tap: layout.tap, vxlan, udp: port };
         let entries = Entries::new(self.handle.clone(), ports);
-        self.up = Some(Up { layout, entries, pvid: None, allowed: BTreeSet::new(), guard_due: Instant::now() + RETRY });
+        self.up = Some(Up { layout, entries, pvid: None, allowed: BTreeSet::new(), guard_due: Instant::now() + LOOK / 2 });
         Ok(())
     }
 
@@ -292,25 +302,29 @@ impl Task {
         }
     }
 
-    /// Brings firewall and tables to what the plan and the MAC table say.
-    async fn carry_out(&mut self, look: bool) -> Result<(), HostError> {
-        let plan = self.plan.borrow_and_update().clone();
+    /// Brings the kernel's tables to what the plan and the MAC table say.
+    async fn carry_out(&mut self, look: bool, plan: &Plan) -> Result<(), HostError> {
         let Some(up) = &mut self.up else { return Ok(()) };
         let known = known_macs(&self.macs, self.clock, self.wanted.mac);
-        let places = entries::wanted(&known, &plan, up.pvid);
+        let places = entries::wanted(&known, plan, up.pvid);
         let devices: BTreeMap<[u8; 6], Remote> = plan.iter().map(|peer| (peer.mac, Remote { ip: peer.address, port: peer.port })).collect();
         if look {
             up.entries.look().await?;
         }
-        // Frames leave a peer that failed first; the firewall takes longer.
-        let programmed = up.entries.program(&places, &devices).await;
+        up.entries.program(&places, &devices).await
+    }
+
+    /// Brings the firewall to what the plan says: where that changed, and with every look.
+    async fn guard(&mut self, plan: &Plan) -> Result<(), HostError> {
+        let Some(up) = &mut self.up else { return Ok(()) };
         let allowed: BTreeSet<IpAddr> = plan.iter().map(|peer| peer.address).collect();
         if allowed != up.allowed || Instant::now() >= up.guard_due {
             let (peers, port) = (allowed.clone(), self.wanted.port);
-            blocking(move || gate::allow(&peers, port).or_else(|_| gate::open(port).and_then(|()| gate::allow(&peers, port)))).await?;
-            (up.allowed, up.guard_due) = (allowed, Instant::now() + RETRY);
+            blocking(move || gate::guard(&peers, port)).await?;
+            // Less than a look later, so that each look finds it due, and a burst of changes of interfaces does not.
+            (up.allowed, up.guard_due) = (allowed, Instant::now() + LOOK / 2);
         }
-        programmed
+        Ok(())
     }
 }
 
@@ -325,8 +339,12 @@ fn known_macs(macs: &MacTable, clock: Clock, own: [u8; 6]) -> Vec<Known> {
 }
 
 async fn blocking(work: impl FnOnce() -> Result<(), HostError> + Send + 'static) -> Result<(), HostError> {
-    let lost = |_| HostError::io("guard the fast datapath", std::io::Error::other("the thread that runs nft failed"));
-    aside("nft", work).await.map_err(lost)?
+    let lost = |why: &str| HostError::io("guard the fast datapath", std::io::Error::other(why.to_string()));
+    match timeout(NFT_PATIENCE, aside("nft", work)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err(lost("the thread that runs nft failed")),
+        Err(_) => Err(lost("nft does not answer")),
+    }
 }
 
 /// Hands what comes through the device to the mesh plane, until nobody uses the socket any more.

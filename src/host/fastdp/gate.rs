@@ -12,16 +12,10 @@ use super::super::firewall::run;
 /// The table's name.
 pub const TABLE: &str = "weave_fastdp";
 
-/// Makes the table, with nobody in it. One that a killed router left is replaced.
-pub fn open(port: u16) -> Result<(), HostError> {
-    let rules = format!(
-        "add table inet {TABLE}; delete table inet {TABLE}; add table inet {TABLE}; \
-         add set inet {TABLE} peers {{ type ipv4_addr; }}; \
-         add chain inet {TABLE} input {{ type filter hook input priority -10; policy accept; }}; \
-         add rule inet {TABLE} input udp dport {port} ip saddr @peers accept; \
-         add rule inet {TABLE} input udp dport {port} drop"
-    );
-    nft(&rules, port).map_err(|error| match error {
+/// Lets these addresses in, and no others. The whole table is written each time: whatever somebody took out of it is there again, and
+/// what a killed router left is replaced. At no moment is it half there.
+pub fn guard(peers: &BTreeSet<IpAddr>, port: u16) -> Result<(), HostError> {
+    nft(&rules(peers, port), port).map_err(|error| match error {
         HostError::MissingProgram { attempted, .. } => {
             HostError::Io { attempted, source: std::io::Error::other("the program 'nft' is not installed; install nftables") }
         }
@@ -29,14 +23,19 @@ pub fn open(port: u16) -> Result<(), HostError> {
     })
 }
 
-/// Lets these addresses in, and no others.
-pub fn allow(peers: &BTreeSet<IpAddr>, port: u16) -> Result<(), HostError> {
-    let mut rules = format!("flush set inet {TABLE} peers");
+fn rules(peers: &BTreeSet<IpAddr>, port: u16) -> String {
     let addresses: Vec<String> = peers.iter().filter(|ip| ip.is_ipv4()).map(IpAddr::to_string).collect();
-    if !addresses.is_empty() {
-        rules.push_str(&format!("; add element inet {TABLE} peers {{ {} }}", addresses.join(", ")));
-    }
-    nft(&rules, port)
+    let elements = match addresses.is_empty() {
+        true => String::new(),
+        false => format!(" elements = {{ {} }};", addresses.join(", ")),
+    };
+    format!(
+        "add table inet {TABLE}; delete table inet {TABLE}; add table inet {TABLE}; \
+         add set inet {TABLE} peers {{ type ipv4_addr;{elements} }}; \
+         add chain inet {TABLE} input {{ type filter hook input priority -10; policy accept; }}; \
+         add rule inet {TABLE} input udp dport {port} ip saddr @peers accept; \
+         add rule inet {TABLE} input udp dport {port} drop"
+    )
 }
 
 /// Removes the table, where there is one.
@@ -46,4 +45,20 @@ pub fn close(port: u16) -> Result<(), HostError> {
 
 fn nft(rules: &str, port: u16) -> Result<(), HostError> {
     run("nft", &[rules], &format!("guard UDP port {port} of the fast datapath"), "").map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_table_is_one_transaction_with_the_drop_at_its_end() {
+        let peers = ["10.9.1.2", "fd00::2", "10.9.1.3"].map(|ip| ip.parse().expect("an address"));
+        let (some, none) = (rules(&BTreeSet::from(peers), 6784), rules(&BTreeSet::new(), 6784));
+        assert!(some.contains("elements = { 10.9.1.2, 10.9.1.3 }"), "{some}");
+        assert!(!none.contains("elements"), "{none}");
+        for rules in [some, none] {
+            assert!(rules.contains("delete table inet weave_fastdp; add table") && rules.ends_with("udp dport 6784 drop"), "{rules}");
+        }
+    }
 }
