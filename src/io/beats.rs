@@ -21,13 +21,13 @@ const WAIT: Duration = Duration::from_millis(500);
 pub struct BeatSocket(Socket);
 
 impl BeatSocket {
-    /// Opens it in the calling thread's network namespace; needs CAP_NET_RAW.
-    pub fn open(device: u32) -> io::Result<BeatSocket> {
+    /// Opens it in the calling thread's network namespace, for what is sent to the MAC of the device; needs CAP_NET_RAW.
+    pub fn open(device: u32, mac: [u8; 6]) -> io::Result<BeatSocket> {
         let socket = Socket::new(Domain::PACKET, Type::RAW.cloexec(), None)?;
         // The kernel shows a bridge's ports to sockets for all protocols only. What goes out is not copied for us, and of what comes
         // in, all but heartbeats is passed over before it is copied.
         sockopt::set(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
-        socket.attach_filter(&filter())?;
+        socket.attach_filter(&filter(mac))?;
         socket.set_read_timeout(Some(WAIT))?;
         packet::bind(socket.as_fd(), device, libc::ETH_P_ALL as u16)?;
         Ok(BeatSocket(socket))
@@ -44,12 +44,19 @@ impl BeatSocket {
     }
 }
 
-/// Keeps [`ROOM`] bytes of frames of our ethertype, nothing of others.
-fn filter() -> [SockFilter; 4] {
+/// Keeps [`ROOM`] bytes of frames of our ethertype to this MAC, nothing of others: a container of a peer, whose frames to our
+/// containers come through the same device, cannot wake us.
+fn filter(mac: [u8; 6]) -> [SockFilter; 8] {
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
     const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let [a, b, c, d, e, f] = mac;
     [
+        SockFilter::new(LOAD_WORD, 0, 0, 0),
+        SockFilter::new(JUMP_EQUAL, 0, 5, u32::from_be_bytes([a, b, c, d])),
+        SockFilter::new(LOAD_HALF, 0, 0, 4),
+        SockFilter::new(JUMP_EQUAL, 0, 3, u32::from(u16::from_be_bytes([e, f]))),
         SockFilter::new(LOAD_HALF, 0, 0, 12),
         SockFilter::new(JUMP_EQUAL, 0, 1, u32::from(ETHERTYPE)),
         SockFilter::new(RETURN, 0, 0, ROOM as u32),

@@ -266,7 +266,7 @@ impl Task {
         // Not before it is on the bridge can a stranger's frame do anything; by then the gate is closed.
         blocking(move || gate::guard(&BTreeSet::new(), port)).await?;
         self.guarded.store(true, Ordering::Relaxed);
-        let socket = BeatSocket::open(vxlan).map_err(|e| HostError::io("open a packet socket on the VXLAN device", e))?;
+        let socket = BeatSocket::open(vxlan, self.wanted.mac).map_err(|e| HostError::io("open a packet socket on the VXLAN device", e))?;
         device::plug(&self.handle, vxlan, layout.bridge).await?;
         device::share(&self.handle, layout.tap, true).await?;
         let socket = Arc::new(socket);
