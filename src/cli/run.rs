@@ -25,6 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at
 use super::RunConfig;
 use crate::api::{self, Handle, Refusal, Request};
 use crate::host::HostError;
+use crate::host::fastdp::device::Wanted;
 use crate::io::clock::Clock;
 use crate::mesh::command::{Command, Event, Target};
 use crate::store::StateDir;
@@ -96,6 +97,10 @@ impl Router {
             None => None,
         };
         let name = foundation.name();
+        let fast = match &config.fastdp {
+            Some(fastdp) => Some((crate::host::connect()?, Wanted::new(fastdp.port, &config.network, name))),
+            None => None,
+        };
         let (network, tap) = Network::build(&config, name, threads).await?;
         let (event_sink, events) = mpsc::channel(EVENTS);
         let status = StatusSource::new(&config, clock, &foundation);
@@ -112,8 +117,8 @@ impl Router {
         servers.extend(pages.map(|pages| tokio::spawn(api::server::serve(pages, api::server::status(handle)))));
         announce(&config, &status);
         let names = Names::new();
-        let fastdp = match &config.fastdp {
-            Some(fastdp) => Some(Fastdp::start(fastdp.port, &config, name, &network, &planes, switchboard, clock)?),
+        let fastdp = match fast {
+            Some((handle, wanted)) => Some(Fastdp::start(handle, wanted, &config.bridge, &network, &planes, switchboard, clock)),
             None => {
                 network.sweep_fastdp().await;
                 None

@@ -119,6 +119,8 @@ pub struct MacTable {
     hash: NameHash,
     /// When the allowance for new local MACs is whole again, in nanoseconds.
     new_local_at: AtomicU64,
+    /// True where the kernel carries frames past us, so that an owner's silence says nothing.
+    frames_hidden: bool,
     /// What happened.
     pub counters: MacCounters,
 }
@@ -128,7 +130,13 @@ impl MacTable {
     pub fn new(entries: usize, key: u64) -> MacTable {
         let buckets = entries.div_ceil(bucket::WAYS).next_power_of_two();
         let buckets = (0..buckets).map(|_| Bucket::default()).collect();
-        MacTable { buckets, hash: NameHash(key), new_local_at: AtomicU64::new(0), counters: MacCounters::default() }
+        MacTable { buckets, hash: NameHash(key), new_local_at: AtomicU64::new(0), frames_hidden: false, counters: MacCounters::default() }
+    }
+
+    /// For a router whose fast datapath is on. The frames of a MAC's owner may pass by us then, so that it is not refreshed by them and would
+    /// fall to anybody's single frame: only announcements and our own bridge move what was announced or is ours.
+    pub fn frames_hidden(self, hidden: bool) -> MacTable {
+        MacTable { frames_hidden: hidden, ..self }
     }
 
     /// The MAC was the source of a frame on our bridge.
@@ -249,7 +257,7 @@ impl MacTable {
             bucket.put(way, new);
             return Learned::New;
         }
-        if !yields(&old, source, now) {
+        if !self.yields(&old, source, now) {
             self.counters.mac_sightings_refused.inc();
             return Learned::Ignored;
         }
@@ -307,6 +315,18 @@ impl MacTable {
         }
     }
 
+    /// True where a live entry gives way to a sighting elsewhere.
+    fn yields(&self, old: &Slot, source: Source, now: Time) -> bool {
+        match source {
+            Source::Local | Source::Announced => true,
+            Source::Data => match old.source {
+                Source::Flood | Source::Data => true,
+                Source::Announced | Source::Local => !self.frames_hidden && now.since(old.seen) >= HOLD,
+            },
+            Source::Flood => old.source == Source::Flood,
+        }
+    }
+
     fn count_move(&self, from: Owner, to: Owner) {
         match (from, to) {
             (Owner::Local, Owner::Peer(_)) => self.counters.mac_moves_local_to_remote.inc(),
@@ -320,18 +340,6 @@ impl MacTable {
 /// True where a sighting at the same place tells nothing new. An announced entry stays announced: it does not age.
 fn covers(known: Source, sighting: Source) -> bool {
     known >= sighting || (known == Source::Announced && sighting == Source::Data)
-}
-
-/// True where a live entry gives way to a sighting elsewhere.
-fn yields(old: &Slot, source: Source, now: Time) -> bool {
-    match source {
-        Source::Local | Source::Announced => true,
-        Source::Data => match old.source {
-            Source::Flood | Source::Data => true,
-            Source::Announced | Source::Local => now.since(old.seen) >= HOLD,
-        },
-        Source::Flood => old.source == Source::Flood,
-    }
 }
 
 /// Who stays when a bucket is full: what is announced is one entry per container, while data may come from any number of MACs.

@@ -68,7 +68,7 @@ const STANDING: Duration = Duration::from_millis(1);
 /// so that the backlog comes to stand in the queues and not in the TAP.
 const FILL_BYTES: usize = 1024 * 1024;
 /// Frames that may wait in the queues before the TAP is left full. So many are a flood of single packets, and to read each only to drop it
-/// would cost a fifth of those delivered: the kernel drops them for less, though then everybody's, in the order of the TAP.
+/// would cost a quarter of those delivered: the kernel drops them for less, though then everybody's, in the order of the TAP.
 const FILL_FRAMES: usize = 1024;
 /// A backlog's memory is given back when there has been none for so long.
 const QUIET: Duration = Duration::from_secs(1);

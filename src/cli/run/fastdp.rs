@@ -12,7 +12,6 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
-use super::super::RunConfig;
 use super::aside::aside;
 use super::complain;
 use super::network::Network;
@@ -29,7 +28,6 @@ use crate::io::mailbox::Sender;
 use crate::io::mesh_thread::MeshInput;
 use crate::mesh::command::{Command, Event};
 use crate::mesh::fastdp::{Device, Plan};
-use crate::wire::PeerName;
 
 /// How often the kernel's tables are compared with ours, and the firewall's table is written: others flush all tables when they start anew.
 const LOOK: Duration = Duration::from_secs(3);
@@ -96,24 +94,23 @@ pub struct Fastdp {
 }
 
 impl Fastdp {
-    /// Starts the task.
+    /// Starts the task. It gets a netlink connection of its own, so that its requests wait behind no others.
     pub fn start(
-        port: u16,
-        config: &RunConfig,
-        name: PeerName,
+        handle: rtnetlink::Handle,
+        wanted: Wanted,
+        bridge: &str,
         network: &Network,
         planes: &Planes,
         switchboard: Arc<Switchboard>,
         clock: Clock,
-    ) -> anyhow::Result<Fastdp> {
+    ) -> Fastdp {
         let (layout, layouts) = watch::channel(network.layout());
-        // A connection of its own: its requests wait behind no others.
-        let handle = crate::host::connect()?;
+        let port = wanted.port;
         let plan = switchboard.plan.subscribe();
         let guarded = Arc::new(AtomicBool::new(false));
         let task = Task {
-            wanted: Wanted::new(port, &config.network, name),
-            bridge: config.bridge.clone(),
+            wanted,
+            bridge: bridge.to_owned(),
             handle: handle.clone(),
             mesh: planes.mesh(),
             macs: planes.macs(),
@@ -126,7 +123,7 @@ impl Fastdp {
             failure: None,
             up: None,
         };
-        Ok(Fastdp { layout, task: tokio::spawn(task.run()), handle, bridge: config.bridge.clone(), port, guarded })
+        Fastdp { layout, task: tokio::spawn(task.run()), handle, bridge: bridge.to_owned(), port, guarded }
     }
 
     /// The interfaces are now these.
@@ -297,8 +294,8 @@ impl Task {
                 Ok(device) => tracing::info!("the fast datapath is ready: VXLAN device {}, UDP port {}", device::NAME, device.port),
                 Err(why) => tracing::warn!("no fast datapath, the router carries all frames: {why}"),
             }
-            planes::send(&self.mesh, Command::Fastdp(state.clone()));
-            self.said = Some(state);
+            // What was not taken is said again at the next occasion.
+            self.said = planes::send(&self.mesh, Command::Fastdp(state.clone())).then_some(state);
         }
     }
 

@@ -84,7 +84,7 @@ impl Foundation {
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let mut mesh = Mesh::new(mesh, Arc::new(Ed25519), seed);
-        let macs = Arc::new(MacTable::new(DEFAULT_ENTRIES, rng.next_u64()));
+        let macs = Arc::new(MacTable::new(DEFAULT_ENTRIES, rng.next_u64()).frames_hidden(config.fastdp.is_some()));
         let counters = Counters {
             udp: sockets.counters.clone(),
             packet: (0..threads).map(|_| Arc::default()).collect(),
@@ -260,11 +260,13 @@ fn tell<T>(thread: &Sender<T>, message: impl Fn() -> T) {
     }
 }
 
-/// Sends a command to the mesh plane; where it is too busy, the log says so.
-pub fn send(mesh: &Sender<MeshInput>, command: Command) {
-    if mesh.try_send(MeshInput::Command(command)).is_err() {
+/// Sends a command to the mesh plane; where it is too busy, the log says so, and the answer is false.
+pub fn send(mesh: &Sender<MeshInput>, command: Command) -> bool {
+    let taken = mesh.try_send(MeshInput::Command(command)).is_ok();
+    if !taken {
         tracing::warn!("the mesh plane is too busy and did not take a command");
     }
+    taken
 }
 
 fn spawn(

@@ -68,6 +68,20 @@ fn a_local_sighting_wins_at_once() {
 }
 
 #[test]
+fn while_the_kernel_carries_frames_data_moves_nothing_that_was_announced_or_is_ours() {
+    let late = HOLD + Duration::from_secs(3600);
+    for (hidden, expected) in [(false, Learned::Moved), (true, Learned::Ignored)] {
+        let (announced, local) = (table().frames_hidden(hidden), table().frames_hidden(hidden));
+        announced.announce(0, MAC, Some(A), at(0));
+        assert_eq!(announced.learn_remote(0, MAC, B, Source::Data, at(0) + late), expected);
+        local.learn_local(0, MAC, at(0));
+        assert_eq!(local.learn_remote(0, MAC, B, Source::Data, at(0) + HOLD), expected);
+        announced.announce(0, MAC, Some(B), at(0) + late);
+        assert_eq!(announced.lookup(0, MAC, at(0) + late), Some(Owner::Peer(B)), "an announcement always does");
+    }
+}
+
+#[test]
 fn the_old_host_follows_the_announcement() {
     let table = table();
     table.learn_local(0, MAC, at(0));
