@@ -6,6 +6,7 @@
 //!  "packet-1", …          io::packet_thread, which drives forward::Forwarder; `threads` says how many
 //! ```
 
+mod apps;
 mod aside;
 mod fastdp;
 mod keeper;
@@ -27,9 +28,11 @@ use crate::api::{self, Handle, Refusal, Request};
 use crate::host::HostError;
 use crate::host::fastdp::device::Wanted;
 use crate::io::clock::Clock;
+use crate::mesh::apps::AppEvent;
 use crate::mesh::command::{Command, Event, Target};
 use crate::store::StateDir;
 use crate::wire::Address;
+use apps::{AppSink, Apps};
 use aside::aside;
 use fastdp::{Fastdp, Switchboard};
 use names::Names;
@@ -76,6 +79,8 @@ struct Router {
     signals: Signals,
     names: Names,
     fastdp: Option<Fastdp>,
+    apps: Apps,
+    app_events: mpsc::Receiver<AppEvent>,
 }
 
 impl Router {
@@ -105,7 +110,8 @@ impl Router {
         let (event_sink, events) = mpsc::channel(EVENTS);
         let status = StatusSource::new(&config, clock, &foundation);
         let switchboard = Arc::new(Switchboard::new());
-        let planes = match Planes::start(foundation, &config, tap, (event_sink, Arc::clone(&switchboard)), clock) {
+        let (app_sink, app_events, lost) = AppSink::new();
+        let planes = match Planes::start(foundation, &config, tap, (event_sink, Arc::clone(&switchboard), app_sink), clock) {
             Ok(planes) => planes,
             Err(error) => {
                 network.release(Instant::now() + STOP_PATIENCE).await;
@@ -124,7 +130,23 @@ impl Router {
                 None
             }
         };
-        Ok(Router { config, store, remembered, network, planes, events, requests, status, servers, signals, names, fastdp })
+        let apps = Apps::new(lost);
+        Ok(Router {
+            config,
+            store,
+            remembered,
+            network,
+            planes,
+            events,
+            requests,
+            status,
+            servers,
+            signals,
+            names,
+            fastdp,
+            apps,
+            app_events,
+        })
     }
 
     async fn serve(mut self) -> anyhow::Result<()> {
@@ -156,6 +178,7 @@ impl Router {
                 () = self.signals.stop() => return Ok(()),
                 failure = self.planes.failed() => anyhow::bail!(failure),
                 Some(event) = self.events.recv() => self.on_event(event),
+                Some(event) = self.app_events.recv() => self.apps.deliver(event),
                 Some(request) = self.requests.recv() => self.on_request(request),
                 event = self.network.event() => {
                     self.network.note(event);
@@ -167,6 +190,9 @@ impl Router {
                 }
                 _ = tidy.tick() => {
                     self.network.check_firewall();
+                    if self.apps.take_lost() {
+                        self.planes.command(Command::Refresh);
+                    }
                     // What could not be mended is tried again, however quiet the host is.
                     if self.network.is_broken() {
                         self.mend().await;
@@ -225,8 +251,8 @@ impl Router {
                 Ok(()) => self.planes.command(Command::Persisted(incarnation)),
                 Err(error) => tracing::error!("{error}; other routers hold records of a later life of this one and ignore what it says"),
             },
-            // The mesh thread applies these itself.
-            Event::MacAnnounced { .. } | Event::Fastdp(_) | Event::Beat(_) => {}
+            // Others take these, or the mesh thread applies them itself.
+            Event::MacAnnounced { .. } | Event::Fastdp(_) | Event::Beat(_) | Event::App(_) => {}
         }
     }
 

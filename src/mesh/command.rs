@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::apps::{AppEvent, Channel};
 use super::fastdp::{Device, Plan};
 use crate::wire::{Address, PeerName};
 
@@ -91,6 +92,24 @@ pub enum Command {
     Fastdp(Result<Device, String>),
     /// A heartbeat that came through that device.
     Beat(Vec<u8>),
+    /// Send a message to the same part of the program on another router; see [`super::apps`].
+    Tell {
+        /// The router.
+        to: PeerName,
+        /// The part.
+        channel: Channel,
+        /// The message, at most [`super::apps::MAX_MESSAGE`] bytes.
+        body: Vec<u8>,
+    },
+    /// Say this to everybody, in place of what was said of this kind before; see [`super::apps`].
+    Publish {
+        /// Which kind of record.
+        kind: u8,
+        /// Its chunks, each at most [`crate::wire::record::MAX_BODY`] bytes.
+        chunks: Vec<Vec<u8>>,
+    },
+    /// Say every record and peer again as [`Event::App`].
+    Refresh,
     /// Tell the peers that this router is going down.
     Leave,
 }
@@ -152,6 +171,8 @@ pub enum Event {
     Fastdp(Plan),
     /// Please send this frame through the device of the fast datapath.
     Beat(Vec<u8>),
+    /// For a part of the program above the mesh.
+    App(AppEvent),
     /// Something an operator should know, at warning level.
     Warning(String),
 }

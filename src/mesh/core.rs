@@ -10,6 +10,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::adjacency::{Adjacency, Challenge};
 use super::answers::Answers;
+use super::apps::Apps;
 use super::command::{Command, Event, Target};
 use super::config::{MeshConfig, Outbox};
 use super::counters::MeshCounters;
@@ -107,6 +108,7 @@ pub struct Mesh {
     /// Since when routes through others carry no more than the base size.
     pub(super) narrow: BTreeMap<PeerName, Time>,
     pub(super) fastdp: Fastdp,
+    pub(super) apps: Apps,
     pub(super) fib_stale: bool,
     pub(super) generation: u64,
     /// True once we have said who we are.
@@ -170,6 +172,7 @@ impl Mesh {
             trees: None,
             narrow: BTreeMap::new(),
             fastdp: Fastdp::default(),
+            apps: Apps::default(),
             fib_stale: true,
             generation: 0,
             introduced: false,
@@ -224,6 +227,9 @@ impl Mesh {
                 self.on_beat(now, &frame);
                 return self.finish(now, out);
             }
+            Command::Tell { to, channel, body } => self.tell_app(now, to, channel, body, out),
+            Command::Publish { kind, chunks } => self.publish_app(now, kind, chunks, out),
+            Command::Refresh => self.refresh_apps(out),
             Command::Leave => self.leave(now, out),
         }
         self.dial(now, out);
@@ -301,7 +307,8 @@ impl Mesh {
         let links = self.adjacencies.values().map(|adjacency| adjacency.due(now)).min();
         let attempts = self.attempts.values().map(|attempt| attempt.due).min();
         let challenges = self.challenges.values().flatten().map(|challenge| challenge.due).min();
-        let own = [self.routes_due, self.links_due, self.node_due, self.macs.due(), self.targets.due(), Some(self.housekeeping)];
+        let own =
+            [self.routes_due, self.links_due, self.node_due, self.macs.due(), self.targets.due(), self.apps_due(), Some(self.housekeeping)];
         let fastdp = self.config.fastdp.as_ref().map(|_| self.fastdp.due());
         own.into_iter().chain([links, attempts, challenges, fastdp]).flatten().min()
     }
@@ -354,6 +361,7 @@ impl Mesh {
         self.publish_links(now, out);
         self.refresh_routes(now, out);
         self.tick_fastdp(now, out);
+        self.tick_apps(now, out);
         if std::mem::take(&mut self.fib_stale) {
             out.fib = Some(Arc::new(self.build_fib()));
         }

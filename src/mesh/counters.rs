@@ -65,6 +65,10 @@ crate::counters! {
         records_ignored,
         /// Gossip messages or records refused.
         gossip_refused,
+        /// Messages of parts of the program above the mesh that were too long, or found no session in time.
+        app_messages_dropped,
+        /// Records of parts of the program above the mesh that are more or longer than may be said.
+        app_records_dropped,
         /// MACs that moved between routers.
         mac_moves,
         /// Heartbeats received through the device of the fast datapath.

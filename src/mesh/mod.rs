@@ -10,6 +10,7 @@
 //! * **Link**: an adjacency that both ends agreed to use for gossip and floods and to advertise. Their number is bounded.
 //! * **Target**: whom to dial ([`targets`]): hosts somebody named, routers gossip told of, referrals of full routers.
 //! * **Fast datapath**: frames of trusted peers that the kernel carries instead of the packet threads ([`fastdp`]).
+//! * **Apps**: parts of the program above the mesh, which speak with their like on other routers through [`apps`].
 //! * **Records**: what routers say of themselves, agreed on by [`gossip`]; [`routes`] are a pure function of them, and
 //!   [`macs`] are claimed in them.
 //!
@@ -30,6 +31,7 @@
 
 pub mod adjacency;
 pub mod answers;
+pub mod apps;
 pub mod command;
 pub mod config;
 mod core;

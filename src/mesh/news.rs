@@ -65,6 +65,7 @@ impl Mesh {
     fn changed(&mut self, now: Time, change: Change, out: &mut Outbox) {
         match change {
             Change::Node(name) => {
+                self.apps.stale = true;
                 self.discover_stale = true;
                 if name != self.own && !self.fib_peers.contains(&name) {
                     self.routes_soon((now + ROUTES_SOON).max(self.routes_at + ROUTES_EVERY));
@@ -98,7 +99,9 @@ impl Mesh {
                     self.path_tries.remove(&name);
                 }
                 self.fib_stale = true;
+                self.apps.stale = true;
             }
+            Change::App(name, kind, chunk) => self.app_record(name, kind, chunk, out),
             Change::OwnIncarnation(incarnation) => out.events.push(Event::Persist(incarnation)),
         }
     }
@@ -198,6 +201,7 @@ impl Mesh {
         self.routes = Routes::compute(&topology, self.own);
         self.macs.reach(now, |peer| self.routes.reachable(peer), &mut out.events);
         self.fib_stale = true;
+        self.apps.stale = true;
     }
 
     /// Takes up peers that gossip told of.

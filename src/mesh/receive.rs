@@ -106,7 +106,7 @@ impl Mesh {
         let mut records = Records::new(text);
         let mut answers = Vec::new();
         for record in records.by_ref() {
-            if direct {
+            if direct || matches!(record, Record::App { .. }) {
                 self.direct_record(now, peer, from, &record, &mut answers, out);
             }
         }
@@ -136,7 +136,7 @@ impl Mesh {
         Some((session.peer(), Arc::clone(session)))
     }
 
-    /// One record of a DIRECT datagram. RELAYED ones carry none that matter: opening them is what they are for. What only asks
+    /// One record of a DIRECT datagram, or an APP of any. Other RELAYED ones carry none that matter: opening them is what they are for. What only asks
     /// for an echo is answered in one datagram for all, no longer than what came.
     fn direct_record(
         &mut self,
@@ -160,6 +160,7 @@ impl Mesh {
             Record::Response(nonce) => self.on_response(now, peer, from, *nonce, out),
             Record::Gossip(message) => self.on_gossip(now, peer, message, out),
             Record::Fastdp(word) => self.on_fastdp(now, peer, from, *word),
+            Record::App { channel, body } => self.on_app(peer, *channel, body, out),
         }
     }
 

@@ -248,6 +248,11 @@ impl Sim {
         self.crash(router);
     }
 
+    /// The management plane of a router asks its mesh plane for something.
+    pub fn command(&mut self, router: RouterId, command: Command) {
+        self.tell(router, command);
+    }
+
     /// Warnings that contain this text are no problem from now on.
     pub fn expect_warning(&mut self, text: &str) {
         self.expected.push(text.to_string());
@@ -363,7 +368,7 @@ impl Sim {
                     self.witness.problem(self.now, router, format_args!("warns: {text}"));
                 }
                 Event::Warning(_) | Event::LinkUp { .. } | Event::LinkDown { .. } | Event::Refused { .. } | Event::MacAnnounced { .. } => {}
-                Event::Fastdp(_) | Event::Beat(_) => {}
+                Event::Fastdp(_) | Event::Beat(_) | Event::App(_) => {}
             }
             self.hosts[router.0].log.push((self.now, event));
         }

@@ -1,9 +1,10 @@
 //! The state directory: identity seed, incarnation, remembered peers, and the lock that keeps a second router out.
 //!
 //! Every file is written whole under another name, synced, and renamed into place, so that a crash at any moment leaves the old content or
-//! the new. All files have mode 0600.
+//! the new. The container network keeps its state in a table file of its own, [`db`]. All files have mode 0600.
 
 mod atomic;
+pub mod db;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -104,6 +105,11 @@ impl StateDir {
             atomic::clear(dir, name).map_err(|e| StoreError::system("clear an unfinished write of", &dir.join(name), e))?;
         }
         Ok(StateDir { dir: dir.to_path_buf(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.dir
     }
 
     /// The identity seed; made from `rng` and written on first use.

@@ -13,6 +13,7 @@
 //! | 9 | RESPONSE | nonce 8 |
 //! | 10 | GOSSIP | a message of [`crate::mesh::gossip`] |
 //! | 11 | FASTDP | flags 1, refusal 1, port 2, network identifier 3, MAC 6 |
+//! | 12 | APP | channel 1, message: see [`crate::mesh::apps`] |
 //!
 //! A record of a type, with a reason or about an address that nobody knows is passed over, so that a newer router may say more.
 //! A record that is cut short ends the datagram: what stood before it counts. Numbers are big endian.
@@ -35,6 +36,7 @@ const CHALLENGE: u8 = 8;
 const RESPONSE: u8 = 9;
 const GOSSIP: u8 = 10;
 const FASTDP: u8 = 11;
+const APP: u8 = 12;
 
 /// A heartbeat that asks for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +182,13 @@ pub enum Record<'a> {
     Gossip(&'a [u8]),
     /// The state of the sender's fast datapath towards the receiver.
     Fastdp(Fastdp),
+    /// A message for a part of the program above the mesh.
+    App {
+        /// Which part.
+        channel: u8,
+        /// The message.
+        body: &'a [u8],
+    },
 }
 
 impl Record<'_> {
@@ -215,6 +224,10 @@ impl Record<'_> {
                 out.extend_from_slice(&word.vni.to_be_bytes()[1..]);
                 out.extend_from_slice(&word.mac);
             }),
+            Record::App { channel, body } => frame(out, APP, |out| {
+                out.push(*channel);
+                out.extend_from_slice(body);
+            }),
         }
     }
 
@@ -222,6 +235,7 @@ impl Record<'_> {
     pub fn wire_len(&self) -> usize {
         match self {
             Record::Gossip(message) => RECORD_HEADER + message.len(),
+            Record::App { body, .. } => RECORD_HEADER + 1 + body.len(),
             Record::Ping(_)
             | Record::Pong(_)
             | Record::Link(_)
@@ -313,7 +327,7 @@ enum Parsed<'a> {
 }
 
 fn parse(kind: u8, body: &[u8]) -> Parsed<'_> {
-    if !(PING..=FASTDP).contains(&kind) || is_of_a_later_version(kind, body) {
+    if !(PING..=APP).contains(&kind) || is_of_a_later_version(kind, body) {
         return Parsed::Unknown;
     }
     match parse_known(kind, body) {
@@ -373,6 +387,10 @@ fn parse_known(kind: u8, body: &[u8]) -> Option<Record<'_>> {
             let mac = take(&mut rest)?;
             Record::Fastdp(Fastdp { refusal: Refusal::from_number(refusal), hears: flags & 1 != 0, port, vni, mac })
         }
+        APP => {
+            let [channel] = take(&mut rest)?;
+            Record::App { channel, body: rest }
+        }
         _ => return None,
     })
 }
@@ -384,90 +402,4 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn samples() -> Vec<Record<'static>> {
-        let address = Address::udp("10.1.2.3:6783".parse().expect("an address"));
-        vec![
-            Record::Ping(Ping { sequence: 7, active: true, link: true, age: 250, root: 0x0102_0304_0506_0708 }),
-            Record::Pong(Pong { sequence: 7, active: false, root: 9 }),
-            Record::Link(Link { answer: false, only: true }),
-            Record::Close(CloseReason::Full, vec![address]),
-            Record::Observed(address),
-            Record::Probe { nonce: 3, size: 1472 },
-            Record::Probed { nonce: 3, size: 1472 },
-            Record::Challenge(11),
-            Record::Response(11),
-            Record::Gossip(b"hello"),
-            Record::Fastdp(Fastdp { refusal: Some(Refusal::Path), hears: true, port: 6784, vni: 0xab_cdef, mac: [2, 1, 2, 3, 4, 5] }),
-        ]
-    }
-
-    #[test]
-    fn records_round_trip_in_one_run() {
-        let mut bytes = Vec::new();
-        for record in samples() {
-            let before = bytes.len();
-            record.write(&mut bytes);
-            assert_eq!(bytes.len() - before, record.wire_len());
-        }
-        let mut records = Records::new(&bytes);
-        assert_eq!(records.by_ref().collect::<Vec<_>>(), samples());
-        assert!(!records.is_bad());
-    }
-
-    #[test]
-    fn golden_ping() {
-        let mut bytes = Vec::new();
-        Record::Ping(Ping { sequence: 1, active: true, link: false, age: 2, root: 3 }).write(&mut bytes);
-        assert_eq!(bytes, [1, 0, 15, 0, 0, 0, 1, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3]);
-    }
-
-    #[test]
-    fn golden_fastdp() {
-        let mut bytes = Vec::new();
-        Record::Fastdp(Fastdp { refusal: None, hears: true, port: 6784, vni: 0x01_0203, mac: [2, 0, 0, 0, 0, 9] }).write(&mut bytes);
-        assert_eq!(bytes, [11, 0, 13, 1, 0, 0x1a, 0x80, 1, 2, 3, 2, 0, 0, 0, 0, 9]);
-        // A later version may say more, and refuse for reasons nobody knows yet.
-        let later = [11, 0, 14, 0xfe, 77, 0x1a, 0x80, 1, 2, 3, 2, 0, 0, 0, 0, 9, 9];
-        let word = Fastdp { refusal: Some(Refusal::Other(77)), hears: false, port: 6784, vni: 0x01_0203, mac: [2, 0, 0, 0, 0, 9] };
-        assert_eq!(Records::new(&later).collect::<Vec<_>>(), [Record::Fastdp(word)]);
-    }
-
-    #[test]
-    fn unknown_records_are_passed_over_and_cut_ones_end_the_run() {
-        let mut bytes = vec![200, 0, 2, 1, 1];
-        Record::Challenge(5).write(&mut bytes);
-        assert_eq!(Records::new(&bytes).collect::<Vec<_>>(), [Record::Challenge(5)]);
-        for cut in 6..bytes.len() {
-            let mut records = Records::new(&bytes[..cut]);
-            assert_eq!(records.next(), None);
-            assert!(records.is_bad());
-        }
-        let mut records = Records::new(&[CLOSE, 0, 2, 1, 9]);
-        assert_eq!((records.next(), records.is_bad()), (None, true));
-    }
-
-    #[test]
-    fn what_a_later_version_says_ends_no_datagram() {
-        let mut bytes = vec![CLOSE, 0, 1, 77, OBSERVED, 0, 4, 3, 1, 2, 3];
-        // A referral in a form nobody knows, beside one in a form we do.
-        bytes.extend_from_slice(&[CLOSE, 0, 11, 2, 2, 9, 9, 6, 10, 1, 2, 3, 0x1a, 0x7f]);
-        Record::Challenge(5).write(&mut bytes);
-        let address = Address::udp("10.1.2.3:6783".parse().expect("an address"));
-        let mut records = Records::new(&bytes);
-        assert_eq!(records.by_ref().collect::<Vec<_>>(), [Record::Close(CloseReason::Full, vec![address]), Record::Challenge(5)]);
-        assert!(!records.is_bad());
-    }
-
-    #[test]
-    fn probes_are_padded_to_the_byte() {
-        for total in [RECORD_HEADER + PROBE_FIXED, 100, 1440] {
-            let mut bytes = Vec::new();
-            write_padded_probe(&mut bytes, 1, 1472, total);
-            assert_eq!(bytes.len(), total);
-            assert_eq!(Records::new(&bytes).next(), Some(Record::Probe { nonce: 1, size: 1472 }));
-        }
-    }
-}
+mod tests;

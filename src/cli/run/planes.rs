@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::RunConfig;
 use super::super::options::Cipher;
+use super::apps::AppSink;
 use super::fastdp::Switchboard;
 use crate::crypto::{Ed25519, Identity, Psks, PublicKey, Suite};
 use crate::forward::duplicates::DEFAULT_STREAMS;
@@ -123,7 +124,7 @@ impl Planes {
         base: Foundation,
         config: &RunConfig,
         queues: Vec<Tap>,
-        (events, switchboard): (mpsc::Sender<Event>, Arc<Switchboard>),
+        (events, switchboard, apps): (mpsc::Sender<Event>, Arc<Switchboard>, AppSink),
         clock: Clock,
     ) -> anyhow::Result<Planes> {
         let Foundation { mesh, sockets, fib, macs, counters, seed } = base;
@@ -138,7 +139,9 @@ impl Planes {
             packet_wakers: inboxes.iter().map(|inbox| inbox.waker.clone()).collect(),
             macs: Arc::clone(&macs),
             // A full channel drops the event: the log loses a line, and what is asked for is asked again.
-            events: Box::new(move |event| drop(switchboard.take(event).map(|event| events.try_send(event)))),
+            events: Box::new(move |event| {
+                drop(switchboard.take(event).and_then(|event| apps.take(event)).map(|event| events.try_send(event)))
+            }),
             clock,
         };
         let mesh_thread = MeshThread::new(parts, poll, mesh_receiver).context("cannot register the control sockets")?;

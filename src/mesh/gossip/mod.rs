@@ -72,7 +72,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { routers: 4096, records_per_origin: 128, bytes: 64 << 20, forget_after: Duration::from_secs(600) }
+        Limits { routers: 4096, records_per_origin: 256, bytes: 64 << 20, forget_after: Duration::from_secs(600) }
     }
 }
 
@@ -88,6 +88,8 @@ pub enum Change {
     Links(PeerName),
     /// The MACs on its bridge.
     Macs(PeerName),
+    /// A record of a kind that only parts of the program above the mesh understand; its body is [`Store::app_record`].
+    App(PeerName, u8, u16),
     /// It started anew: sessions with its former incarnation are void.
     Incarnation(PeerName, u64),
     /// It said goodbye.

@@ -55,8 +55,8 @@ impl Store {
             neighbours: BTreeMap::new(),
             asked: BTreeMap::new(),
             tree: Tree::new(),
-            links: Chunks::new(LINKS_PER_CHUNK, records / 8),
-            macs: Chunks::new(MACS_PER_CHUNK, records / 4 * 3),
+            links: Chunks::new(LINKS_PER_CHUNK, (records / 16).max(1)),
+            macs: Chunks::new(MACS_PER_CHUNK, (records / 8 * 3).max(1)),
             topology: Arc::default(),
             topology_is_stale: true,
             reach_is_stale: false,
@@ -121,6 +121,20 @@ impl Store {
             Body::Macs(macs, _) => macs.as_slice(),
             _ => &[],
         })
+    }
+
+    /// The body of a record that this floor carries and does not understand; `None` where there is none, or it was withdrawn.
+    pub fn app_record(&self, name: PeerName, kind: u8, chunk: u16) -> Option<&[u8]> {
+        match self.origins.get(&name).filter(|origin| self.allows(origin))?.records.get(&(kind, chunk))?.body() {
+            Body::Unknown(_, bytes) => Some(bytes).filter(|bytes| !bytes.is_empty()).map(|bytes| &**bytes),
+            Body::Node(_) | Body::Links(..) | Body::Macs(..) | Body::Left(_) => None,
+        }
+    }
+
+    /// All such records of others: origin, kind and chunk.
+    pub fn app_records(&self) -> impl Iterator<Item = (PeerName, u8, u16)> {
+        let others = self.origins.iter().filter(|(name, _)| **name != self.own);
+        others.flat_map(|(name, origin)| origin.records.keys().filter(|(kind, _)| *kind > LEFT).map(|(kind, chunk)| (*name, *kind, *chunk)))
     }
 
     /// The graph that the LINKS records of members make, built where they have changed. One that comes out the same is the
@@ -357,11 +371,14 @@ impl Store {
             out.changes.push(Change::Incarnation(id.name, edition.incarnation));
             out.changes.extend([Change::Links(id.name), Change::Macs(id.name)]);
         }
+        let gone = void.iter().map(|old| old.id()).filter(|old| old.kind > LEFT && *old != id);
+        out.changes.extend(gone.map(|old| Change::App(old.name, old.kind, old.chunk)));
         match id.kind {
             NODE => out.changes.push(Change::Node(id.name)),
             LINKS if !restarted => out.changes.push(Change::Links(id.name)),
             MACS if !restarted => out.changes.push(Change::Macs(id.name)),
             LEFT => out.changes.push(Change::Left(id.name)),
+            kind if kind > LEFT => out.changes.push(Change::App(id.name, kind, id.chunk)),
             _ => {}
         }
     }

@@ -1,0 +1,223 @@
+//! The door for parts of the program above the mesh that speak with their like on other routers: address allocation, names.
+//!
+//! Two ways of speaking:
+//!
+//! * **Messages** ([`Command::Tell`](super::command::Command::Tell)): one sealed datagram from router to router, over any number of hops,
+//!   best effort. Where there is no session yet one is made, and up to [`MOST_WAITING`] messages wait for it, no longer than [`PATIENCE`].
+//! * **Records** ([`Command::Publish`](super::command::Command::Publish)): what this router says to everybody, signed, sequenced and kept by
+//!   [`gossip`](super::gossip) while the router is reachable. The newest set replaces the former ones; nothing need ever be unsaid.
+//!
+//! What the others say, and who can be reached, comes as [`AppEvent`]s. The channel for them is bounded; whoever lost some asks with
+//! [`Command::Refresh`](super::command::Command::Refresh) for all records and peers again. Messages that are lost are lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::command::Event;
+use super::config::Outbox;
+use super::core::Mesh;
+use super::gossip::Output;
+use crate::crypto::PublicKey;
+use crate::time::Time;
+use crate::wire::PeerName;
+use crate::wire::control::Record;
+
+/// Largest message in bytes: sealed it fits the 1232 bytes that every IPv6 path carries.
+pub const MAX_MESSAGE: usize = 1100;
+/// Most chunks of one kind of record.
+pub const MAX_CHUNKS: usize = 32;
+/// Record kind of address allocation.
+pub const IPAM_RECORD: u8 = 5;
+/// Record kind of names.
+pub const NAMES_RECORD: u8 = 6;
+/// Messages that wait for a session with one peer; more replace the oldest.
+pub const MOST_WAITING: usize = 16;
+/// How long a message waits for a session.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A part of the program that sends messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Channel {
+    /// Address allocation.
+    Ipam = 1,
+    /// Names.
+    Names = 2,
+}
+
+impl Channel {
+    /// The channel with this number.
+    pub fn from_number(number: u8) -> Option<Channel> {
+        [Channel::Ipam, Channel::Names].into_iter().find(|channel| *channel as u8 == number)
+    }
+}
+
+/// What the mesh tells those parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppEvent {
+    /// A message of another router: sealed by it, and otherwise unchecked.
+    Told {
+        /// The router.
+        from: PeerName,
+        /// For which part.
+        channel: Channel,
+        /// The message.
+        body: Vec<u8>,
+    },
+    /// A record of another router, signed by it, and otherwise unchecked.
+    Record {
+        /// The router.
+        origin: PeerName,
+        /// Which kind of record.
+        kind: u8,
+        /// Which of its chunks.
+        chunk: u16,
+        /// What it says; `None` where it says nothing any more.
+        body: Option<Arc<[u8]>>,
+    },
+    /// A router can be reached now, or not any more.
+    Peer {
+        /// The router.
+        peer: PeerName,
+        /// Its public key.
+        key: PublicKey,
+        /// What its operator calls it.
+        nickname: String,
+        /// True where some route leads there.
+        reachable: bool,
+    },
+    /// A router said goodbye, or was unreachable for so long that the mesh has forgotten it. It may come back.
+    Forgotten {
+        /// The router.
+        peer: PeerName,
+    },
+}
+
+/// What is known of a router there.
+type Standing = (PublicKey, String, bool);
+
+/// The state of the door.
+#[derive(Debug, Default)]
+pub(super) struct Apps {
+    /// Messages for routers with which there is no session yet.
+    waiting: BTreeMap<PeerName, Vec<(Time, Channel, Vec<u8>)>>,
+    /// What was told of each router last.
+    peers: BTreeMap<PeerName, Standing>,
+    /// True where that may have changed.
+    pub(super) stale: bool,
+}
+
+impl Mesh {
+    /// Sends a message, or lets it wait for a session.
+    pub(super) fn tell_app(&mut self, now: Time, to: PeerName, channel: Channel, body: Vec<u8>, out: &mut Outbox) {
+        if body.len() > MAX_MESSAGE || self.left {
+            return self.counters.app_messages_dropped.inc();
+        }
+        if to == self.own {
+            return out.events.push(Event::App(AppEvent::Told { from: to, channel, body }));
+        }
+        let waiting = self.apps.waiting.entry(to).or_default();
+        if waiting.len() >= MOST_WAITING {
+            waiting.remove(0);
+            self.counters.app_messages_dropped.inc();
+        }
+        waiting.push((now, channel, body));
+        self.want_session(now, to, out);
+    }
+
+    /// Publishes all records of a kind.
+    pub(super) fn publish_app(&mut self, now: Time, kind: u8, mut chunks: Vec<Vec<u8>>, out: &mut Outbox) {
+        let most = crate::wire::record::MAX_BODY;
+        let fits = kind > crate::wire::body::LEFT && chunks.len() <= MAX_CHUNKS && chunks.iter().all(|body| body.len() <= most);
+        if !fits {
+            self.counters.app_records_dropped.add(chunks.len() as u64);
+            chunks.retain(|body| body.len() <= most);
+            chunks.truncate(MAX_CHUNKS);
+        }
+        if kind > crate::wire::body::LEFT {
+            let mut said = Output::default();
+            self.store.publish_app(now, kind, chunks, &mut said);
+            self.spread(now, said, out);
+        }
+    }
+
+    /// Says all records and peers again.
+    pub(super) fn refresh_apps(&mut self, out: &mut Outbox) {
+        self.apps.peers.clear();
+        self.apps.stale = true;
+        let records: Vec<(PeerName, u8, u16)> = self.store.app_records().collect();
+        records.into_iter().for_each(|(origin, kind, chunk)| self.app_record(origin, kind, chunk, out));
+    }
+
+    /// A record of that kind came, or went.
+    pub(super) fn app_record(&self, origin: PeerName, kind: u8, chunk: u16, out: &mut Outbox) {
+        if origin != self.own {
+            let body = self.store.app_record(origin, kind, chunk).map(Arc::from);
+            out.events.push(Event::App(AppEvent::Record { origin, kind, chunk, body }));
+        }
+    }
+
+    /// A message for us.
+    pub(super) fn on_app(&self, from: PeerName, channel: u8, body: &[u8], out: &mut Outbox) {
+        let member = self.store.is_allowed(from) && body.len() <= MAX_MESSAGE;
+        match Channel::from_number(channel).filter(|_| member) {
+            Some(channel) => out.events.push(Event::App(AppEvent::Told { from, channel, body: body.to_vec() })),
+            None => self.counters.records_ignored.inc(),
+        }
+    }
+
+    /// After every input: sends what waited for a session, and says whose reachability changed.
+    pub(super) fn tick_apps(&mut self, now: Time, out: &mut Outbox) {
+        if !self.apps.waiting.is_empty() {
+            self.send_waiting(now, out);
+        }
+        if std::mem::take(&mut self.apps.stale) {
+            self.survey(out);
+        }
+    }
+
+    /// When the oldest message has waited long enough.
+    pub(super) fn apps_due(&self) -> Option<Time> {
+        self.apps.waiting.values().flatten().map(|(since, ..)| *since + PATIENCE).min()
+    }
+
+    fn send_waiting(&mut self, now: Time, out: &mut Outbox) {
+        let ready = |peer: &&PeerName| self.keyrings.get(peer).is_some_and(|keys| keys.current().is_some());
+        let peers: Vec<PeerName> = self.apps.waiting.keys().filter(ready).copied().collect();
+        for peer in peers {
+            let Some(session) = self.keyrings.get(&peer).and_then(|keys| keys.current()).cloned() else { continue };
+            for (_, channel, body) in self.apps.waiting.remove(&peer).unwrap_or_default() {
+                self.send_any(peer, &session, &[Record::App { channel: channel as u8, body: &body }], out);
+            }
+        }
+        for waiting in self.apps.waiting.values_mut() {
+            let before = waiting.len();
+            waiting.retain(|(since, ..)| now.since(*since) < PATIENCE);
+            self.counters.app_messages_dropped.add((before - waiting.len()) as u64);
+        }
+        self.apps.waiting.retain(|_, waiting| !waiting.is_empty());
+    }
+
+    /// Says what changed of who there is and who can be reached.
+    fn survey(&mut self, out: &mut Outbox) {
+        let mut seen = BTreeSet::new();
+        for node in self.store.nodes().filter(|node| node.name != self.own) {
+            seen.insert(node.name);
+            let reachable = self.routes.reachable(node.name);
+            let known = self.apps.peers.get(&node.name);
+            let same =
+                known.is_some_and(|(key, nickname, was)| (*key, nickname.as_str(), *was) == (node.identity.key, node.nickname, reachable));
+            if !same {
+                let (peer, key, nickname) = (node.name, node.identity.key, node.nickname.to_string());
+                out.events.push(Event::App(AppEvent::Peer { peer, key, nickname: nickname.clone(), reachable }));
+                self.apps.peers.insert(peer, (key, nickname, reachable));
+            }
+        }
+        let gone: Vec<PeerName> = self.apps.peers.keys().filter(|peer| !seen.contains(peer)).copied().collect();
+        for peer in gone {
+            self.apps.peers.remove(&peer);
+            out.events.push(Event::App(AppEvent::Forgotten { peer }));
+        }
+    }
+}
