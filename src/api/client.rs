@@ -15,8 +15,8 @@ use tokio::net::{TcpStream, UnixStream};
 use super::address::ApiAddress;
 use super::types::{Failure, Hosts};
 
-/// Longest the router may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest the router may take to answer: an address that cannot be given is refused after ten seconds.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Largest answer, in bytes: a report of a thousand routers is a few megabytes.
 const MAX_ANSWER: usize = 256 << 20;
@@ -86,6 +86,13 @@ impl Client {
         let body = serde_json::to_vec(&Hosts { peers }).map_err(|e| self.strange(e))?;
         let request = Request::builder().method(Method::POST).uri(path).header(CONTENT_TYPE, "application/json").header(HOST, "localhost");
         self.run(request.body(Full::from(body))).map(drop)
+    }
+
+    /// Any other request, with a JSON body where it takes one: the body of the answer.
+    pub fn act(&self, method: Method, path: &str, body: Option<&serde_json::Value>) -> Result<String, ClientError> {
+        let body = body.map_or(Ok(Vec::new()), serde_json::to_vec).map_err(|e| self.strange(e))?;
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost").header(ACCEPT, "text/plain");
+        self.run(request.header(CONTENT_TYPE, "application/json").body(Full::from(body)))
     }
 
     fn run(&self, request: hyper::http::Result<Request<Full<Bytes>>>) -> Result<String, ClientError> {

@@ -11,6 +11,7 @@
 //! | `GET /status/targets` | array of [`types::Target`] |
 //! | `GET /status/macs` | array of [`types::Mac`] |
 //! | `GET /status/routes` | array of [`types::Route`] |
+//! | `GET /status/PART` | a part of the container network, see [`section`] |
 //! | `GET /report` | [`types::Report`], always JSON |
 //! | `GET /metrics` | Prometheus text, see [`metrics`] |
 //! | `GET /key` | [`types::Key`]; API only |
@@ -19,9 +20,11 @@
 //! Pages are text for people ([`text`]) unless the request says `Accept: application/json`. Every error is `{"error": "a sentence"}`.
 
 pub mod address;
+pub mod answer;
 pub mod client;
 pub mod listen;
 pub mod metrics;
+pub mod section;
 pub mod server;
 pub mod state;
 pub mod text;

@@ -6,20 +6,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Json, Path, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
+use super::answer::{done, failure, json, plain, unavailable, wants_json};
 use super::listen::Listener;
-use super::state::{Handle, Refusal};
-use super::types::{Failure, Hosts, Key, Report};
+use super::state::{FullStatus, Handle};
+use super::types::{Hosts, Key, Report};
 use super::{metrics, text};
 use crate::mesh::command::Target;
 
@@ -38,9 +38,10 @@ const EXCHANGE: Duration = Duration::from_secs(15);
 /// Pause after the kernel refused to accept (out of descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The pages of the API.
-pub fn api(handle: Handle) -> Router {
-    finish(pages().route("/key", get(key)).route("/connect", post(connect)).route("/forget", post(forget)), handle)
+/// The pages of the API, with those of the parts of the container network.
+pub fn api(handle: Handle, parts: Router) -> Router {
+    let own = pages().route("/key", get(key)).route("/connect", post(connect)).route("/forget", post(forget));
+    finish(own.merge(parts.with_state(())), handle)
 }
 
 /// The pages of the status address, which change nothing.
@@ -120,10 +121,22 @@ async fn page(state: State<Handle>, Path(page): Path<String>, headers: HeaderMap
 
 /// Text for people, JSON for programs that ask for it.
 async fn show(page: &str, handle: &Handle, headers: &HeaderMap) -> Response {
-    let Some((text, json)) = render_of(page) else { return nothing_here().await };
+    let Some((text, json)) = render_of(page) else { return section(page, handle, headers).await };
     match handle.status().await {
         Ok(full) if wants_json(headers) => json(&Report::from(&full)),
         Ok(full) => plain(text(&Report::from(&full))),
+        Err(refusal) => unavailable(&refusal),
+    }
+}
+
+/// The page of a part of the container network.
+async fn section(page: &str, handle: &Handle, headers: &HeaderMap) -> Response {
+    match handle.status().await {
+        Ok(full) => match full.sections.iter().find(|section| section.name == page) {
+            Some(section) if wants_json(headers) => json(&section.json),
+            Some(section) => plain(section.page.clone()),
+            None => nothing_here().await,
+        },
         Err(refusal) => unavailable(&refusal),
     }
 }
@@ -137,9 +150,13 @@ async fn report(State(handle): State<Handle>) -> Response {
 
 async fn measure(State(handle): State<Handle>) -> Response {
     match handle.status().await {
-        Ok(full) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&Report::from(&full))).into_response(),
+        Ok(full) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&Report::from(&full)) + &sections(&full)).into_response(),
         Err(refusal) => unavailable(&refusal),
     }
+}
+
+fn sections(full: &FullStatus) -> String {
+    full.sections.iter().map(|section| section.metrics.as_str()).collect()
 }
 
 async fn key(State(handle): State<Handle>, headers: HeaderMap) -> Response {
@@ -173,39 +190,8 @@ fn targets(body: Result<Json<Hosts>, JsonRejection>) -> Result<Vec<Target>, Box<
     parsed.map_err(|e| failure(StatusCode::BAD_REQUEST, &e.to_string()).into())
 }
 
-fn done(result: Result<(), Refusal>) -> Response {
-    match result {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(refusal) => unavailable(&refusal),
-    }
-}
-
-fn wants_json(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains("application/json")))
-}
-
-fn plain(text: String) -> Response {
-    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
-}
-
-/// Indented, with a newline at the end: it is read in terminals as often as by programs.
-fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => ([(CONTENT_TYPE, "application/json")], text + "\n").into_response(),
-        Err(e) => failure(StatusCode::INTERNAL_SERVER_ERROR, &format!("the answer cannot be written as JSON: {e}")),
-    }
-}
-
-fn unavailable(refusal: &Refusal) -> Response {
-    failure(StatusCode::SERVICE_UNAVAILABLE, &refusal.0)
-}
-
 async fn nothing_here() -> Response {
     failure(StatusCode::NOT_FOUND, "there is no such page")
-}
-
-fn failure(status: StatusCode, sentence: &str) -> Response {
-    (status, Json(Failure { error: sentence.to_string() })).into_response()
 }
 
 #[cfg(test)]

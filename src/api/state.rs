@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::section::Section;
 use crate::counters::Reading;
 use crate::io::thread_load::Load;
 use crate::mesh::command::Target;
@@ -41,6 +42,8 @@ pub struct FullStatus {
     pub threads: Vec<Load>,
     /// Offloads by name: `on`, or `off: ` and the reason.
     pub offloads: Vec<(String, String)>,
+    /// What the parts of the container network say.
+    pub sections: Vec<Section>,
 }
 
 /// One line of the MAC table.

@@ -40,6 +40,9 @@ pub fn status(report: &Report) -> String {
     for (key, value) in rows {
         line(&mut out, key, &value);
     }
+    for (key, value) in &s.parts {
+        line(&mut out, &clean(key), &clean(value));
+    }
     for (i, thread) in s.threads.iter().enumerate() {
         line(&mut out, if i == 0 { "Packet threads" } else { "" }, &threads::line(thread, s.uptime_s));
     }

@@ -27,6 +27,9 @@ pub struct Report {
     pub routes: Vec<Route>,
     /// Every counter, also those that stand at zero.
     pub counters: Vec<Counter>,
+    /// As `status PART --json`, of each part of the container network by its name.
+    #[serde(flatten)]
+    pub parts: BTreeMap<String, serde_json::Value>,
 }
 
 /// `weave-router status --json`.
@@ -56,6 +59,9 @@ pub struct Status {
     pub tap: String,
     /// MTU of the bridge, in bytes.
     pub mtu: Option<u16>,
+    /// Lines of the parts of the container network, on the page for people alone.
+    #[serde(skip)]
+    pub parts: Vec<(String, String)>,
     /// Seconds since the router started.
     pub uptime_s: u64,
     /// How many connections stand in each state.
@@ -295,6 +301,7 @@ impl From<&FullStatus> for Report {
             macs: full.macs.iter().map(|m| mac(m, nickname(m.peer))).collect(),
             routes: snapshot.routes.iter().map(Route::from).collect(),
             counters,
+            parts: full.sections.iter().map(|section| (section.name.to_string(), section.json.clone())).collect(),
         }
     }
 }
@@ -315,6 +322,7 @@ fn status(full: &FullStatus, counters: &[Counter]) -> Status {
         tap: full.tap.clone(),
         mtu: full.mtu,
         uptime_s: full.uptime.as_secs(),
+        parts: full.sections.iter().flat_map(|section| section.overview.clone()).collect(),
         connections: ByState::count(s.connections.iter().map(|c| c.state)),
         peers: s.peers.len(),
         reachable_peers: s.peers.iter().filter(|p| p.reachable || p.own).count(),

@@ -12,6 +12,7 @@ mod fastdp;
 mod keeper;
 mod names;
 mod network;
+mod parts;
 mod planes;
 mod signals;
 mod status;
@@ -31,12 +32,14 @@ use crate::io::clock::Clock;
 use crate::mesh::apps::AppEvent;
 use crate::mesh::command::{Command, Event, Target};
 use crate::store::StateDir;
+use crate::store::db::Db;
 use crate::wire::Address;
 use apps::{AppSink, Apps};
 use aside::aside;
 use fastdp::{Fastdp, Switchboard};
 use names::Names;
 use network::Network;
+use parts::Parts;
 use planes::Planes;
 use signals::Signals;
 use status::StatusSource;
@@ -94,6 +97,7 @@ impl Router {
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
+        let db = Db::open(store.path())?;
         let threads = threads::choose(&config).await?;
         let foundation = planes::Foundation::lay(&config, &store, threads, clock)?;
         let api = api::listen::api(&config.api).await?;
@@ -108,7 +112,7 @@ impl Router {
         };
         let (network, tap) = Network::build(&config, name, threads).await?;
         let (event_sink, events) = mpsc::channel(EVENTS);
-        let status = StatusSource::new(&config, clock, &foundation);
+        let mut status = StatusSource::new(&config, clock, &foundation);
         let switchboard = Arc::new(Switchboard::new());
         let (app_sink, app_events, lost) = AppSink::new();
         let planes = match Planes::start(foundation, &config, tap, (event_sink, Arc::clone(&switchboard), app_sink), clock) {
@@ -118,8 +122,11 @@ impl Router {
                 return Err(error);
             }
         };
+        let mut apps = Apps::new(lost);
+        let parts = Parts::start(&config, &db, &planes, &mut apps);
+        status.sections = parts.sections;
         let (handle, requests) = Handle::new();
-        let mut servers = vec![tokio::spawn(api::server::serve(api, api::server::api(handle.clone())))];
+        let mut servers = vec![tokio::spawn(api::server::serve(api, api::server::api(handle.clone(), parts.routes)))];
         servers.extend(pages.map(|pages| tokio::spawn(api::server::serve(pages, api::server::status(handle)))));
         announce(&config, &status);
         let names = Names::new();
@@ -130,7 +137,6 @@ impl Router {
                 None
             }
         };
-        let apps = Apps::new(lost);
         Ok(Router {
             config,
             store,

@@ -24,6 +24,8 @@ const DROPS: [(&str, &[&str]); 4] = [
             "handshakes_limited",
             "rejects_ignored",
             "records_ignored",
+            "app_messages_dropped",
+            "app_records_dropped",
             "gossip_refused",
             "fastdp_strange_beats",
         ],

@@ -14,6 +14,7 @@ use super::super::fixture::line_of_three;
 use super::super::listen;
 use super::super::state::Request;
 use super::*;
+use crate::api::Refusal;
 
 /// A server in a thread of its own, until this is dropped.
 struct Server {
@@ -77,11 +78,47 @@ impl Drop for Server {
     }
 }
 
+/// The API with a page of a part of the container network.
+fn own(handle: Handle) -> Router {
+    api(handle, Router::new().route("/part/{id}", get(part).delete(part)))
+}
+
+async fn part(method: axum::http::Method, axum::extract::Path(id): axum::extract::Path<String>) -> Response {
+    plain(format!("{method} {id}\n"))
+}
+
+/// The fixture with a part that says something of itself.
+fn with_a_part() -> FullStatus {
+    let section = crate::api::section::Section {
+        name: "part",
+        overview: vec![("Part".into(), "is there".into())],
+        page: "a page\n".into(),
+        json: serde_json::json!({"state": "there"}),
+        metrics: "weave_part 1\n".into(),
+    };
+    FullStatus { sections: vec![section], ..line_of_three() }
+}
+
+#[test]
+fn a_part_adds_pages_lines_and_metrics() {
+    let server = Server::start(own);
+    let client = server.client();
+    assert_eq!(client.get("/status/part", Form::Text).expect("its page"), "a page\n");
+    assert!(client.get("/status/part", Form::Json).expect("its page").contains("\"state\": \"there\""));
+    assert!(client.get("/status", Form::Text).expect("the overview").contains("Part: is there\n"));
+    assert!(client.get("/metrics", Form::Text).expect("metrics").ends_with("\nweave_part 1\n"));
+    let report = client.get("/report", Form::Json).expect("the report");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report["part"]["state"], "there");
+    assert_eq!(client.act(axum::http::Method::DELETE, "/part/7", None).expect("its answer"), "DELETE 7\n");
+    assert!(client.get("/status/another", Form::Text).is_err());
+}
+
 async fn answer(mut requests: mpsc::Receiver<Request>, log: Arc<Mutex<Vec<String>>>) {
     let say = |text: String| log.lock().expect("the log").push(text);
     while let Some(request) = requests.recv().await {
         match request {
-            Request::Status(answer) => drop(answer.send(Ok(line_of_three()))),
+            Request::Status(answer) => drop(answer.send(Ok(with_a_part()))),
             Request::Connect(targets, answer) if targets.iter().any(|t| t.host == "full") => {
                 let _ = answer.send(Err(Refusal("cannot remember the peers: the disk is full".into())));
             }
@@ -99,7 +136,7 @@ async fn answer(mut requests: mpsc::Receiver<Request>, log: Arc<Mutex<Vec<String
 
 #[test]
 fn every_page_is_text_and_json() {
-    for router in [api as fn(Handle) -> Router, status] {
+    for router in [own as fn(Handle) -> Router, status] {
         let server = Server::start(router);
         let client = server.client();
         for page in ["/status", "/status/connections", "/status/peers", "/status/targets", "/status/macs", "/status/routes"] {
@@ -110,13 +147,13 @@ fn every_page_is_text_and_json() {
         }
         assert!(client.get("/metrics", Form::Text).expect("metrics").contains("weave_peers 3\n"));
         let report: Report = serde_json::from_str(&client.get("/report", Form::Text).expect("report")).expect("a report");
-        assert_eq!(report, Report::from(&line_of_three()));
+        assert_eq!(report, Report::from(&with_a_part()));
     }
 }
 
 #[test]
 fn commands_reach_the_router_and_its_refusals_the_client() {
-    let server = Server::start(api);
+    let server = Server::start(own);
     let client = server.client();
     client.post("/connect", vec!["h2:7000".into(), "[fd00::2]".into()]).expect("connect");
     client.post("/forget", vec!["h2:7000".into()]).expect("forget");
@@ -143,7 +180,7 @@ fn the_status_server_changes_nothing() {
 
 #[test]
 fn bad_requests_get_a_sentence() {
-    let server = Server::start(api);
+    let server = Server::start(own);
     let json = "Content-Type: application/json\r\n";
     let big = "x".repeat(MAX_BODY + 1);
     for (request, status) in [
@@ -170,7 +207,7 @@ fn bad_requests_get_a_sentence() {
 
 #[test]
 fn the_socket_is_for_its_owner_and_goes_with_the_server() {
-    let mut server = Server::start(api);
+    let mut server = Server::start(own);
     let socket = server.socket();
     let mode = std::fs::metadata(&socket).expect("the socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -189,7 +226,7 @@ fn listen_at(path: &Path) -> Result<Listener, String> {
 
 #[test]
 fn a_dead_routers_socket_is_replaced_and_a_living_ones_is_not() {
-    let server = Server::start(api);
+    let server = Server::start(own);
     let e = listen_at(&server.socket()).expect_err("it is in use");
     assert!(e.contains("another weave-router answers there"), "{e}");
     assert!(server.client().get("/status", Form::Text).is_ok(), "the first is unharmed");

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::super::RunConfig;
 use super::planes::{Counters, Foundation, Planes};
+use crate::api::section::Ask;
 use crate::api::{FullStatus, MacRow, Refusal};
 use crate::counters::Reading;
 use crate::forward::mac_table::Owner;
@@ -16,6 +18,9 @@ use crate::io::packet_thread::ThreadReport;
 use crate::mesh::MeshCounters;
 use crate::mesh::gossip::GossipCounters;
 use crate::wire::PeerName;
+
+/// Longest that a part of the container network may take to say how it is; it is left out then.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the parts of a status come from.
 pub struct StatusSource {
@@ -27,6 +32,8 @@ pub struct StatusSource {
     counters: Counters,
     mesh: Arc<MeshCounters>,
     gossip: Arc<GossipCounters>,
+    /// The parts of the container network.
+    pub sections: Vec<Ask>,
 }
 
 impl StatusSource {
@@ -43,7 +50,17 @@ impl StatusSource {
         };
         let title =
             format!("{name} ({}), network '{}', UDP port {}, bridge {}", config.nickname, config.network, config.port, config.bridge);
-        StatusSource { clock, name, title, blank, macs: base.macs.clone(), counters: base.counters.clone(), mesh, gossip }
+        StatusSource {
+            clock,
+            name,
+            title,
+            blank,
+            macs: base.macs.clone(),
+            counters: base.counters.clone(),
+            mesh,
+            gossip,
+            sections: Vec::new(),
+        }
     }
 
     /// One line that says which router this is.
@@ -73,9 +90,11 @@ impl StatusSource {
             let _ = answer.send(Err(Refusal::busy()));
             return;
         };
+        let asked: Vec<_> = self.sections.iter().map(|ask| timeout(PATIENCE, ask())).collect();
         tokio::spawn(async move {
+            let sections = futures::future::join_all(asked).await.into_iter().flatten().collect();
             let told = match (snapshot.await, all(reports).await) {
-                (Ok(snapshot), Ok(reports)) => Ok(FullStatus { snapshot, offloads: offloads(&reports), ..status }),
+                (Ok(snapshot), Ok(reports)) => Ok(FullStatus { snapshot, offloads: offloads(&reports), sections, ..status }),
                 // A thread that ends drops what it was asked.
                 (Err(_), _) | (_, Err(_)) => Err(Refusal("the router is stopping".into())),
             };
@@ -185,6 +204,7 @@ mod tests {
             counters: Counters { udp: Arc::default(), packet: Vec::new(), thread: Arc::default(), load: Vec::new() },
             mesh: Arc::default(),
             gossip: Arc::default(),
+            sections: Vec::new(),
         };
         let (answer, told) = oneshot::channel();
         source.answer(&planes, None, answer);
