@@ -147,7 +147,9 @@ fn every_page_is_text_and_json() {
         }
         assert!(client.get("/metrics", Form::Text).expect("metrics").contains("weave_peers 3\n"));
         let report: Report = serde_json::from_str(&client.get("/report", Form::Text).expect("report")).expect("a report");
-        assert_eq!(report, Report::from(&with_a_part()));
+        let mut expected = Report::from(&with_a_part());
+        expected.status.parts.clear();
+        assert_eq!(report, expected, "all but the lines for people");
     }
 }
 
