@@ -65,6 +65,7 @@ pub(super) fn line_of_three() -> FullStatus {
             Load { rx_frames: 800, rx_bytes: 1_600_000, udp_rx_bytes: 1_700_000, ..Load::default() },
         ],
         sections: Vec::new(),
+        ciphers: vec![("aes256gcm".into(), "ring 331 ns per 1390 bytes (aws-lc 534 ns)".into())],
         offloads: vec![("udp_gso".into(), "on".into()), ("udp_gro".into(), "off: the kernel refused UDP_GRO".into())],
     }
 }
@@ -95,6 +96,7 @@ pub(super) fn naked() -> FullStatus {
         macs: Vec::new(),
         counters: Vec::new(),
         threads: vec![Load::default()],
+        ciphers: Vec::new(),
         offloads: Vec::new(),
         sections: Vec::new(),
         ..full

@@ -40,6 +40,8 @@ pub struct FullStatus {
     pub counters: Vec<(&'static str, Vec<Reading>)>,
     /// What each packet thread has done.
     pub threads: Vec<Load>,
+    /// Suites by name, each with the library that computes it and what was measured at start.
+    pub ciphers: Vec<(String, String)>,
     /// Offloads by name: `on`, or `off: ` and the reason.
     pub offloads: Vec<(String, String)>,
     /// What the parts of the container network say.

@@ -46,6 +46,9 @@ pub fn status(report: &Report) -> String {
     for (i, thread) in s.threads.iter().enumerate() {
         line(&mut out, if i == 0 { "Packet threads" } else { "" }, &threads::line(thread, s.uptime_s));
     }
+    for (i, (suite, library)) in s.ciphers.iter().enumerate() {
+        line(&mut out, if i == 0 { "Ciphers" } else { "" }, &format!("{} by {}", clean(suite), clean(library)));
+    }
     for (i, (name, state)) in s.offloads.iter().enumerate() {
         line(&mut out, if i == 0 { "Offloads" } else { "" }, &format!("{} {}", clean(name), clean(state)));
     }

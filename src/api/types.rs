@@ -78,6 +78,8 @@ pub struct Status {
     pub local_macs: usize,
     /// The packet threads, and what each has done.
     pub threads: Vec<Thread>,
+    /// Suites by name: the library that computes it on this host and what it was measured to take, beside those that were slower.
+    pub ciphers: BTreeMap<String, String>,
     /// Offloads by name: `on`, or `off: ` and the reason.
     pub offloads: BTreeMap<String, String>,
     /// The counters that do not stand at zero.
@@ -330,6 +332,7 @@ fn status(full: &FullStatus, counters: &[Counter]) -> Status {
         macs: full.macs.len(),
         local_macs: full.macs.iter().filter(|m| m.local).count(),
         threads: threads::threads(full),
+        ciphers: full.ciphers.iter().cloned().collect(),
         offloads: full.offloads.iter().cloned().collect(),
         counters: counters.iter().filter(|c| c.value > 0).cloned().collect(),
     }

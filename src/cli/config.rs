@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
-use super::options::{Cipher, GlobalOptions, RunOptions};
+use super::options::{Cipher, CipherLibrary, GlobalOptions, RunOptions};
 use crate::api::ApiAddress;
 use crate::io::offload::OffloadPolicy;
 use crate::mesh::command::Target;
@@ -64,6 +64,8 @@ pub struct RunConfig {
     pub open: bool,
     /// The cipher asked for.
     pub cipher: Cipher,
+    /// The library asked for.
+    pub cipher_library: CipherLibrary,
     /// False under `--no-encryption`.
     pub encryption: bool,
     /// What `--fastdp` is given; `None` without it.
@@ -166,6 +168,7 @@ impl RunConfig {
             allow: unique(allow),
             open: options.open,
             cipher: options.cipher,
+            cipher_library: options.cipher_library,
             encryption: !options.no_encryption,
             conn_limit: usize::from(options.conn_limit),
             discovery: !options.no_discovery,

@@ -149,6 +149,9 @@ pub struct RunOptions {
     /// Cipher; auto takes the one that both ends measure as the faster
     #[arg(long, env = "WEAVE_CIPHER", value_enum, default_value = "auto")]
     pub cipher: Cipher,
+    /// Library that computes the cipher on this host, which is no concern of the other end; auto takes the one measured as faster
+    #[arg(long, env = "WEAVE_CIPHER_LIBRARY", value_enum, default_value = "auto")]
+    pub cipher_library: CipherLibrary,
     /// Send frames in clear; the other end must say so too [default: everything is encrypted]
     #[arg(long, env = "WEAVE_NO_ENCRYPTION", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub no_encryption: bool,
@@ -261,6 +264,17 @@ pub enum Cipher {
     /// ChaCha20-Poly1305
     #[value(name = "chacha20poly1305")]
     ChaCha20Poly1305,
+}
+
+/// The library that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CipherLibrary {
+    /// The faster as measured at start
+    Auto,
+    /// aws-lc
+    AwsLc,
+    /// ring
+    Ring,
 }
 
 /// Least severe messages that are logged.

@@ -329,6 +329,9 @@ impl Router {
 
 fn announce(config: &RunConfig, status: &StatusSource) {
     tracing::info!("weave-router {} is up: {}", env!("CARGO_PKG_VERSION"), status.title());
+    for (suite, library) in status.ciphers() {
+        tracing::info!("{suite} by {library}");
+    }
     if !config.encryption {
         tracing::warn!("ENCRYPTION IS OFF (--no-encryption): frames between hosts travel in clear");
     }

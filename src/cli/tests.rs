@@ -234,7 +234,7 @@ fn every_option_has_a_variable_and_says_its_default() {
         assert!(!arg.get_default_values().is_empty() && arg.get_action().takes_values() || help.contains("[default: "), "--{long}: {help}");
         seen.insert(long.to_string());
     }
-    let contract = "peer port bind bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher \
+    let contract = "peer port bind bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library \
                     no-encryption fastdp fastdp-port trusted-subnets conn-limit no-discovery offload threads busy-poll log-level log-format";
     for option in contract.split_whitespace() {
         assert!(seen.contains(option), "--{option} is missing");

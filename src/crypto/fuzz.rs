@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
+use super::aead::Providers;
 use super::handshake::{self, Initiator, Local, Next, Offer, Pattern, Responder, Stamp};
 use super::identity::{Identity, PublicIdentity};
 use super::psk::Psks;
@@ -93,6 +94,7 @@ fn ends() -> &'static (Local, Local) {
             plain: false,
             nickname: None,
         },
+        providers: Providers::default(),
     };
     ENDS.get_or_init(|| (local(1), local(2)))
 }

@@ -26,6 +26,7 @@ use payload::Payload;
 pub(super) use payload::parse_for_fuzzing;
 pub use payload::{MAX_NICKNAME, Offer, Stamp};
 
+use super::aead::Providers;
 use super::identity::{Identity, PublicIdentity};
 use super::psk::{Psk, Psks};
 use super::schedule::Root;
@@ -61,6 +62,8 @@ pub struct Local {
     pub psks: Psks,
     /// What we can do and want.
     pub offer: Offer,
+    /// Which library computes each suite here.
+    pub providers: Providers,
 }
 
 /// A handshake that is over: who the peer is, and the session with it.
@@ -358,6 +361,7 @@ fn establish(
         local_index,
         remote_index,
         suite: agreed.suite,
+        provider: local.providers.get(agreed.suite),
         lanes: agreed.lanes,
         plain: agreed.plain,
         network: &local.network,

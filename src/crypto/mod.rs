@@ -69,6 +69,7 @@ pub mod session;
 pub mod suite;
 pub mod window;
 
+pub use aead::{Provider, Providers};
 pub use handshake::{Answer, Established, HandshakeError, Initiator, Local, Next, Offer, Pattern, Question, Responder, Stamp};
 pub use identity::{Ed25519, Identity, PublicIdentity, PublicKey, Signatures, SimulatedSignatures};
 pub use psk::{Psk, PskError, Psks};

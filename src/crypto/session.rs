@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
-use super::aead::AeadKey;
+use super::aead::{AeadKey, Provider, Providers};
 use super::schedule::{Direction, Root};
 use super::suite::Suite;
 use super::window::Window;
@@ -53,6 +53,8 @@ pub struct Terms<'a> {
     pub remote_index: u32,
     /// The AEAD.
     pub suite: Suite,
+    /// The library that computes it here; the peer may use another.
+    pub provider: Provider,
     /// Highest lane, 0 to 15: the lesser of both ends' counts.
     pub lanes: u8,
     /// True where data may travel unsealed.
@@ -91,7 +93,7 @@ impl Session {
         } else {
             (Direction::FromResponder, Direction::FromInitiator)
         };
-        let key = |lane, direction| AeadKey::new(terms.suite, &root.lane_key(terms.suite, lane, direction, terms.network));
+        let key = |lane, direction| AeadKey::new(terms.suite, terms.provider, &root.lane_key(terms.suite, lane, direction, terms.network));
         let lanes = (0..=terms.lanes.min(MAX_LANE))
             .map(|lane| {
                 Some(Lane { seal: key(lane, out)?, open: key(lane, back)?, next: CachePadded::default(), window: CachePadded::default() })
@@ -115,8 +117,9 @@ impl Session {
     /// and fuzzing. The first is `a`'s end, with local index 1 and remote index 2. Panics where this build lacks the suite.
     pub fn pair_for_tests(a: PeerName, b: PeerName, suite: Suite, lanes: u8, plain: bool) -> (Arc<Session>, Arc<Session>) {
         let root = Root::from_bytes([0x42; 32]);
+        let provider = Providers::default().get(suite);
         let end = |peer, initiator, local_index, remote_index| {
-            let terms = Terms { peer, initiator, local_index, remote_index, suite, lanes, plain, network: "weave" };
+            let terms = Terms { peer, initiator, local_index, remote_index, suite, provider, lanes, plain, network: "weave" };
             let session = Session::from_root(&root, &terms).expect("the build has the suite");
             session.mark_confirmed();
             Arc::new(session)

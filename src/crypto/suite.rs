@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Suite {
-    /// AES-256 in Galois/Counter Mode (NIST SP 800-38D). Needs the build feature `aws-lc`.
+    /// AES-256 in Galois/Counter Mode (NIST SP 800-38D). Needs the build feature `aws-lc` or `ring`.
     Aes256Gcm = 1,
     /// ChaCha20 and Poly1305 (RFC 8439).
     ChaCha20Poly1305 = 2,
@@ -16,7 +16,11 @@ pub enum Suite {
 impl Suite {
     /// The suites of this build.
     pub fn available() -> &'static [Suite] {
-        if cfg!(feature = "aws-lc") { &[Suite::Aes256Gcm, Suite::ChaCha20Poly1305] } else { &[Suite::ChaCha20Poly1305] }
+        if cfg!(any(feature = "aws-lc", feature = "ring")) {
+            &[Suite::Aes256Gcm, Suite::ChaCha20Poly1305]
+        } else {
+            &[Suite::ChaCha20Poly1305]
+        }
     }
 
     /// The suite with this number on the wire.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::command::Event;
 use super::fastdp;
-use crate::crypto::{Identity, Psks, PublicKey, SuiteTiming};
+use crate::crypto::{Identity, Providers, Psks, PublicKey, SuiteTiming};
 use crate::forward::Fib;
 use crate::wire::Address;
 
@@ -26,6 +26,8 @@ pub struct MeshConfig {
     pub psks: Psks,
     /// Allowed suites with what they cost here.
     pub suites: Vec<SuiteTiming>,
+    /// Which library computes each suite here.
+    pub providers: Providers,
     /// Keys that may join; empty where any may.
     pub allow: Vec<PublicKey>,
     /// True to take links from public addresses although nothing authenticates them.

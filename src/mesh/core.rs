@@ -445,7 +445,13 @@ fn local_end(config: &MeshConfig) -> Local {
         plain: config.no_encryption,
         nickname: Some(config.nickname.clone()),
     };
-    Local { identity: Arc::clone(&config.identity), network: config.network.clone(), psks: config.psks.clone(), offer }
+    Local {
+        identity: Arc::clone(&config.identity),
+        network: config.network.clone(),
+        psks: config.psks.clone(),
+        offer,
+        providers: config.providers,
+    }
 }
 
 fn random_bytes(rng: &mut dyn Rng) -> [u8; 32] {

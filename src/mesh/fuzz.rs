@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::command::{Command, Event, Target};
 use super::{Mesh, MeshConfig, Outbox};
-use crate::crypto::{Identity, Psks, Session, SimulatedSignatures, Suite, SuiteTiming};
+use crate::crypto::{Identity, Providers, Psks, Session, SimulatedSignatures, Suite, SuiteTiming};
 use crate::time::Time;
 use crate::wire::{Address, HEADER_LEN, Header, Kind, PeerName, TAG_LEN};
 
@@ -87,6 +87,7 @@ pub(super) fn router_with(n: u8, change: impl FnOnce(&mut MeshConfig)) -> Mesh {
         nickname: format!("h{n}"),
         version: "1".into(),
         psks: Psks::none("weave"),
+        providers: Providers::default(),
         suites: vec![SuiteTiming { suite: Suite::ChaCha20Poly1305, nanoseconds: 1000 }],
         allow: Vec::new(),
         open: false,

@@ -155,13 +155,14 @@ fn drop_session(session: Option<Arc<Session>>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::{Suite, Terms};
+    use crate::crypto::{Providers, Suite, Terms};
     use crate::wire::PeerName;
 
     fn session(now: Time, initiator: bool, local_index: u32) -> Arc<Session> {
         let root = crate::crypto::Root::from_bytes([7; 32]);
         let (peer, suite) = (PeerName([2; 6]), Suite::ChaCha20Poly1305);
-        let terms = Terms { peer, initiator, local_index, remote_index: 9, suite, lanes: 0, plain: false, network: "weave" };
+        let provider = Providers::default().get(suite);
+        let terms = Terms { peer, initiator, local_index, remote_index: 9, suite, provider, lanes: 0, plain: false, network: "weave" };
         let mut session = Session::from_root(&root, &terms).expect("every build has this suite");
         session.set_established(now);
         Arc::new(session)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::crypto::{Identity, Psk, Psks, PublicKey, SimulatedSignatures, Suite, SuiteTiming};
+use crate::crypto::{Identity, Providers, Psk, Psks, PublicKey, SimulatedSignatures, Suite, SuiteTiming};
 use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
 use crate::forward::{Duplicates, Forwarder, MacTable, Outbox as PacketOutbox, PacketCounters, Settings, Shared};
 use crate::mesh::command::{Command, Event, Target};
@@ -139,6 +139,7 @@ impl Host {
             nickname,
             version: "0.0.0-simulated".into(),
             psks: self.options.psks(),
+            providers: Providers::default(),
             suites: vec![SuiteTiming { suite, nanoseconds: 200 }],
             allow: self.options.allow.clone(),
             open: false,

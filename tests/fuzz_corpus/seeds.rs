@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 use weave_router::crypto::handshake::{Initiator, Local, Offer, Pattern, Responder, Stamp};
-use weave_router::crypto::{Identity, Psks, SimulatedSignatures, Suite, SuiteTiming};
+use weave_router::crypto::{Identity, Providers, Psks, SimulatedSignatures, Suite, SuiteTiming};
 use weave_router::forward::testkit::Recipe;
 use weave_router::mesh::fuzz::Step;
 use weave_router::mesh::gossip::{Config, DEFAULT_MAX_MESSAGE, Limits, Output, Store};
@@ -104,6 +104,7 @@ fn local(seed: u8) -> Local {
             plain: false,
             nickname: None,
         },
+        providers: Providers::default(),
     }
 }
 

@@ -91,6 +91,24 @@ fn each_cipher_carries_traffic_and_is_shown() {
 }
 
 #[test]
+fn ends_that_compute_a_cipher_by_different_libraries_understand_each_other() {
+    for cipher in ["aes256gcm", "chacha20poly1305"] {
+        scene(|lab| {
+            let both = [PASSWORD, &["--cipher", cipher]].concat();
+            let (first, second) = (&["--cipher-library", "ring"], &["--cipher-library", "aws-lc"]);
+            let pair = connected_pair(lab, &Setting { both: &both, first, second });
+            for (router, library) in [(&pair.r1, "ring"), (&pair.r2, "aws-lc")] {
+                let status = router.status("").expect("an answer");
+                assert!(status["ciphers"][cipher].as_str().is_some_and(|text| text.starts_with(library)), "{status}");
+                assert_eq!(lines(router, &format!("{cipher} by {library}")).len(), 1);
+            }
+            transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 3 << 20);
+            transfer(&pair.c2.namespace, &pair.c1.namespace, pair.c1.ip, 3 << 20);
+        });
+    }
+}
+
+#[test]
 fn a_cipher_that_one_end_insists_on_is_taken_and_none_in_common_is_said() {
     scene(|lab| {
         let mut pair = connected_pair(lab, &Setting { first: &["--cipher", "chacha20poly1305"], ..Setting::default() });

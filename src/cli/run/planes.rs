@@ -9,23 +9,24 @@ use rand_core::Rng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::RunConfig;
-use super::super::options::Cipher;
+use super::super::options::{Cipher, CipherLibrary};
 use super::apps::AppSink;
 use super::fastdp::Switchboard;
-use crate::crypto::{Ed25519, Identity, Psks, PublicKey, Suite};
+use crate::crypto::{Ed25519, Identity, Provider, Psks, PublicKey, Suite};
 use crate::forward::duplicates::DEFAULT_STREAMS;
 use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
 use crate::forward::mac_table::{DEFAULT_ENTRIES, MacEntry, Owner};
 use crate::forward::{Duplicates, Fib, Forwarder, MacTable, PacketCounters, Settings, Shared};
 use crate::io::busy_poll::BusyPoll;
+use crate::io::ciphers::Ciphers;
 use crate::io::clock::Clock;
+use crate::io::entropy;
 use crate::io::mailbox::{Refused, Sender};
 use crate::io::mesh_thread::{self, MeshInput, MeshParts, MeshThread};
 use crate::io::packet_thread::{PacketInbox, PacketInput, PacketParts, PacketThread, PacketThreadCounters, ThreadReport};
 use crate::io::tap::Tap;
 use crate::io::thread_load::ThreadLoad;
 use crate::io::udp::{SocketGroup, UdpCounters};
-use crate::io::{ciphers, entropy};
 use crate::mesh::command::{Command, Event, LocalMac};
 use crate::mesh::snapshot::Snapshot;
 use crate::mesh::{Mesh, MeshConfig};
@@ -54,6 +55,8 @@ pub struct Foundation {
     pub macs: Arc<MacTable>,
     /// Counters of the planes.
     pub counters: Counters,
+    /// What the ciphers cost here, and which library computes them.
+    pub ciphers: Ciphers,
     seed: u64,
 }
 
@@ -64,13 +67,15 @@ impl Foundation {
         let identity = Arc::new(Identity::from_seed(&*store.seed(&mut rng)?));
         let sockets = SocketGroup::open(&config.bind, config.port, threads, config.offload)?;
         let incarnation = store.next_incarnation()?;
+        let ciphers = ciphers(config, clock)?;
         let mesh = MeshConfig {
             identity,
             network: config.network.clone(),
             nickname: config.nickname.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             psks: psks(config)?,
-            suites: ciphers::measure(clock, &suites(config.cipher)?),
+            suites: ciphers.timings(),
+            providers: ciphers.providers(),
             allow: config.allow.iter().copied().map(PublicKey).collect(),
             open: config.open,
             discovery: config.discovery,
@@ -93,7 +98,7 @@ impl Foundation {
             load: (0..threads).map(|_| Arc::default()).collect(),
         };
         let fib = Arc::new(ArcSwap::from(mesh.fib()));
-        Ok(Foundation { mesh, sockets, fib, macs, counters, seed: rng.next_u64() })
+        Ok(Foundation { mesh, sockets, fib, macs, counters, ciphers, seed: rng.next_u64() })
     }
 
     /// This router's name.
@@ -127,7 +132,7 @@ impl Planes {
         (events, switchboard, apps): (mpsc::Sender<Event>, Arc<Switchboard>, AppSink),
         clock: Clock,
     ) -> anyhow::Result<Planes> {
-        let Foundation { mesh, sockets, fib, macs, counters, seed } = base;
+        let Foundation { mesh, sockets, fib, macs, counters, ciphers: _, seed } = base;
         let (poll, mesh_sender, mesh_receiver) = mesh_thread::inbox().context("cannot make the mesh thread's poll")?;
         let inboxes: Result<Vec<_>, _> = queues.iter().map(|_| PacketInbox::new()).collect();
         let inboxes = inboxes.context("cannot make the packet threads' polls")?;
@@ -305,6 +310,20 @@ fn suites(cipher: Cipher) -> anyhow::Result<Vec<Suite>> {
         Cipher::Aes256Gcm => only(Suite::Aes256Gcm),
         Cipher::ChaCha20Poly1305 => only(Suite::ChaCha20Poly1305),
     }
+}
+
+/// Times the ciphers that may be used and picks their libraries.
+fn ciphers(config: &RunConfig, clock: Clock) -> anyhow::Result<Ciphers> {
+    let library = match config.cipher_library {
+        CipherLibrary::Auto => None,
+        CipherLibrary::AwsLc => Some(Provider::AwsLc),
+        CipherLibrary::Ring => Some(Provider::Ring),
+    };
+    let suites = suites(config.cipher)?;
+    if let Some(library) = library.filter(|library| !suites.iter().all(|suite| Provider::of(*suite).contains(library))) {
+        anyhow::bail!("this build is without {library}: use --cipher-library auto, or a build with that feature");
+    }
+    Ok(Ciphers::measure(clock, &suites, library))
 }
 
 fn psks(config: &RunConfig) -> anyhow::Result<Psks> {

@@ -46,6 +46,7 @@ impl StatusSource {
             port: config.port,
             bridge: config.bridge.clone(),
             tap: config.tap.clone(),
+            ciphers: base.ciphers.describe(),
             ..FullStatus::default()
         };
         let title =
@@ -66,6 +67,11 @@ impl StatusSource {
     /// One line that says which router this is.
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// Each suite with the library that computes it.
+    pub fn ciphers(&self) -> &[(String, String)] {
+        &self.blank.ciphers
     }
 
     /// Asks the planes and answers once they have answered, without holding up the caller.

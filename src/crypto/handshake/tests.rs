@@ -2,6 +2,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use super::*;
+use crate::crypto::aead::Providers;
 use crate::crypto::session::OpenError;
 use crate::crypto::suite::{Suite, SuiteTiming};
 use crate::wire::{HEADER_LEN, Header, Kind, TAG_LEN};
@@ -26,7 +27,13 @@ fn local(seed: u8, psks: &[u8]) -> Local {
         }
         None => Psks::none("weave"),
     };
-    Local { identity: Arc::new(Identity::from_seed(&[seed; 32])), network: "weave".into(), psks, offer: offer() }
+    Local {
+        identity: Arc::new(Identity::from_seed(&[seed; 32])),
+        network: "weave".into(),
+        psks,
+        offer: offer(),
+        providers: Providers::default(),
+    }
 }
 
 fn start(pattern: Pattern, from: &Local, to: &Local, psk_index: usize) -> (Initiator, Vec<u8>) {

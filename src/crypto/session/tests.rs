@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::crypto::aead::Providers;
 use crate::wire::Kind;
 
 const A: PeerName = PeerName([0x02, 0, 0, 0, 0, 0xaa]);
@@ -161,7 +162,9 @@ fn counters_are_consecutive_and_end() {
 fn a_responder_waits_for_proof() {
     let root = Root::from_bytes([1; 32]);
     let suite = Suite::available()[0];
-    let terms = |initiator| Terms { peer: A, initiator, local_index: 1, remote_index: 1, suite, lanes: 1, plain: true, network: "n" };
+    let provider = Providers::default().get(suite);
+    let terms =
+        |initiator| Terms { peer: A, initiator, local_index: 1, remote_index: 1, suite, provider, lanes: 1, plain: true, network: "n" };
     let initiator = Session::from_root(&root, &terms(true)).expect("available");
     let mut responder = Session::from_root(&root, &terms(false)).expect("available");
     responder.set_established(Time(5));

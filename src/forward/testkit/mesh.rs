@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::crypto::{Root, Session, Suite, Terms};
+use crate::crypto::{Providers, Root, Session, Suite, Terms};
 use crate::forward::fib::{Activity, Fib, FibLink, FibPeer, FloodTrees, Route};
 use crate::forward::{Duplicates, Forwarder, MacTable, Outbox, PacketCounters, Settings, Shared};
 use crate::time::Time;
@@ -196,6 +196,7 @@ fn pair_up(wiring: Wiring) -> BTreeMap<(usize, usize), Arc<Session>> {
                     local_index: (here * 256 + there + 1) as u32,
                     remote_index: (there * 256 + here + 1) as u32,
                     suite,
+                    provider: Providers::default().get(suite),
                     lanes: 2,
                     plain: wiring.plain,
                     network: "test",
