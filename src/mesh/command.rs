@@ -90,6 +90,8 @@ pub enum Command {
     Persisted(u64),
     /// The device of the fast datapath, or a sentence that says why there is none.
     Fastdp(Result<Device, String>),
+    /// The kernel carried frames to these peers since this was last said.
+    FastdpUsed(Vec<PeerName>),
     /// A heartbeat that came through that device.
     Beat(Vec<u8>),
     /// Send a message to the same part of the program on another router; see [`super::apps`].

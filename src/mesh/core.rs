@@ -223,6 +223,7 @@ impl Mesh {
             Command::LocalMacs(macs) => macs.into_iter().for_each(|mac| self.macs.local(now, mac, &mut out.events)),
             Command::Persisted(incarnation) => self.adopt_incarnation(now, incarnation, out),
             Command::Fastdp(device) => self.fastdp_device(device),
+            Command::FastdpUsed(peers) => self.fastdp_used(now, &peers),
             Command::Beat(frame) => {
                 self.on_beat(now, &frame);
                 return self.finish(now, out);

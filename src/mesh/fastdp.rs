@@ -27,7 +27,7 @@ use super::command::Event;
 use super::config::Outbox;
 use super::core::Mesh;
 use crate::time::Time;
-use crate::wire::beat::Beat;
+use crate::wire::beat::{Beat, mac_of};
 use crate::wire::control::{Fastdp as Word, Record, Refusal};
 use crate::wire::{Address, PeerName, Subnet};
 
@@ -41,6 +41,8 @@ const SLOW: Duration = Duration::from_secs(1);
 const HOPE: Duration = Duration::from_secs(10);
 /// A path that failed is used again once heartbeats were heard without a gap for so long.
 const STEADY: Duration = Duration::from_secs(1);
+/// What a peer said counts for so long: it says it again with every ping, each second on an idle link.
+const WORD_LIFE: Duration = Duration::from_secs(10);
 /// Between two looks at all peers.
 const LEAST: Duration = Duration::from_millis(10);
 /// The plan is told again after this, since an event may be lost.
@@ -91,8 +93,8 @@ pub type Plan = Vec<PlanPeer>;
 struct Exchange {
     /// Where the peer was when it began: it ends when the peer moves.
     address: Address,
-    /// What the peer said last.
-    word: Option<Word>,
+    /// What the peer said last, and when.
+    word: Option<(Word, Time)>,
     /// What we said last.
     told: Option<Word>,
     /// When a heartbeat came last.
@@ -105,6 +107,8 @@ struct Exchange {
     due: Time,
     /// When heartbeats began.
     since: Time,
+    /// When a frame last took the kernel to one of its MACs.
+    used: Option<Time>,
     failed: bool,
     in_use: bool,
 }
@@ -131,6 +135,11 @@ impl Fastdp {
         self.peers.get(&peer).is_some_and(|exchange| exchange.in_use)
     }
 
+    /// True where a frame took the kernel to this peer within so long.
+    pub(super) fn was_used(&self, now: Time, peer: PeerName, within: Duration) -> bool {
+        self.peers.get(&peer).and_then(|exchange| exchange.used).is_some_and(|used| now.since(used) < within)
+    }
+
     fn device(&self) -> Option<&Device> {
         self.device.as_ref().and_then(|device| device.as_ref().ok())
     }
@@ -147,9 +156,15 @@ impl Exchange {
             steady: None,
             due: now,
             since: now,
+            used: None,
             failed: false,
             in_use: false,
         }
+    }
+
+    /// What the peer said, while that counts.
+    fn word(&self, now: Time) -> Option<Word> {
+        self.word.filter(|(_, said)| now.since(*said) < WORD_LIFE).map(|(word, _)| word)
     }
 
     fn hears(&self, now: Time) -> bool {
@@ -190,7 +205,38 @@ fn is_fresh(time: Option<Time>, now: Time) -> bool {
     time.is_some_and(|time| now.since(time) < SILENT)
 }
 
+/// Why what a peer says of its VXLAN device cannot be, or does not go with ours.
+fn misfit(peer: PeerName, device: &Device, word: &Word) -> Option<String> {
+    let expected = mac_of(peer);
+    if word.mac != expected {
+        let (named, expected) = (PeerName(word.mac), PeerName(expected));
+        return Some(format!(
+            "the peer names {named} as the MAC of its VXLAN device, which by its name has {expected}: is it of another version?"
+        ));
+    }
+    if word.vni != device.vni {
+        return Some(format!(
+            "the peer's VXLAN device has network identifier {}, and ours has {}: is it of another version?",
+            word.vni, device.vni
+        ));
+    }
+    None
+}
+
 impl Mesh {
+    /// The kernel has carried frames to these peers' MACs lately.
+    pub(super) fn fastdp_used(&mut self, now: Time, peers: &[PeerName]) {
+        for peer in peers {
+            if let Some(exchange) = self.fastdp.peers.get_mut(peer) {
+                exchange.used = Some(now);
+            }
+            // The peer sees of them as little as we do: our pings say it.
+            if let Some(adjacency) = self.adjacencies.get_mut(peer) {
+                adjacency.beat.data(Time::ZERO, now);
+            }
+        }
+    }
+
     /// The management plane says which device there is, or why there is none.
     pub(super) fn fastdp_device(&mut self, device: Result<Device, String>) {
         self.fastdp.device = Some(device);
@@ -215,7 +261,7 @@ impl Mesh {
         if word.refusal.is_some() || !word.hears {
             exchange.echoed = None;
         }
-        exchange.word = Some(word);
+        exchange.word = Some((word, now));
         self.fastdp.stale = true;
     }
 
@@ -225,8 +271,9 @@ impl Mesh {
         let Some((beat, _)) = parsed.filter(|(beat, device)| beat.to == self.own && beat.to_mac == device.mac) else {
             return self.counters.fastdp_strange_beats.inc();
         };
-        let known = |exchange: &&mut Exchange| exchange.word.is_some_and(|word| word.mac == beat.from_mac);
-        let Some(exchange) = self.fastdp.peers.get_mut(&beat.from).filter(known) else {
+        let known = |exchange: &&mut Exchange| exchange.word(now).is_some();
+        let exchange = self.fastdp.peers.get_mut(&beat.from).filter(known);
+        let Some(exchange) = exchange.filter(|_| beat.from_mac == mac_of(beat.from)) else {
             return self.counters.fastdp_strange_beats.inc();
         };
         let before = (exchange.hears(now), exchange.is_alive(now));
@@ -265,7 +312,8 @@ impl Mesh {
         let willing = self.fastdp_refusal(peer).is_none();
         let device = self.fastdp.device().copied();
         let exchange = self.exchange(now, peer, address);
-        let agreed = exchange.word.filter(|word| willing && word.refusal.is_none());
+        let word = exchange.word(now).filter(|word| willing && word.refusal.is_none());
+        let agreed = word.filter(|word| device.is_some_and(|device| misfit(peer, &device, word).is_none()));
         let in_use = exchange.judge(now, agreed.is_some());
         let was_in_use = std::mem::replace(&mut exchange.in_use, in_use);
         if agreed.is_none() {
@@ -350,7 +398,13 @@ impl Mesh {
             return ("router", why);
         }
         let Some(exchange) = self.fastdp.peers.get(&peer) else { return ("router", "nothing is agreed yet".into()) };
-        let reason = match exchange.word.map(|word| word.refusal) {
+        let word = exchange.word(now);
+        let offered = word.filter(|word| word.refusal.is_none()).zip(self.fastdp.device());
+        if let Some(why) = offered.and_then(|(word, device)| misfit(peer, device, &word)) {
+            return ("router", why);
+        }
+        let reason = match word.map(|word| word.refusal) {
+            None if exchange.word.is_some() => "the peer has not repeated its offer for ten seconds",
             None => "the peer does not offer it: --fastdp is needed on both ends",
             Some(Some(Refusal::Device)) => "the peer has no VXLAN device now: see its status",
             Some(Some(Refusal::Untrusted)) => "the peer does not trust our address: it is in none of its --trusted-subnets",

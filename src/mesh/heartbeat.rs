@@ -110,6 +110,11 @@ impl Heartbeat {
         now < self.data_until
     }
 
+    /// True where the peer said within so long that data flows on its side.
+    pub fn peer_was_active(&self, now: Time, within: Duration) -> bool {
+        self.peer_active_until > Time::ZERO && now < self.peer_active_until + within
+    }
+
     /// A DIRECT control datagram was heard; `active` where the peer says that data flows.
     pub fn heard(&mut self, now: Time, active: bool) {
         self.heard = self.heard.max(now);

@@ -165,8 +165,10 @@ impl Mesh {
         }
         let Some(adjacency) = self.adjacencies.get(&peer) else { return };
         let old = now.since(adjacency.since) >= PATH_IDLE;
-        // What the kernel carries is not seen here.
-        let in_use = self.is_in_use(now, peer, PATH_IDLE) || self.fastdp.is_in_use(peer);
+        // What the kernel carries is not seen by the packet threads.
+        let said = self.fastdp.is_in_use(peer) && adjacency.beat.peer_was_active(now, PATH_IDLE);
+        let carried = said || self.fastdp.was_used(now, peer, PATH_IDLE);
+        let in_use = self.is_in_use(now, peer, PATH_IDLE) || carried;
         if adjacency.role == Role::Path && old && !in_use {
             self.link_down(now, peer, "it is not used", out);
         }

@@ -8,6 +8,8 @@
 //! largest frame of a container, so that a path which carries only small ones does not pass for good. Flag 1: the sender hears the
 //! receiver. Nothing is sealed here: who uses the fast datapath trusts the underlay.
 
+use sha2::{Digest, Sha256};
+
 use super::PeerName;
 
 /// The second of the ethertypes for local experiments (IEEE 802).
@@ -16,6 +18,13 @@ pub const ETHERTYPE: u16 = 0x88b6;
 const VERSION: u8 = 1;
 /// Bytes of the frame before the zeroes.
 const LEN: usize = 28;
+
+/// MAC of a router's VXLAN device: a hash of its name, unicast and locally administered. Whoever names another MAC as his own wants frames
+/// or heartbeats that are not his.
+pub fn mac_of(router: PeerName) -> [u8; 6] {
+    let hash = Sha256::new().chain_update("weave-router fastdp mac ").chain_update(router.0).finalize();
+    [hash[0] & 0xfc | 0x02, hash[1], hash[2], hash[3], hash[4], hash[5]]
+}
 
 /// One heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +82,13 @@ mod tests {
         assert_eq!((&frame[..LEN], frame.len()), (&golden[..], 60));
         assert_eq!(Beat::parse(&frame), Some(beat));
         assert_eq!(Beat::parse(&beat.to_frame(0)), Some(beat));
+    }
+
+    #[test]
+    fn each_router_has_one_mac() {
+        let (one, two) = (mac_of(PeerName([2, 0, 0, 0, 0, 1])), mac_of(PeerName([2, 0, 0, 0, 0, 2])));
+        assert_ne!(one, two);
+        assert_eq!([one[0] & 3, two[0] & 3], [2, 2]);
     }
 
     #[test]

@@ -236,17 +236,33 @@ fn vxlan_of_strangers_is_not_let_in() {
         let shown: Value = serde_json::from_str(&ip(lab, "h1", "-d -j link show weave-vxlan")).expect("JSON");
         let vni = u32::try_from(shown[0]["linkinfo"]["info_data"]["id"].as_u64().expect("an identifier")).expect("24 bits");
         ip(lab, "h2", &format!("addr add 10.9.1.77/24 dev {}", pair.wire.b.interface));
+        // The container poses as the peer; nothing but our gate would stop it.
+        ip(lab, "h1", "addr add 10.44.0.1/24 dev weave");
+        shell(lab, "h1", "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $f; done");
+        ip(lab, "c1", "addr add 10.9.1.2/32 dev lo");
+        ip(lab, "c1", &format!("addr add 10.44.0.2/24 dev {CONTAINER_INTERFACE}"));
+        ip(lab, "c1", "route add 10.9.1.1/32 via 10.44.0.1");
         let capture = Capture::start(lab, "c1", CONTAINER_INTERFACE, "ether proto 0x88b5").expect("tcpdump is installed");
         let peer = pair.wire.b.ip.to_string();
-        for (from, mark) in [("10.9.1.77", "a stranger's frame"), (peer.as_str(), "the peer's own frame")] {
+        let senders = [
+            ("h2", "10.9.1.77", vni, "a stranger's frame"),
+            ("h2", peer.as_str(), vni ^ 1, "another network's frame"),
+            ("c1", peer.as_str(), vni, "a container's frame"),
+            ("h2", peer.as_str(), vni, "the peer's own frame"),
+        ];
+        for (host, from, vni, mark) in senders {
             let frame = [&pair.c1.mac[..], &[2, 9, 9, 9, 9, 9], &[0x88, 0xb5], mark.as_bytes(), &[0; 40]].concat();
-            let socket = in_namespace(&lab.namespace("h2"), || UdpSocket::bind((from, 0))).expect("a namespace").expect("a socket");
+            let socket = in_namespace(&lab.namespace(host), || UdpSocket::bind((from, 0))).expect("a namespace").expect("a socket");
             socket.send_to(&in_vxlan(vni, &frame), (pair.wire.a.ip, 6784)).expect("sent");
         }
         let bytes = capture.bytes().expect("a capture");
         let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
         assert!(holds("the peer's own frame"), "the test would see it");
-        assert!(!holds("a stranger's frame"));
+        for (.., mark) in &senders[..3] {
+            assert!(!holds(mark), "{mark}");
+        }
+        let said = run(lab, "h1", "nft", "list ruleset");
+        assert!(said.contains("oif missing drop") && said.contains("@th,96,24"), "{said}");
     });
 }
 
@@ -304,6 +320,12 @@ fn what_somebody_removes_is_put_back() {
         // As a firewall that is started anew does.
         run(lab, "h1", "nft", "flush ruleset");
         wait_until(PATIENCE, "the VXLAN port is guarded again", || run(lab, "h1", "nft", "list ruleset").contains("10.9.1.2"));
+        // At once, and not with the next look, of which there is one every three seconds.
+        for round in 0..4 {
+            run(lab, "h1", "nft", if round % 2 == 0 { "flush ruleset" } else { "flush chain inet weave_fastdp input" });
+            pause(Duration::from_millis(500));
+            assert!(run(lab, "h1", "nft", "list ruleset").contains("@peers"), "round {round}");
+        }
         for meddling in ["link del weave-vxlan", "link set weave-vxlan nomaster", "link set weave-vxlan down", "link del weave-tap"] {
             ip(lab, "h1", meddling);
             pause(Duration::from_secs(1));
@@ -314,6 +336,27 @@ fn what_somebody_removes_is_put_back() {
             transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 2 << 20);
             assert!(vxlan_bytes(lab, "h1").0 - before > 2 << 20, "{meddling}");
         }
+    });
+}
+
+#[test]
+fn without_a_device_nothing_of_it_is_left_on_the_bridge() {
+    scene(|lab| {
+        let pair = fast_pair(lab);
+        nft(lab, "h1", "table inet wall { chain c { type filter hook output priority 0; udp dport 6784 drop; }; }");
+        is_behind(lab, "h1", pair.c2.mac, "weave-tap");
+        let taught = || run(lab, "h1", "bridge", "fdb show br weave").lines().filter(|line| line.contains("extern_learn")).count();
+        assert!(taught() > 0);
+        // In one go, before the router has made another.
+        let swap = "link add other type veth peer name another\nlink del weave-vxlan\nlink set other name weave-vxlan\n";
+        shell(lab, "h1", &format!("printf '{swap}' | ip -batch -"));
+        wait_until(PATIENCE, "the reason is shown", || datapath(&pair.r1, "h2").1.contains("kind veth"));
+        wait_until(PATIENCE, "the bridge learns by itself again", || taught() == 0);
+        traffic_goes_on(lab, "c1", pair.c2.ip);
+        ip(lab, "h1", "link del weave-vxlan");
+        nft(lab, "h1", "delete table inet wall");
+        both_are(&pair, "fastdp");
+        is_behind(lab, "h1", pair.c2.mac, "weave-vxlan");
     });
 }
 

@@ -17,11 +17,12 @@ use super::complain;
 use super::network::Network;
 use super::planes::{self, Planes};
 use crate::forward::MacTable;
-use crate::forward::mac_table::Owner;
+use crate::forward::mac_table::{Owner, Source};
 use crate::host::HostError;
 use crate::host::fastdp::device::{self, Wanted};
-use crate::host::fastdp::entries::{self, Entries, Known, Ports, Remote};
+use crate::host::fastdp::entries::{self, Entries, Holder, Known, Ports, Remote};
 use crate::host::fastdp::gate;
+use crate::host::fastdp::vanished::GateWatch;
 use crate::io::beats::{BeatSocket, ROOM};
 use crate::io::clock::Clock;
 use crate::io::mailbox::Sender;
@@ -29,7 +30,7 @@ use crate::io::mesh_thread::MeshInput;
 use crate::mesh::command::{Command, Event};
 use crate::mesh::fastdp::{Device, Plan};
 
-/// How often the kernel's tables are compared with ours, and the firewall's table is written: others flush all tables when they start anew.
+/// How often the kernel's tables are compared with ours, and the firewall's table is written, besides at once when somebody takes it away.
 const LOOK: Duration = Duration::from_secs(3);
 /// Between attempts to make a device that could not be made.
 const RETRY: Duration = Duration::from_secs(9);
@@ -139,7 +140,11 @@ impl Fastdp {
     pub async fn close(self, deadline: Instant) {
         self.task.abort();
         let _ = self.task.await;
+        let tap = *self.layout.borrow();
         let remove = async {
+            if let Err(error) = entries::sweep(&self.handle, tap.bridge, tap.tap).await {
+                complain("MACs that the fast datapath put behind the TAP may still be there", &error);
+            }
             if let Err(error) = device::remove(&self.handle, &self.bridge).await {
                 complain("the VXLAN device may still be there", &error);
             }
@@ -190,6 +195,7 @@ impl Task {
     async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gate = GateWatch::new().inspect_err(|error| complain("the firewall's table is looked at every 3 s only", error)).ok();
         let mut retry = Instant::now();
         loop {
             let check = tokio::select! {
@@ -206,6 +212,10 @@ impl Task {
                     Ok(()) => self.up.is_some(),
                     Err(_) => return,
                 },
+                () = torn(&mut gate) => {
+                    self.up.iter_mut().for_each(|up| up.guard_due = Instant::now());
+                    false
+                }
                 _ = look.tick() => self.up.is_some() || Instant::now() >= retry,
             };
             if check {
@@ -258,11 +268,17 @@ impl Task {
         self.up = None;
         self.switchboard.socket.store(None);
         let vxlan = device::make(&self.handle, &self.wanted, &self.bridge).await?;
-        let port = self.wanted.port;
-        device::set_up(&self.handle, vxlan, port).await?;
-        // Not before it is on the bridge can a stranger's frame do anything; by then the gate is closed.
-        blocking(move || gate::guard(&BTreeSet::new(), port)).await?;
+        let Wanted { port, vni, .. } = self.wanted;
+        // The gate would shut out the traffic of another program that has the port.
+        device::probe(port)?;
+        // It stands before the device takes its first frame.
+        blocking(move || gate::guard(&BTreeSet::new(), port, vni)).await?;
         self.guarded.store(true, Ordering::Relaxed);
+        if let Err(error) = device::set_up(&self.handle, vxlan, port).await {
+            blocking(move || gate::close(port)).await?;
+            self.guarded.store(false, Ordering::Relaxed);
+            return Err(error);
+        }
         let socket = BeatSocket::open(vxlan, self.wanted.mac).map_err(|e| HostError::io("open a packet socket on the VXLAN device", e))?;
         device::plug(&self.handle, vxlan, layout.bridge).await?;
         device::share(&self.handle, layout.tap, true).await?;
@@ -278,12 +294,17 @@ impl Task {
 
     /// Without a device the TAP is an ordinary port again.
     async fn take_down(&mut self) {
-        self.up = None;
+        let was_up = self.up.take().is_some();
         self.switchboard.socket.store(None);
-        let tap = self.layouts.borrow().tap;
-        for outcome in [device::remove(&self.handle, &self.bridge).await.map(drop), device::share(&self.handle, tap, false).await] {
-            if let Err(error) = outcome {
-                tracing::debug!("taking the fast datapath down: {error}");
+        let Layout { bridge, tap, .. } = *self.layouts.borrow();
+        let removed = device::remove(&self.handle, &self.bridge).await.map(drop);
+        let shared = device::share(&self.handle, tap, false).await;
+        let swept = entries::sweep(&self.handle, bridge, tap).await;
+        for error in [removed, shared, swept].into_iter().filter_map(Result::err) {
+            // What never stood is tried every few seconds, and the reason has been said.
+            match was_up {
+                true => tracing::warn!("the fast datapath is taken down, and something of it stays: {error}"),
+                false => tracing::debug!("taking the fast datapath down: {error}"),
             }
         }
     }
@@ -306,7 +327,17 @@ impl Task {
         let places = entries::wanted(&known, plan, up.pvid);
         let devices: BTreeMap<[u8; 6], Remote> = plan.iter().map(|peer| (peer.mac, Remote { ip: peer.address, port: peer.port })).collect();
         if look {
-            up.entries.look().await?;
+            // A little longer than between two looks, so that no use falls between them.
+            let used = up.entries.look(LOOK + LOOK / 2).await?;
+            let carried: BTreeSet<_> = used.iter().map(|(_, mac)| *mac).collect();
+            let owners = known.iter().filter(|(_, mac, _)| carried.contains(mac)).filter_map(|(.., holder)| match holder {
+                Holder::Announced(peer) => Some(*peer),
+                Holder::Here | Holder::Heard => None,
+            });
+            let owners: BTreeSet<_> = owners.collect();
+            if !owners.is_empty() {
+                planes::send(&self.mesh, Command::FastdpUsed(owners.into_iter().collect()));
+            }
         }
         up.entries.program(&places, &devices).await
     }
@@ -316,8 +347,8 @@ impl Task {
         let Some(up) = &mut self.up else { return Ok(()) };
         let allowed: BTreeSet<IpAddr> = plan.iter().map(|peer| peer.address).collect();
         if allowed != up.allowed || Instant::now() >= up.guard_due {
-            let (peers, port) = (allowed.clone(), self.wanted.port);
-            blocking(move || gate::guard(&peers, port)).await?;
+            let (peers, Wanted { port, vni, .. }) = (allowed.clone(), self.wanted);
+            blocking(move || gate::guard(&peers, port, vni)).await?;
             // Less than a look later, so that each look finds it due, and a burst of changes of interfaces does not.
             (up.allowed, up.guard_due) = (allowed, Instant::now() + LOOK / 2);
         }
@@ -327,12 +358,26 @@ impl Task {
 
 /// The MAC table, but for our own device.
 fn known_macs(macs: &MacTable, clock: Clock, own: [u8; 6]) -> Vec<Known> {
-    let owner = |owner: Owner| match owner {
-        Owner::Local => None,
-        Owner::Peer(peer) => Some(peer),
+    let holder = |owner: Owner, source: Source| match (owner, source) {
+        (Owner::Local, _) => Holder::Here,
+        (Owner::Peer(peer), Source::Announced) => Holder::Announced(peer),
+        (Owner::Peer(_), Source::Flood | Source::Data | Source::Local) => Holder::Heard,
     };
     let entries = macs.snapshot(clock.now());
-    entries.iter().filter(|entry| entry.mac != own).map(|entry| (entry.vlan, entry.mac, owner(entry.owner))).collect()
+    let others = entries.iter().filter(|entry| entry.mac != own);
+    others.map(|entry| (entry.vlan, entry.mac, holder(entry.owner, entry.source))).collect()
+}
+
+/// Waits until somebody takes the firewall's table away; for ever where that cannot be watched.
+async fn torn(gate: &mut Option<GateWatch>) {
+    if let Some(watch) = gate {
+        match watch.torn().await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!("the firewall's tables cannot be watched any more, and are looked at every 3 s: {error}"),
+        }
+    }
+    *gate = None;
+    std::future::pending().await
 }
 
 async fn blocking(work: impl FnOnce() -> Result<(), HostError> + Send + 'static) -> Result<(), HostError> {

@@ -8,6 +8,7 @@ use super::super::HostError;
 use super::super::bridge::MADE_BY;
 use super::super::link::{self, Link};
 use crate::wire::PeerName;
+use crate::wire::beat::mac_of;
 
 /// Its name.
 pub const NAME: &str = "weave-vxlan";
@@ -32,13 +33,9 @@ pub struct Wanted {
 impl Wanted {
     /// The device of this router in this network: all routers of a network have one identifier, each a MAC of its own.
     pub fn new(port: u16, network: &str, router: PeerName) -> Wanted {
-        let hash =
-            |what: &str, of: &[u8]| Sha256::new().chain_update("weave-router fastdp ").chain_update(what).chain_update(of).finalize();
-        let vni = hash("vni ", network.as_bytes());
-        let mac = hash("mac ", &router.0);
+        let vni = Sha256::new().chain_update("weave-router fastdp vni ").chain_update(network).finalize();
         let vni = u32::from_be_bytes([0, vni[0], vni[1], vni[2]]).max(1);
-        // Unicast, locally administered.
-        Wanted { port, vni, mac: [mac[0] & 0xfc | 0x02, mac[1], mac[2], mac[3], mac[4], mac[5]] }
+        Wanted { port, vni, mac: mac_of(router) }
     }
 }
 
@@ -76,15 +73,25 @@ pub async fn make(handle: &Handle, wanted: &Wanted, bridge: &str) -> Result<u32,
     Ok(made.index)
 }
 
+/// An error where another program has the port: found out without taking it from anybody.
+pub fn probe(port: u16) -> Result<(), HostError> {
+    match std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, port)) {
+        Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE) => Err(taken(port)),
+        // Whatever else hinders us may not hinder the kernel.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn taken(port: u16) -> HostError {
+    let reason = format!("UDP port {port} is taken by another program; --fastdp-port names another, for this router alone or for all");
+    HostError::Netlink { attempted: format!("set up the VXLAN device {NAME}"), reason, errno: Some(libc::EADDRINUSE) }
+}
+
 /// Sets the device up, beside the bridge: here it turns out whether the port is free.
 pub async fn set_up(handle: &Handle, device: u32, port: u16) -> Result<(), HostError> {
     let attempted = || format!("set up the VXLAN device {NAME}");
     match link::set(handle, LinkUnspec::new_with_index(device).up().build(), attempted()).await {
-        Err(e) if e.errno() == Some(libc::EADDRINUSE) => {
-            let reason =
-                format!("UDP port {port} is taken by another program; --fastdp-port names another, for this router alone or for all");
-            Err(HostError::Netlink { attempted: attempted(), reason, errno: Some(libc::EADDRINUSE) })
-        }
+        Err(e) if e.errno() == Some(libc::EADDRINUSE) => Err(taken(port)),
         other => other,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use netlink_packet_route::AddressFamily;
@@ -12,6 +13,10 @@ use rtnetlink::Handle;
 use super::super::HostError;
 use crate::mesh::fastdp::PlanPeer;
 use crate::wire::PeerName;
+
+/// A MAC that a port of this host took over, but that a peer announces, is the peer's again when no frame came from it for so long: longer than
+/// a look and what it takes to hear of a container that has come.
+const GONE: Duration = Duration::from_secs(5);
 
 /// Requests under way at once: a peer that fails has all its MACs moved within a moment.
 const AT_ONCE: usize = 64;
@@ -37,8 +42,19 @@ pub enum Place {
     Vxlan(Remote),
 }
 
-/// A MAC as the router knows it: VLAN (0 for untagged), address, owner (`None` for this host).
-pub type Known = (u16, [u8; 6], Option<PeerName>);
+/// Who has a MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// This host.
+    Here,
+    /// A peer, which announces it.
+    Announced(PeerName),
+    /// Some peer, or so its frames look. Nobody vouches for it, so the router, which looks anew with each frame, carries them.
+    Heard,
+}
+
+/// A MAC as the router knows it: VLAN (0 for untagged), address, who has it.
+pub type Known = (u16, [u8; 6], Holder);
 
 /// The interfaces involved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,23 +77,26 @@ pub struct Ports {
 pub fn wanted(macs: &[Known], plan: &[PlanPeer], pvid: Option<u16>) -> BTreeMap<Key, Place> {
     let remotes: BTreeMap<PeerName, Remote> =
         plan.iter().filter(|peer| peer.in_use).map(|peer| (peer.name, Remote { ip: peer.address, port: peer.port })).collect();
-    let mut owners: BTreeMap<Key, BTreeSet<Option<PeerName>>> = BTreeMap::new();
-    for (vlan, mac, owner) in macs {
+    let mut holders: BTreeMap<Key, BTreeSet<Holder>> = BTreeMap::new();
+    for (vlan, mac, holder) in macs {
         let vid = match (pvid, *vlan) {
             (None, _) => 0,
             (Some(pvid), 0) => pvid,
             (Some(_), vlan) => vlan,
         };
-        owners.entry((vid, *mac)).or_default().insert(*owner);
+        holders.entry((vid, *mac)).or_default().insert(*holder);
     }
     let mut places = BTreeMap::new();
-    for (key, owners) in owners {
-        if owners.contains(&None) || key.1[0] & 1 == 1 {
+    for (key, holders) in holders {
+        if holders.contains(&Holder::Here) || key.1[0] & 1 == 1 {
             continue;
         }
-        let only = owners.iter().next().filter(|_| owners.len() == 1).copied().flatten();
+        let only = holders.first().filter(|_| holders.len() == 1);
         let untagged = pvid.is_none_or(|pvid| pvid == key.0);
-        let remote = only.filter(|_| untagged).and_then(|owner| remotes.get(&owner));
+        let remote = only.filter(|_| untagged).and_then(|holder| match holder {
+            Holder::Announced(peer) => remotes.get(peer),
+            Holder::Here | Holder::Heard => None,
+        });
         places.insert(key, remote.map_or(Place::Tap, |remote| Place::Vxlan(*remote)));
     }
     places
@@ -134,38 +153,37 @@ impl Entries {
     }
 
     /// Compares with what the kernel has: what somebody removed or moved to a wrong port of ours is forgotten, so that it is put back the next
-    /// time, and what is not ours to have is known, so that it is removed. What a container took over is left to it.
-    pub async fn look(&mut self) -> Result<(), HostError> {
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
-        let listed: Result<Vec<NeighbourMessage>, _> = request.execute().try_collect().await;
-        let listed = listed.map_err(|e| HostError::netlink("read the bridge's forwarding table", e))?;
+    /// time, and what is not ours to have is known, so that it is removed. What a container took over is left to it while it sends.
+    /// Answers with the MACs to which frames went by VXLAN within `lately`.
+    pub async fn look(&mut self, lately: Duration) -> Result<BTreeSet<Key>, HostError> {
         let (mut bridge, mut vxlan) = (BTreeMap::new(), BTreeMap::new());
-        for found in listed.iter().filter_map(|message| Found::read(message, &self.ports)) {
+        for found in list(&self.handle).await?.iter().filter_map(|message| Found::read(message, &self.ports)) {
             match found {
-                Found::Bridge(key, port, taught) => drop(bridge.insert(key, (port, taught))),
+                Found::Bridge(key, entry) => drop(bridge.insert(key, entry)),
                 Found::Target(mac, remote) => drop(vxlan.insert(mac, remote)),
             }
         }
         self.take_in(&bridge, vxlan);
-        Ok(())
+        let by_vxlan = |entry: &Entry| entry.port == self.ports.vxlan && entry.taught && entry.used < lately;
+        Ok(bridge.iter().filter(|(_, entry)| by_vxlan(entry)).map(|(key, _)| *key).collect())
     }
 
-    fn take_in(&mut self, bridge: &BTreeMap<Key, (u32, bool)>, vxlan: BTreeMap<[u8; 6], Remote>) {
+    fn take_in(&mut self, bridge: &BTreeMap<Key, Entry>, vxlan: BTreeMap<[u8; 6], Remote>) {
         let ports = self.ports;
         self.bridge.retain(|key, place| match bridge.get(key) {
             None => false,
-            Some((port, taught)) if *port == ports.tap => *taught && *place == Place::Tap,
-            Some((port, taught)) if *port == ports.vxlan => *taught && *place != Place::Tap,
-            Some(_) => true,
+            Some(entry) if entry.port == ports.tap => entry.taught && *place == Place::Tap,
+            Some(entry) if entry.port == ports.vxlan => entry.taught && *place != Place::Tap,
+            Some(entry) => entry.heard < GONE,
         });
         let nowhere = Remote { ip: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), port: 0 };
-        for (key, (port, taught)) in bridge {
-            let place = match *port {
+        for (key, entry) in bridge {
+            let place = match entry.port {
                 port if port == ports.tap => Place::Tap,
                 port if port == ports.vxlan => Place::Vxlan(nowhere),
                 _ => continue,
             };
-            if *taught {
+            if entry.taught {
                 // Wanted elsewhere it differs from what is wanted, wanted nowhere it goes.
                 self.bridge.entry(*key).or_insert(place);
             }
@@ -254,10 +272,44 @@ fn blank(port: u32, mac: [u8; 6], flags: NeighbourFlags) -> NeighbourMessage {
     message
 }
 
+/// The forwarding tables of all bridges and VXLAN devices.
+async fn list(handle: &Handle) -> Result<Vec<NeighbourMessage>, HostError> {
+    let request = handle.neighbours().get().set_address_family(AddressFamily::Bridge);
+    request.execute().try_collect().await.map_err(|e| HostError::netlink("read the bridge's forwarding table", e))
+}
+
+/// Removes what was taught behind one port of the bridge, whoever of us taught it.
+pub async fn sweep(handle: &Handle, bridge: u32, port: u32) -> Result<(), HostError> {
+    let ports = Ports { bridge, tap: port, vxlan: 0, udp: 0 };
+    for message in list(handle).await? {
+        if let Some(Found::Bridge((vid, mac), Entry { port: behind, taught: true, .. })) = Found::read(&message, &ports)
+            && behind == port
+        {
+            let mut entry = blank(port, mac, NeighbourFlags::Controller);
+            entry.attributes.extend((vid != 0).then_some(NeighbourAttribute::Vlan(vid)));
+            Ask::Remove.put(handle.clone(), entry).await?;
+        }
+    }
+    Ok(())
+}
+
+/// An entry of the bridge's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    /// The port behind which the MAC is.
+    port: u32,
+    /// True where it was taught and not learned.
+    taught: bool,
+    /// Since a frame last came from the MAC.
+    heard: Duration,
+    /// Since a frame last went there.
+    used: Duration,
+}
+
 /// An entry that the kernel has.
 enum Found {
-    /// Of the bridge: its port, and whether it was taught and not learned.
-    Bridge(Key, u32, bool),
+    /// Of the bridge.
+    Bridge(Key, Entry),
     /// Of the VXLAN device.
     Target([u8; 6], Remote),
 }
@@ -265,6 +317,7 @@ enum Found {
 impl Found {
     fn read(message: &NeighbourMessage, ports: &Ports) -> Option<Found> {
         let (mut master, mut vid, mut mac, mut ip, mut port) = (None, 0, None, None, ports.udp);
+        let (mut heard, mut used) = (Duration::ZERO, Duration::MAX);
         for attribute in &message.attributes {
             match attribute {
                 NeighbourAttribute::Controller(index) => master = Some(*index),
@@ -273,6 +326,7 @@ impl Found {
                 NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => ip = Some(IpAddr::V4(*v4)),
                 NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => ip = Some(IpAddr::V6(*v6)),
                 NeighbourAttribute::Port(other) => port = *other,
+                NeighbourAttribute::CacheInfo(info) => (heard, used) = (ticks(info.updated), ticks(info.used)),
                 _ => {}
             }
         }
@@ -281,8 +335,14 @@ impl Found {
             return (index == ports.vxlan).then_some(Found::Target(mac, Remote { ip, port }));
         }
         let learned = master == Some(ports.bridge) && message.header.state != NeighbourState::Permanent;
-        learned.then_some(Found::Bridge((vid, mac), index, flags.contains(NeighbourFlags::ExtLearned)))
+        let entry = Entry { port: index, taught: flags.contains(NeighbourFlags::ExtLearned), heard, used };
+        learned.then_some(Found::Bridge((vid, mac), entry))
     }
+}
+
+/// Hundredths of a second, in which the kernel tells times (`USER_HZ`).
+fn ticks(hundredths: u32) -> Duration {
+    Duration::from_millis(u64::from(hundredths) * 10)
 }
 
 #[cfg(test)]
@@ -307,7 +367,12 @@ mod tests {
 
     #[test]
     fn macs_go_where_their_owner_is() {
-        let macs = [(0, MAC, Some(A)), (0, [2; 6], Some(B)), (0, [4; 6], None), (0, [1; 6], Some(A))];
+        let macs = [
+            (0, MAC, Holder::Announced(A)),
+            (0, [2; 6], Holder::Announced(B)),
+            (0, [4; 6], Holder::Here),
+            (0, [1; 6], Holder::Announced(A)),
+        ];
         let places = wanted(&macs, &[peer(A, 1, true), peer(B, 2, false)], None);
         assert_eq!(places.into_iter().collect::<Vec<_>>(), [((0, MAC), at(1)), ((0, [2; 6]), Place::Tap)]);
         assert_eq!(wanted(&macs, &[], None).len(), 2, "all behind the TAP");
@@ -315,27 +380,43 @@ mod tests {
 
     #[test]
     fn a_mac_of_two_owners_in_different_vlans_stays_with_the_router() {
-        assert_eq!(place(&[(0, MAC, Some(A)), (5, MAC, Some(A))], None), [((0, MAC), at(1))]);
-        assert_eq!(place(&[(0, MAC, Some(A)), (5, MAC, Some(B))], None), [((0, MAC), Place::Tap)]);
-        assert_eq!(place(&[(0, MAC, None), (5, MAC, Some(B))], None), []);
-        let filtered = place(&[(0, MAC, Some(A)), (5, MAC, Some(B))], Some(1));
+        assert_eq!(place(&[(0, MAC, Holder::Announced(A)), (5, MAC, Holder::Announced(A))], None), [((0, MAC), at(1))]);
+        assert_eq!(place(&[(0, MAC, Holder::Announced(A)), (5, MAC, Holder::Announced(B))], None), [((0, MAC), Place::Tap)]);
+        assert_eq!(place(&[(0, MAC, Holder::Here), (5, MAC, Holder::Announced(B))], None), []);
+        let filtered = place(&[(0, MAC, Holder::Announced(A)), (5, MAC, Holder::Announced(B))], Some(1));
         assert_eq!(filtered, [((1, MAC), at(1)), ((5, MAC), Place::Tap)]);
+    }
+
+    #[test]
+    fn a_mac_that_nobody_announces_stays_with_the_router() {
+        assert_eq!(place(&[(0, MAC, Holder::Heard)], None), [((0, MAC), Place::Tap)]);
+        assert_eq!(place(&[(0, MAC, Holder::Heard), (5, MAC, Holder::Announced(A))], None), [((0, MAC), Place::Tap)]);
     }
 
     #[tokio::test]
     async fn what_the_kernel_has_is_taken_in() {
         let (_, handle, _) = rtnetlink::new_connection().expect("a netlink socket");
         let mut entries = Entries::new(handle, Ports { bridge: 1, tap: 2, vxlan: 3, udp: 6784 });
-        let keys: Vec<Key> = (1..=6).map(|n| (0, [2, 0, 0, 0, 0, n])).collect();
-        entries.bridge = BTreeMap::from([(keys[0], at(1)), (keys[1], at(1)), (keys[2], at(1)), (keys[3], Place::Tap), (keys[4], at(1))]);
+        let keys: Vec<Key> = (1..=7).map(|n| (0, [2, 0, 0, 0, 0, n])).collect();
+        entries.bridge = BTreeMap::from([
+            (keys[0], at(1)),
+            (keys[1], at(1)),
+            (keys[2], at(1)),
+            (keys[3], Place::Tap),
+            (keys[4], at(1)),
+            (keys[6], at(1)),
+        ]);
+        let entry = |port, taught, heard| Entry { port, taught, heard: Duration::from_secs(heard), used: Duration::ZERO };
         let kernel = BTreeMap::from([
-            (keys[0], (3, true)),
+            (keys[0], entry(3, true, 99)),
             // Somebody removed the second; the third was learned by a container's port, the fourth behind the wrong one of ours.
-            (keys[2], (9, false)),
-            (keys[3], (3, true)),
+            (keys[2], entry(9, false, 1)),
+            (keys[3], entry(3, true, 0)),
             // Learned behind the TAP, before that was switched off; and one that nobody here knows.
-            (keys[4], (2, false)),
-            (keys[5], (2, true)),
+            (keys[4], entry(2, false, 0)),
+            (keys[5], entry(2, true, 0)),
+            // A container's port had it for a moment.
+            (keys[6], entry(9, false, 6)),
         ]);
         entries.take_in(&kernel, BTreeMap::new());
         let known: Vec<Key> = entries.bridge.keys().copied().collect();

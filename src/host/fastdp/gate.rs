@@ -1,5 +1,8 @@
 //! Who may send VXLAN to this host: a table of our own, changed in one transaction each time.
 //!
+//! Let in is what comes from the address of such a peer, by an interface through which that address is reached (a container cannot pose as
+//! the peer), with the network identifier of this network.
+//!
 //! It only ever drops. What another table of the host drops stays dropped; then heartbeats do not come, and frames take the router.
 //! Everything here runs a program and blocks for some milliseconds: call it on a thread of its own.
 
@@ -14,8 +17,8 @@ pub const TABLE: &str = "weave_fastdp";
 
 /// Lets these addresses in, and no others. The whole table is written each time: whatever somebody took out of it is there again, and
 /// what a killed router left is replaced. At no moment is it half there.
-pub fn guard(peers: &BTreeSet<IpAddr>, port: u16) -> Result<(), HostError> {
-    nft(&rules(peers, port), port).map_err(|error| match error {
+pub fn guard(peers: &BTreeSet<IpAddr>, port: u16, vni: u32) -> Result<(), HostError> {
+    nft(&rules(peers, port, vni), port).map_err(|error| match error {
         HostError::MissingProgram { attempted, .. } => {
             HostError::Io { attempted, source: std::io::Error::other("the program 'nft' is not installed; install nftables") }
         }
@@ -23,7 +26,7 @@ pub fn guard(peers: &BTreeSet<IpAddr>, port: u16) -> Result<(), HostError> {
     })
 }
 
-fn rules(peers: &BTreeSet<IpAddr>, port: u16) -> String {
+fn rules(peers: &BTreeSet<IpAddr>, port: u16, vni: u32) -> String {
     let addresses: Vec<String> = peers.iter().filter(|ip| ip.is_ipv4()).map(IpAddr::to_string).collect();
     let elements = match addresses.is_empty() {
         true => String::new(),
@@ -33,7 +36,8 @@ fn rules(peers: &BTreeSet<IpAddr>, port: u16) -> String {
         "add table inet {TABLE}; delete table inet {TABLE}; add table inet {TABLE}; \
          add set inet {TABLE} peers {{ type ipv4_addr;{elements} }}; \
          add chain inet {TABLE} input {{ type filter hook input priority -10; policy accept; }}; \
-         add rule inet {TABLE} input udp dport {port} ip saddr @peers accept; \
+         add rule inet {TABLE} input udp dport {port} fib saddr . iif oif missing drop; \
+         add rule inet {TABLE} input udp dport {port} ip saddr @peers @th,96,24 {vni} accept; \
          add rule inet {TABLE} input udp dport {port} drop"
     )
 }
@@ -54,9 +58,10 @@ mod tests {
     #[test]
     fn the_whole_table_is_one_transaction_with_the_drop_at_its_end() {
         let peers = ["10.9.1.2", "fd00::2", "10.9.1.3"].map(|ip| ip.parse().expect("an address"));
-        let (some, none) = (rules(&BTreeSet::from(peers), 6784), rules(&BTreeSet::new(), 6784));
+        let (some, none) = (rules(&BTreeSet::from(peers), 6784, 77), rules(&BTreeSet::new(), 6784, 77));
         assert!(some.contains("elements = { 10.9.1.2, 10.9.1.3 }"), "{some}");
         assert!(!none.contains("elements"), "{none}");
+        assert!(some.contains("oif missing drop") && some.contains("@peers @th,96,24 77 accept"), "{some}");
         for rules in [some, none] {
             assert!(rules.contains("delete table inet weave_fastdp; add table") && rules.ends_with("udp dport 6784 drop"), "{rules}");
         }

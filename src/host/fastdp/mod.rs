@@ -4,10 +4,11 @@
 //!   nothing loops; neither is learned behind, since floods of all peers come in by the TAP.
 //! * [`entries`]: where every remote MAC is, as `extern_learn` entries of the bridge's table (behind the VXLAN device or behind the TAP) and as
 //!   entries of the VXLAN device's own (to which address). A container that moves here takes its bridge entry over with its first frame.
-//! * [`gate`]: the firewall's table that lets VXLAN of the peers which agreed in, and no other.
+//! * [`gate`]: the firewall's table that lets VXLAN of the peers which agreed in, and no other; [`vanished`] notices when it is taken away.
 //!
 //! What belongs where is decided by [`crate::mesh::fastdp`].
 
 pub mod device;
 pub mod entries;
 pub mod gate;
+pub mod vanished;

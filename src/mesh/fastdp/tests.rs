@@ -1,4 +1,6 @@
 use super::*;
+use crate::crypto::Identity;
+use crate::mesh::adjacency::Role;
 use crate::mesh::command::{Command, Target};
 use crate::mesh::fuzz::{self, home};
 
@@ -17,11 +19,11 @@ struct Two {
 }
 
 fn device(n: u8, mtu: u16) -> Device {
-    Device { port: 6784, vni: 7, mac: [6, 0, 0, 0, 0, n], mtu }
+    Device { port: 6784, vni: 7, mac: mac_of(Identity::from_seed(&[n; 32]).public().name()), mtu }
 }
 
 fn router(n: u8, policy: Option<Policy>, no_encryption: bool) -> Mesh {
-    let mut mesh = fuzz::router_with(n, |config| (config.fastdp, config.no_encryption) = (policy, no_encryption));
+    let mut mesh = fuzz::router_with(n, |config| (config.fastdp, config.no_encryption, config.discovery) = (policy, no_encryption, false));
     mesh.handle_timeout(NOW, &mut Outbox::default());
     mesh
 }
@@ -199,6 +201,58 @@ fn heartbeats_of_strangers_count_for_nothing() {
     }
     assert_eq!(two.in_use(), [false, false]);
     assert_eq!(two.routers[0].counters.fastdp_strange_beats.get(), 50);
+}
+
+#[test]
+fn a_device_with_anothers_mac_or_network_is_not_used_and_both_say_so() {
+    let good = device(2, 1420);
+    for (bad, why) in
+        [(Device { mac: device(1, 0).mac, ..good }, "as the MAC of its VXLAN device"), (Device { vni: 8, ..good }, "identifier 8")]
+    {
+        let mut two = Two::new(both(), true);
+        two.command(1, Command::Fastdp(Ok(bad)));
+        two.run(Duration::from_secs(1));
+        assert_eq!((two.in_use()[0], two.agreed()[0]), (false, 0), "{bad:?}");
+        assert!(two.reason(0).contains(why), "{}", two.reason(0));
+        two.command(1, Command::Fastdp(Ok(good)));
+        two.run(Duration::from_secs(3));
+        assert_eq!(two.in_use(), [true, true]);
+    }
+}
+
+#[test]
+fn a_word_that_is_not_repeated_ages_and_an_idle_link_repeats_it() {
+    let mut two = Two::new(both(), true);
+    two.run(Duration::from_secs(60));
+    assert_eq!((two.in_use(), two.agreed()), ([true, true], [1, 1]));
+    assert_eq!(two.routers[0].counters.fastdp_fell_back.get(), 0, "sixty idle seconds never interrupt it");
+    let peer = two.routers[1].own;
+    let exchange = &two.routers[0].fastdp.peers[&peer];
+    assert!(exchange.word(two.now).is_some());
+    assert_eq!(exchange.word(two.now + WORD_LIFE), None);
+}
+
+#[test]
+fn a_path_whose_frames_the_kernel_carries_lasts_and_an_unused_one_does_not() {
+    for used in [true, false] {
+        let mut two = Two::new(both(), true);
+        let names = [two.routers[0].own, two.routers[1].own];
+        two.command(1, Command::Forget(vec![Target { host: "router1".into(), port: None }]));
+        for n in 0..2 {
+            // As between routers that have all the links they may have.
+            let adjacency = two.routers[n].adjacencies.get_mut(&names[1 - n]).expect("they are neighbours");
+            (adjacency.role, adjacency.since) = (Role::Path, two.now);
+        }
+        for _ in 0..40 {
+            two.run(Duration::from_secs(3));
+            // One direction only: the other end learns of it.
+            if used {
+                two.command(0, Command::FastdpUsed(vec![names[1]]));
+            }
+        }
+        let lasts = [0, 1].map(|n| two.routers[n].adjacencies.contains_key(&names[1 - n]));
+        assert_eq!(lasts, [used, used]);
+    }
 }
 
 #[test]
