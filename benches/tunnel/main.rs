@@ -23,8 +23,8 @@
 //!
 //! # System calls
 //!
-//! The router counts its reads and writes of the TAP, its sends, receives and polls (`/metrics`). Busy polling makes polls and yields by
-//! design, so they are shown apart too; the bar is on all.
+//! The router counts its reads and writes of the TAP, its sends, receives and polls (`/metrics`). The bar is on those that move frames.
+//! Busy polling makes polls and yields by design, as many as there is time for them, so they stand beside it and under no bar.
 //!
 //! # Bars
 //!

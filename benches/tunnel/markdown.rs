@@ -27,7 +27,7 @@ fn plain(results: &Results, setup: &str, figure: Figure) -> String {
 
 fn calls(results: &Results, setup: &str) -> String {
     match (results.median(setup, CALLS), results.median(setup, POLLS)) {
-        (Some(all), Some(polls)) => format!("{} ({})", number(all), number(all - polls)),
+        (Some(frames), Some(polls)) => format!("{} ({})", number(frames), number(polls)),
         _ => "–".into(),
     }
 }
@@ -35,7 +35,7 @@ fn calls(results: &Results, setup: &str) -> String {
 fn direct(results: &Results) -> String {
     let mut text = String::from(
         "| | TCP, 1 stream, Gbit/s | the same, `TCP_NODELAY` | 4 streams | 64-byte datagrams/s | ping-pong p50 / p99, µs | p99 beside a \
-         bulk stream | CPU of the routers, ns/B | of the relay | system calls per MB (without polls) |\n\
+         bulk stream | CPU of the routers, ns/B | of the relay | system calls per MB (and polls) |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     let wanted = |cable| matches!(cable, Cable::Veth | Cable::Relayed);

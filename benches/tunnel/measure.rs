@@ -62,7 +62,7 @@ fn stream(rig: &Rig, time: Duration, sample: &mut Sample) -> Outcome<()> {
     let routers: Vec<f64> = after.routers.iter().zip(&before.routers).map(|(after, before)| (after - before) / bytes).collect();
     if !routers.is_empty() {
         put(sample, ROUTER_NS, routers.iter().sum());
-        put(sample, CALLS, (after.calls.all - before.calls.all) / bytes * 1e6);
+        put(sample, CALLS, (after.calls.frames - before.calls.frames) / bytes * 1e6);
         put(sample, POLLS, (after.calls.polls - before.calls.polls) / bytes * 1e6);
     }
     if let Some(relay) = routers.get(2) {

@@ -36,9 +36,9 @@ const FAR_BUFFERS: &str = "4096 131072 67108864";
 /// System calls so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Calls {
-    /// All on the way of a frame.
-    pub all: f64,
-    /// Those of them that looked for events, or left the core to others meanwhile.
+    /// Those that moved frames, or looked for some to move.
+    pub frames: f64,
+    /// Those that looked for events, or left the core to others meanwhile.
     pub polls: f64,
 }
 
@@ -238,7 +238,7 @@ impl Rig {
         Err(format!("the fast datapath is not in use:\n{said}").into())
     }
 
-    /// System calls that the routers at both ends have made on the way of frames; none where there are no routers.
+    /// System calls that the routers at both ends have made; none where there are no routers.
     pub fn calls(&self) -> Outcome<Calls> {
         let mut calls = Calls::default();
         for host in self.hosts.iter().take(2) {
@@ -251,12 +251,10 @@ impl Rig {
                 found.and_then(|counter| counter["value"].as_f64()).ok_or(format!("the report of {host} has no {plane}.{name}"))
             };
             for (plane, name) in CALLS {
-                calls.all += count(plane, name)?;
+                calls.frames += count(plane, name)?;
             }
             let (plane, name) = POLLS;
-            let polls = count(plane, name)?;
-            calls.all += polls;
-            calls.polls += polls;
+            calls.polls += count(plane, name)?;
         }
         Ok(calls)
     }

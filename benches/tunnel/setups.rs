@@ -115,10 +115,10 @@ pub const ROUTER_NS: Figure = figure("router_ns_per_byte", "router ns/B");
 pub const RELAY_NS: Figure = figure("relay_ns_per_byte", "relay ns/B");
 /// Busy time of the whole machine per byte of the one ordinary stream, ns.
 pub const MACHINE_NS: Figure = figure("machine_ns_per_byte", "machine ns/B");
-/// System calls of the routers at both ends per million bytes of the one ordinary stream.
-pub const CALLS: Figure = figure("calls_per_megabyte", "calls/MB");
-/// Those of [`CALLS`] that look for events or leave the core to others: what busy polling makes more of by design.
-pub const POLLS: Figure = figure("polls_per_megabyte", "of them polls/MB");
+/// System calls of the routers at both ends per million bytes of the one ordinary stream: reads and writes of the TAP, sends, receives.
+pub const CALLS: Figure = figure("frame_calls_per_megabyte", "calls/MB");
+/// Beside them those that look for events or leave the core to others: what busy polling makes more of by design.
+pub const POLLS: Figure = figure("polls_per_megabyte", "and polls/MB");
 /// CPU of the idle router, percent of a core.
 pub const IDLE_CPU: Figure = figure("cpu_percent", "CPU %");
 /// Memory of the idle router, MiB.

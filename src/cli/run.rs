@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::RunConfig;
 use crate::api::{self, Handle, Refusal, Request};
@@ -46,6 +46,8 @@ use status::StatusSource;
 
 /// Events of the mesh plane that wait for this thread; more are dropped, and periodic state repairs what they said.
 const EVENTS: usize = 1024;
+/// After this, a packet thread that was too busy to take a new TAP is offered it again.
+const OFFER_AGAIN: Duration = Duration::from_millis(100);
 /// How often other programs' firewalls are looked at.
 const TIDY_PERIOD: Duration = Duration::from_secs(10);
 /// How often MACs that nobody heard of for ten minutes are forgotten: the whole table is walked through.
@@ -204,6 +206,7 @@ impl Router {
                         self.mend().await;
                     }
                 }
+                () = sleep(OFFER_AGAIN), if self.planes.has_unplugged() => self.planes.plug(Vec::new()),
                 _ = ageing.tick() => self.age_macs().await,
             }
         }

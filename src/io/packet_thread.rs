@@ -74,6 +74,8 @@ const FILL_FRAMES: usize = 1024;
 const QUIET: Duration = Duration::from_secs(1);
 /// Reads of the TAP that fail in a row before it is left alone until it announces something.
 const MOST_READ_FAILURES: u32 = 16;
+/// The same of a socket, within one turn.
+const MOST_RECEIVE_FAILURES: usize = 8;
 /// The mailbox's waker and the TAP; sockets count from zero.
 const WAKE: Token = Token(usize::MAX);
 const TAP: Token = Token(usize::MAX - 1);
@@ -361,40 +363,37 @@ impl PacketThread {
 
     fn read_sockets(&mut self) {
         for n in 0..self.ready.len() {
-            let (mut calls, mut bytes) = (0, 0);
+            let (mut calls, mut failures, mut bytes) = (0, 0, 0);
             while self.ready[n] && calls < UDP_CALLS && bytes < TURN_BYTES {
                 calls += 1;
                 // A peer may use a key as soon as the mesh plane has agreed on it: look for a new Fib before what is sealed with it.
                 self.refresh_fib();
-                bytes += self.receive(n, calls);
+                match self.receive(n) {
+                    Some(received) => bytes += received,
+                    // Counted by the socket; what lies behind the failure announces itself no second time. One that stays is given up.
+                    None => {
+                        failures += 1;
+                        self.ready[n] = failures < MOST_RECEIVE_FAILURES;
+                    }
+                }
                 self.flush();
             }
         }
     }
 
-    /// Receives one batch from socket `n` and forwards it; how many bytes came.
-    fn receive(&mut self, n: usize, calls: usize) -> usize {
+    /// Receives one batch from socket `n` and forwards it; how many bytes came, `None` where the call failed.
+    fn receive(&mut self, n: usize) -> Option<usize> {
         let now = self.clock.now();
-        let Some(socket) = self.sockets.sockets().get_mut(n) else { return 0 };
-        match socket.recv() {
-            Ok(Batch { buffer, messages, more }) => {
-                let joined =
-                    messages.iter().filter(|message| has_several_lanes(buffer.get(message.range.clone()), message.segment)).count();
-                if joined > 0 {
-                    self.port.counters.lanes_joined.add(joined as u64);
-                }
-                self.forwarder.from_udp_batch(now, buffer, messages, &mut self.out, &mut self.port);
-                self.ready[n] = more;
-                let bytes = messages.iter().map(|message| message.range.len()).sum();
-                self.port.since.udp_rx_bytes += bytes as u64;
-                bytes
-            }
-            // Counted by the socket; what lies behind the failure announces itself no second time. One that stays is given up.
-            Err(_) => {
-                self.ready[n] = calls < UDP_CALLS;
-                0
-            }
+        let Batch { buffer, messages, more } = self.sockets.sockets().get_mut(n)?.recv().ok()?;
+        let joined = messages.iter().filter(|message| has_several_lanes(buffer.get(message.range.clone()), message.segment)).count();
+        if joined > 0 {
+            self.port.counters.lanes_joined.add(joined as u64);
         }
+        self.forwarder.from_udp_batch(now, buffer, messages, &mut self.out, &mut self.port);
+        self.ready[n] = more;
+        let bytes = messages.iter().map(|message| message.range.len()).sum();
+        self.port.since.udp_rx_bytes += bytes as u64;
+        Some(bytes)
     }
 
     /// Sends what lies in the outbox and hands the mesh plane what is its business.

@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use crossbeam::utils::CachePadded;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::offload::OffloadPolicy;
@@ -33,7 +34,7 @@ pub use run::{MAX_RUN, MAX_SEGMENTS, Run};
 pub use socket::{Batch, OffloadReport, UdpSocket};
 
 crate::counters! {
-    /// What the sockets dropped or could not do, over all threads. Sends count datagrams.
+    /// What the sockets of one thread dropped or could not do. Sends count datagrams.
     pub struct UdpCounters {
         /// System calls that sent datagrams.
         send_calls,
@@ -97,14 +98,14 @@ pub struct SocketGroup {
     pub control: ThreadSockets,
     /// One per packet thread.
     pub packet: Vec<ThreadSockets>,
-    /// Shared by all.
-    pub counters: Arc<UdpCounters>,
+    /// Those of each thread, the mesh thread first.
+    pub counters: Vec<Arc<CachePadded<UdpCounters>>>,
 }
 
 /// One thread's sockets: one per address bound.
 pub struct ThreadSockets {
     sockets: Vec<UdpSocket>,
-    counters: Arc<UdpCounters>,
+    counters: Arc<CachePadded<UdpCounters>>,
     /// What each socket is bound to.
     locals: Vec<IpAddr>,
     sources: Sources,
@@ -131,19 +132,19 @@ impl SocketGroup {
     fn try_open(binds: &[IpAddr], port: u16, packet_threads: usize, policy: OffloadPolicy) -> Result<SocketGroup, UdpError> {
         let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let (binds, optional) = if binds.is_empty() { (&all[..], true) } else { (binds, false) };
-        let counters = Arc::new(UdpCounters::default());
+        let counters: Vec<Arc<CachePadded<UdpCounters>>> = (0..=packet_threads).map(|_| Arc::default()).collect();
         let sources = Sources::default();
-        let thread = |_| ThreadSockets {
+        let thread = |counters: &Arc<CachePadded<UdpCounters>>| ThreadSockets {
             sockets: Vec::new(),
             counters: counters.clone(),
             locals: Vec::new(),
             sources: sources.clone(),
             trusted: HashMap::new(),
         };
-        let mut threads: Vec<_> = (0..=packet_threads).map(thread).collect();
+        let mut threads: Vec<_> = counters.iter().map(thread).collect();
         let mut chosen = port;
         for bind in binds {
-            match open_address(SocketAddr::new(*bind, chosen), packet_threads, policy, &counters) {
+            match open_address(SocketAddr::new(*bind, chosen), policy, &counters) {
                 Ok((port, sockets)) => {
                     chosen = port;
                     for (thread, socket) in threads.iter_mut().zip(sockets) {
@@ -253,20 +254,20 @@ pub fn path_mtu(remote: Address) -> io::Result<u16> {
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
-/// The group of one address: the control socket first, since the steering program counts in order of binding.
+/// The group of one address, a socket for each thread that counts: the control socket first, since the steering program counts in order of binding.
 fn open_address(
     addr: SocketAddr,
-    packet_threads: usize,
     policy: OffloadPolicy,
-    counters: &Arc<UdpCounters>,
+    counters: &[Arc<CachePadded<UdpCounters>>],
 ) -> Result<(u16, Vec<UdpSocket>), UdpError> {
     let failed = |source: io::Error| bind_error(addr, source);
     // A socket that does not share the port finds out whether anybody has it; those of the group would join another router's group.
     let probe = bound(addr, false).map_err(failed)?;
     let addr = probe.local_addr().map_err(failed)?.as_socket().unwrap_or(addr);
     drop(probe);
-    let mut sockets = Vec::with_capacity(packet_threads + 1);
-    for index in 0..=packet_threads {
+    let packet_threads = counters.len().saturating_sub(1);
+    let mut sockets = Vec::with_capacity(counters.len());
+    for (index, counters) in counters.iter().enumerate() {
         let socket = bound(addr, true).map_err(failed)?;
         if index == 0 {
             let mut program = steering::program(addr.ip(), u32::try_from(packet_threads).unwrap_or(1));

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use weave_router::host::lab::clock::Stopwatch;
 use weave_router::host::lab::clock::pause;
-use weave_router::host::lab::traffic::{Bulk, Ends, tcp_throughput};
+use weave_router::host::lab::traffic::{Bulk, Ends, tcp_ping_pong_beside, tcp_throughput};
 use weave_router::host::lab::{Container, Lab, Plug, Router};
 
 use crate::common::router;
 use crate::flow::udp_pair;
-use crate::scene::{PASSWORD, connections, container, count, ip, lines, links, loss, reaches, scene, v6};
+use crate::scene::{PASSWORD, connections, container, count, ip, lines, links, loss, reaches, run, scene, v6};
 
 /// Resident memory that a router may take beyond what it had before, in KiB.
 const GROWTH: u64 = 48 << 10;
@@ -86,6 +86,30 @@ fn line(lab: &mut Lab) -> Vec<Router> {
         routers.push(router(lab, host, &[&["--peer", &peer.to_string()], PASSWORD].concat()));
     }
     routers
+}
+
+/// A backlog waits in fair queues: what a container asks for by the way does not stand behind its own bulk streams.
+#[test]
+fn a_ping_passes_the_bulk_streams_of_its_container() {
+    scene(|lab| {
+        for host in ["h1", "h2"] {
+            lab.host(host).expect("a host");
+        }
+        let wire = lab.wire("h1", "h2", "10.9.1.0/24").expect("a wire");
+        let _r1 = router(lab, "h1", PASSWORD);
+        let r2 = router(lab, "h2", &[&["--peer", &wire.a.ip.to_string()], PASSWORD].concat());
+        let [c1, c2]: [Container; 2] =
+            [("h1", "c1", 1), ("h2", "c2", 2)].map(|(host, name, n)| container(lab, host, name, n, &Plug::default()));
+        links(&r2, 1);
+        reaches(lab, "c1", c2.ip);
+        // A sender that fills whatever queue it finds.
+        run(lab, "c1", "sysctl", "-w net.ipv4.tcp_congestion_control=reno");
+        let bulk = Bulk { streams: 8, ..Bulk::ordinary(Duration::from_secs(4)) };
+        let (streams, trips) = tcp_ping_pong_beside(Ends::new(&c1.namespace, &c2.namespace, c2.ip), bulk).expect("measured");
+        let p50 = trips.percentile(50).expect("balls come back");
+        eprintln!("beside {:.1} Gbit/s in eight streams the middle ping-pong takes {p50:?}", streams.gbit_per_s());
+        assert!(p50 < Duration::from_millis(6), "{p50:?}");
+    });
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn ends_that_compute_a_cipher_by_different_libraries_understand_each_other() {
         scene(|lab| {
             let both = [PASSWORD, &["--cipher", cipher]].concat();
             let (first, second) = (&["--cipher-library", "ring"], &["--cipher-library", "aws-lc"]);
-            let pair = connected_pair(lab, &Setting { both: &both, first, second });
+            let pair = connected_pair(lab, &Setting { both: &both, first, second, ..Setting::default() });
             for (router, library) in [(&pair.r1, "ring"), (&pair.r2, "aws-lc")] {
                 let status = router.status("").expect("an answer");
                 assert!(status["ciphers"][cipher].as_str().is_some_and(|text| text.starts_with(library)), "{status}");

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use crossbeam::utils::CachePadded;
 use rand_core::Rng;
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,12 +37,12 @@ use crate::wire::PeerName;
 /// Counters of every plane, shared with the threads.
 #[derive(Clone)]
 pub struct Counters {
-    /// The sockets'.
-    pub udp: Arc<UdpCounters>,
-    /// The forwarding rules', of each packet thread: they count every relayed datagram, which must not be a write to a shared line.
+    /// The sockets', of each thread. What threads write to is on no line of the cache that they share.
+    pub udp: Vec<Arc<CachePadded<UdpCounters>>>,
+    /// The forwarding rules', of each packet thread.
     pub packet: Vec<Arc<PacketCounters>>,
-    /// The packet threads' own.
-    pub thread: Arc<PacketThreadCounters>,
+    /// What each packet thread calls, and could not hand on.
+    pub thread: Vec<Arc<CachePadded<PacketThreadCounters>>>,
     /// What each packet thread does.
     pub load: Vec<Arc<ThreadLoad>>,
 }
@@ -94,7 +95,7 @@ impl Foundation {
         let counters = Counters {
             udp: sockets.counters.clone(),
             packet: (0..threads).map(|_| Arc::default()).collect(),
-            thread: Arc::default(),
+            thread: (0..threads).map(|_| Arc::default()).collect(),
             load: (0..threads).map(|_| Arc::default()).collect(),
         };
         let fib = Arc::new(ArcSwap::from(mesh.fib()));
@@ -116,6 +117,8 @@ impl Foundation {
 pub struct Planes {
     mesh: Sender<MeshInput>,
     packet: Vec<Sender<PacketInput>>,
+    /// Queues of the TAP that a thread was too busy to take, by its number.
+    unplugged: Vec<(usize, PacketInput)>,
     threads: Vec<JoinHandle<()>>,
     failures: mpsc::UnboundedReceiver<String>,
     port: u16,
@@ -152,8 +155,10 @@ impl Planes {
         let mesh_thread = MeshThread::new(parts, poll, mesh_receiver).context("cannot register the control sockets")?;
         let duplicates = Arc::new(Duplicates::new(DEFAULT_STREAMS, seed));
         let mut packet_threads = Vec::new();
-        let counted = counters.packet.into_iter().zip(counters.load);
-        for (n, (((tap, inbox), sockets), (packet, load))) in queues.into_iter().zip(inboxes).zip(sockets.packet).zip(counted).enumerate() {
+        let counted = counters.packet.into_iter().zip(counters.load).zip(counters.thread);
+        for (n, (((tap, inbox), sockets), ((packet, load), counters))) in
+            queues.into_iter().zip(inboxes).zip(sockets.packet).zip(counted).enumerate()
+        {
             let shared = Shared { macs: Arc::clone(&macs), duplicates: duplicates.clone(), counters: packet };
             let settings = Settings { lane: u8::try_from(n + 1)?, relay_budget: DEFAULT_RELAY_BUDGET };
             let parts = PacketParts {
@@ -162,7 +167,7 @@ impl Planes {
                 forwarder: Forwarder::new(settings, shared, fib.load_full()),
                 fib: fib.clone(),
                 mesh: mesh_sender.clone(),
-                counters: counters.thread.clone(),
+                counters,
                 load,
                 busy_poll: BusyPoll::new(config.busy_poll),
                 queue_seed: seed as u32,
@@ -171,12 +176,26 @@ impl Planes {
             packet_threads.push(PacketThread::new(parts, inbox).context("cannot register the TAP and the packet sockets")?);
         }
         let (failed, failures) = mpsc::unbounded_channel();
-        let mut threads = vec![spawn("mesh".into(), failed.clone(), move || mesh_thread.run())?];
-        for (n, thread) in packet_threads.into_iter().enumerate() {
-            threads.push(spawn(format!("packet-{}", n + 1), failed.clone(), move || thread.run())?);
-        }
         let port = if config.port == 0 { sockets.port } else { config.port };
-        Ok(Planes { mesh: mesh_sender, packet, threads, failures, port, macs, clock })
+        let mut planes = Planes { mesh: mesh_sender, packet, unplugged: Vec::new(), threads: Vec::new(), failures, port, macs, clock };
+        let mesh = spawn("mesh".into(), failed.clone(), move || mesh_thread.run());
+        let packet = packet_threads.into_iter().enumerate();
+        let packet = packet.map(|(n, thread)| spawn(format!("packet-{}", n + 1), failed.clone(), move || thread.run()));
+        match planes.gather(std::iter::once(mesh).chain(packet)) {
+            Ok(()) => Ok(planes),
+            Err(error) => {
+                planes.stop();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the threads in, up to the first that could not be started.
+    fn gather(&mut self, mut threads: impl Iterator<Item = anyhow::Result<JoinHandle<()>>>) -> anyhow::Result<()> {
+        threads.try_for_each(|thread| {
+            self.threads.push(thread?);
+            Ok(())
+        })
     }
 
     /// The UDP port that the sockets are bound to.
@@ -230,13 +249,29 @@ impl Planes {
         self.packet.iter().map(ask).collect()
     }
 
-    /// Gives the packet threads the queues of another TAP, one each.
-    pub fn plug(&self, queues: Vec<Tap>) {
-        for (n, (thread, tap)) in self.packet.iter().zip(queues).enumerate() {
-            if thread.try_send(PacketInput::Tap(Box::new(tap))).is_err() {
-                tracing::error!("packet thread {} did not take the new TAP; its frames do not flow", n + 1);
+    /// Gives the packet threads the queues of another TAP, one each, or none where there is no other. What a thread is too busy to take
+    /// it is offered again with the next call; the frames of its flows do not flow until then.
+    pub fn plug(&mut self, queues: Vec<Tap>) {
+        let mut offers = std::mem::take(&mut self.unplugged);
+        if !queues.is_empty() {
+            offers = queues.into_iter().map(|tap| PacketInput::Tap(Box::new(tap))).enumerate().collect();
+        }
+        for (n, tap) in offers {
+            let Some(thread) = self.packet.get(n) else { continue };
+            match thread.try_send(tap) {
+                Ok(()) => {}
+                Err(Refused::Full(tap)) => {
+                    tracing::warn!("packet thread {} is too busy to take the new TAP; it is offered again in a moment", n + 1);
+                    self.unplugged.push((n, tap));
+                }
+                Err(Refused::Closed(_)) => tracing::error!("packet thread {} has ended; its frames do not flow", n + 1),
             }
         }
+    }
+
+    /// True where a queue waits to be offered again.
+    pub fn has_unplugged(&self) -> bool {
+        !self.unplugged.is_empty()
     }
 
     /// Waits until a thread ends that should not have, and says which and why.
@@ -343,6 +378,7 @@ impl Planes {
         Planes {
             mesh,
             packet: vec![packet],
+            unplugged: Vec::new(),
             threads: Vec::new(),
             failures: mpsc::unbounded_channel().1,
             port: 1,

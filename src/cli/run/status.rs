@@ -11,8 +11,8 @@ use super::planes::{Counters, Foundation, Planes};
 use crate::api::section::Ask;
 use crate::api::{FullStatus, MacRow, Refusal};
 use crate::counters::Reading;
+use crate::forward::MacTable;
 use crate::forward::mac_table::Owner;
-use crate::forward::{MacTable, PacketCounters};
 use crate::io::clock::Clock;
 use crate::io::packet_thread::ThreadReport;
 use crate::mesh::MeshCounters;
@@ -82,12 +82,12 @@ impl StatusSource {
         status.mtu = mtu;
         status.macs = self.mac_rows();
         status.counters = vec![
-            ("forward", sum(&self.counters.packet)),
+            ("forward", sum(&self.counters.packet, |counters| counters.read())),
             ("mac", self.macs.counters.read()),
             ("mesh", self.mesh.read()),
             ("gossip", self.gossip.read()),
-            ("udp", self.counters.udp.read()),
-            ("packet_thread", self.counters.thread.read()),
+            ("udp", sum(&self.counters.udp, |counters| counters.read())),
+            ("packet_thread", sum(&self.counters.thread, |counters| counters.read())),
         ];
         status.threads = self.counters.load.iter().map(|load| load.get()).collect();
         let (snapshot_in, snapshot) = oneshot::channel();
@@ -122,9 +122,9 @@ impl StatusSource {
     }
 }
 
-/// What all packet threads count, added up.
-fn sum(threads: &[Arc<PacketCounters>]) -> Vec<Reading> {
-    let mut readings = threads.iter().map(|counters| counters.read());
+/// What all threads count, added up.
+fn sum<T>(threads: &[Arc<T>], read: impl Fn(&T) -> Vec<Reading>) -> Vec<Reading> {
+    let mut readings = threads.iter().map(|counters| read(counters));
     let mut sum = readings.next().unwrap_or_default();
     for thread in readings {
         sum.iter_mut().zip(thread).for_each(|(sum, reading)| sum.value += reading.value);
@@ -171,6 +171,7 @@ fn offloads_of(report: &ThreadReport) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::PacketCounters;
     use crate::io::mesh_thread::{self, MeshInput};
     use crate::io::offload::Offload;
     use crate::io::packet_thread::PacketInbox;
@@ -190,7 +191,7 @@ mod tests {
         let threads = [Arc::new(PacketCounters::default()), Arc::new(PacketCounters::default())];
         threads[0].relayed.add(2);
         threads[1].relayed.add(3);
-        let read = sum(&threads);
+        let read = sum(&threads, PacketCounters::read);
         assert_eq!(read.len(), threads[0].read().len());
         assert_eq!(read.iter().filter(|r| r.value > 0).map(|r| (r.name, r.value)).collect::<Vec<_>>(), [("relayed", 5)]);
     }
@@ -207,7 +208,7 @@ mod tests {
             title: String::new(),
             blank: FullStatus::default(),
             macs: Arc::new(MacTable::new(16, 1)),
-            counters: Counters { udp: Arc::default(), packet: Vec::new(), thread: Arc::default(), load: Vec::new() },
+            counters: Counters { udp: Vec::new(), packet: Vec::new(), thread: Vec::new(), load: Vec::new() },
             mesh: Arc::default(),
             gossip: Arc::default(),
             sections: Vec::new(),

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use crossbeam::utils::CachePadded;
 use mio::{Poll, Waker};
 
 use super::WAKE;
@@ -73,8 +74,8 @@ pub struct PacketParts {
     pub fib: Arc<ArcSwap<Fib>>,
     /// The mesh plane's mailbox.
     pub mesh: Sender<MeshInput>,
-    /// What could not be handed on.
-    pub counters: Arc<PacketThreadCounters>,
+    /// What this thread counts; no line of the cache is shared with another.
+    pub counters: Arc<CachePadded<PacketThreadCounters>>,
     /// What this thread does.
     pub load: Arc<ThreadLoad>,
     /// How long to look for events before going to sleep.
@@ -108,7 +109,7 @@ impl PacketInbox {
 /// The TAP as the forwarder writes to it: never blocks, counts what the kernel does not take.
 pub(super) struct Port {
     pub(super) tap: Option<Tap>,
-    pub(super) counters: Arc<PacketThreadCounters>,
+    pub(super) counters: Arc<CachePadded<PacketThreadCounters>>,
     /// What the thread did since it last said so.
     pub(super) since: Load,
 }

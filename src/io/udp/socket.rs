@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
+use crossbeam::utils::CachePadded;
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -41,7 +42,7 @@ pub struct UdpSocket {
     too_big: Vec<Address>,
     /// The last reading of the kernel's drop count.
     dropped: u32,
-    counters: Arc<UdpCounters>,
+    counters: Arc<CachePadded<UdpCounters>>,
 }
 
 /// What one receive call has brought.
@@ -70,7 +71,7 @@ impl UdpSocket {
         local: SocketAddr,
         control: bool,
         policy: OffloadPolicy,
-        counters: Arc<UdpCounters>,
+        counters: Arc<CachePadded<UdpCounters>>,
     ) -> io::Result<UdpSocket> {
         let fd = socket.as_fd();
         // Don't fragment, and don't let an ICMP message that anybody can forge stop us: the mesh finds the path MTU by itself.
