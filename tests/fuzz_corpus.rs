@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mutate::Mutator;
-use weave_router::{crypto, forward, mesh, wire};
+use weave_router::{crypto, dns, forward, mesh, names, wire};
 
 /// Mutations of seeds per target: together some seconds.
 const MANY: usize = 10_000;
@@ -24,7 +24,7 @@ const SOME: usize = 2000;
 type Body = fn(&[u8]);
 
 /// Every target, with its body and how many mutations it is given.
-const TARGETS: [(&str, Body, usize); 9] = [
+const TARGETS: [(&str, Body, usize); 11] = [
     ("header", wire::fuzz::header, MANY),
     ("control", wire::fuzz::control, MANY),
     ("handshake", crypto::fuzz::fuzz_handshake, MANY),
@@ -34,6 +34,8 @@ const TARGETS: [(&str, Body, usize); 9] = [
     ("cut_rejoin", forward::fuzz::frames, MANY),
     ("gossip", gossip, MANY),
     ("mesh", mesh::fuzz::mesh, SOME),
+    ("names", names::fuzz::names, MANY),
+    ("dns", dns::fuzz::dns, MANY),
 ];
 
 fn gossip(data: &[u8]) {
@@ -101,7 +103,7 @@ macro_rules! replays {
 mod each {
     use super::replay;
 
-    replays!(header, control, handshake, bundle, sealed, datagrams, cut_rejoin, gossip, mesh);
+    replays!(header, control, handshake, bundle, sealed, datagrams, cut_rejoin, gossip, mesh, names, dns);
 
     #[test]
     fn every_target_is_replayed() {

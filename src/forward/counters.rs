@@ -9,6 +9,8 @@ crate::counters! {
         drop_bad_source,
         /// Frames to the link-local group 01:80:C2:00:00:0x, which bridges never pass on (spanning tree among them).
         drop_link_local_group,
+        /// ARP about the name server's address (169.254.53.53), which is each host's own and stays on its bridge.
+        drop_service_address,
         /// Frames from the bridge for a MAC on the same bridge.
         drop_local,
         /// Frames whose vnet header contradicts their content.

@@ -25,6 +25,7 @@ pub mod outbox;
 pub mod pending;
 pub mod punt;
 pub mod rejoin;
+mod service;
 pub mod tap;
 pub mod testkit;
 pub mod too_big;
@@ -37,6 +38,7 @@ pub use fq_codel::FqCodel;
 pub use mac_table::MacTable;
 pub use outbox::Outbox;
 pub use punt::Punt;
+pub use service::SERVICE_ADDRESS;
 pub use tap::TapSink;
 
 #[cfg(test)]

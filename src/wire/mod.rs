@@ -11,6 +11,7 @@ pub mod gossip;
 pub mod handshake;
 pub mod header;
 pub mod name;
+pub mod names;
 pub mod record;
 pub mod subnet;
 pub mod vnet;

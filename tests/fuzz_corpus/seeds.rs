@@ -1,6 +1,7 @@
 //! The seeds of the fuzz targets: small, meaningful inputs from which mutations reach every parser.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
@@ -10,6 +11,7 @@ use weave_router::crypto::{Identity, Providers, Psks, SimulatedSignatures, Suite
 use weave_router::forward::testkit::Recipe;
 use weave_router::mesh::fuzz::Step;
 use weave_router::mesh::gossip::{Config, DEFAULT_MAX_MESSAGE, Limits, Output, Store};
+use weave_router::names::Own;
 use weave_router::time::Time;
 use weave_router::wire::body::{Extensions, LinkEntry, MacEntry, Node};
 use weave_router::wire::bundle::{Form, FrameHeader};
@@ -37,6 +39,8 @@ pub fn all() -> Seeds {
         ("cut_rejoin", named(frames())),
         ("gossip", named(gossips())),
         ("mesh", named(scripts())),
+        ("names", named(names())),
+        ("dns", named(queries())),
     ])
 }
 
@@ -343,5 +347,44 @@ fn scripts() -> Vec<(&'static str, Vec<u8>)> {
         ("moved-at-once", with(1, &[step(Step::Moved, &[&all[..], &all].concat()), step(Step::Moved, &probes)])),
         ("moved-after-silence", with(1, &[step(Step::Wait, &[0; 600]), step(Step::Moved, &[]), step(Step::Moved, &all)])),
         ("gossip", with(1, &[news(Step::Sealed), step(Step::Wait, &[0; 400])])),
+    ]
+}
+
+/// The chunk's number, then the chunk.
+fn names() -> Vec<(&'static str, Vec<u8>)> {
+    let chunks = |domain: &str, names: &[(&str, &[&str])]| {
+        let mut own = Own::new(domain.parse().expect("a domain"));
+        for (name, addresses) in names {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+            own.add("0123456789abcdef", name, &addresses).expect("a name");
+        }
+        [&[0][..], &own.chunks().concat()].concat()
+    };
+    vec![
+        ("two", chunks("weave.local", &[("web", &["10.32.0.1", "fd00::1"]), ("a.b.weave.local", &["10.32.0.2"])])),
+        ("elsewhere", chunks("example.com", &[("web", &["10.32.0.1"])])),
+        ("empty", b"\x01\x01\x0bweave.local\0\0".to_vec()),
+    ]
+}
+
+/// Queries as they come in datagrams.
+fn queries() -> Vec<(&'static str, Vec<u8>)> {
+    let query = |flags: u8, additionals: u8, name: &[u8], kind: u8, rest: &[u8]| {
+        [&[7, 7, flags, 0, 0, 1, 0, 0, 0, 0, 0, additionals], name, &[0, 0, kind, 0, 1], rest].concat()
+    };
+    let many = b"\x04many\x05weave\x05local";
+    let reverse = b"\x011\x010\x0232\x0210\x07in-addr\x04arpa";
+    vec![
+        ("a", query(1, 0, b"\x01a\x01b\x05weave\x05local", 1, &[])),
+        ("aaaa", query(1, 0, many, 28, &[])),
+        ("any-long", query(1, 0, many, 255, &[])),
+        ("edns", query(1, 1, many, 1, &[0, 0, 41, 2, 0xbc, 0, 0, 0, 0, 0, 0])),
+        ("soa", query(0, 0, b"\x05weave\x05local", 6, &[])),
+        ("ptr", query(1, 0, reverse, 12, &[])),
+        ("unknown", query(1, 0, b"\x02no\x05weave\x05local", 1, &[])),
+        ("bare", query(1, 0, b"\x04many", 1, &[])),
+        ("elsewhere", query(1, 0, b"\x07example\x03com", 1, &[])),
+        ("update", query(0x29, 0, many, 1, &[])),
+        ("answer", query(0x81, 0, many, 1, &[])),
     ]
 }

@@ -10,6 +10,7 @@ use crate::forward::frame::{Frame, macs};
 use crate::forward::mac_table::Source;
 use crate::forward::punt::Punt;
 use crate::forward::rejoin::{Piece, write_single};
+use crate::forward::service::is_about_service;
 use crate::time::Time;
 use crate::wire::bundle::{Cursor, Form, FrameHeader};
 use crate::wire::flood::FLOOD_LEN;
@@ -221,6 +222,10 @@ impl State {
         }
         if is_link_local_group(destination) {
             self.counters().drop_link_local_group.inc();
+            return None;
+        }
+        if is_about_service(bytes, usize::from(frame.l3)) {
+            self.counters().drop_service_address.inc();
             return None;
         }
         self.shared.macs.learn_remote(frame.vlan, source, sender.peer, sender.source, now);

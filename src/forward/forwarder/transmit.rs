@@ -11,6 +11,7 @@ use crate::forward::frame::{ETHERNET_LEN, Frame, TAG_LEN as VLAN_TAG_LEN, Transp
 use crate::forward::mac_table::{Learned, Owner};
 use crate::forward::outbox::Outbox;
 use crate::forward::punt::Punt;
+use crate::forward::service::is_about_service;
 use crate::forward::too_big;
 use crate::mesh::command::LocalMac;
 use crate::time::Time;
@@ -80,6 +81,9 @@ impl State {
                 self.punt(Punt::LocalMac(LocalMac { vlan: frame.vlan, mac: source, present: true }), call.outbox);
             }
             Learned::Known | Learned::Ignored | Learned::Held => {}
+        }
+        if is_about_service(bytes, usize::from(frame.l3)) {
+            return self.counters().drop_service_address.inc();
         }
         let to = if destination[0] & 1 != 0 {
             self.counters().flooded_multicast.inc();

@@ -1,6 +1,7 @@
 //! What is refused, each with its counter.
 
 use super::*;
+use crate::forward::SERVICE_ADDRESS;
 use crate::forward::fuzz::seal;
 use crate::wire::bundle::{Form, FrameHeader};
 use crate::wire::flood::FloodHeader;
@@ -191,4 +192,21 @@ fn frames_of_the_bridge_that_do_not_travel() {
     sent(&mut mesh, &broadcast(1)[..14]);
     mesh.settle();
     assert_eq!(mesh.nodes[2].tap.take(), [&broadcast(1)[..14]]);
+}
+
+/// ARP for the name server's address from the station `source`.
+fn service_arp(source: u8) -> Vec<u8> {
+    let head = [&[0xff; 6][..], &[2, 0, 0, 0, 0, source], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
+    [&head[..], &[2, 0, 0, 0, 0, source], &[10, 32, 0, source], &[0; 6], &SERVICE_ADDRESS.octets()].concat()
+}
+
+#[test]
+fn arp_for_the_name_server_stays_on_its_bridge() {
+    let mut mesh = line(three());
+    mesh.send(0, &VnetHeader::default(), &service_arp(1));
+    assert!(mesh.nodes[0].outbox.is_empty());
+    assert_eq!(drops(&mesh), [(0, "drop_service_address", 1)]);
+    let from_another = seal(&mesh, 0, 1, Kind::DataDirect, &whole(&service_arp(2)));
+    assert_eq!(receive(&mut mesh, 0, &[from_another]), [(1, "drop_service_address", 1)]);
+    assert_eq!(mesh.nodes[1].tap.frames, []);
 }

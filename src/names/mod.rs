@@ -1,0 +1,30 @@
+//! The names of containers, as rules: what this router publishes, and what all routers together say.
+//!
+//! A router says which names it holds in signed records, and its newest set of records replaces the former. So there are no deletions to
+//! remember, no clocks to compare, and nobody can take another router's names away. Names of a router that is not reached from here are not
+//! answered: [`View`] is told of reachability and leaves them out until it is back.
+//!
+//! [`Domain`] is how names are written, [`Own`] what this router publishes, [`View`] what is answered.
+
+mod domain;
+pub mod fuzz;
+mod own;
+mod view;
+
+pub use domain::{BadHostname, Domain, reverse_address};
+pub use own::{Holding, MAX_CHUNKS, Own, Refused};
+pub use view::{Found, Row, Unusable, View, shuffle};
+
+crate::counters! {
+    /// What became of names.
+    pub struct NamesCounters {
+        /// Names that were not taken because this router publishes as many as it can.
+        refused_full,
+        /// Sets of names of other routers that were malformed, or of a version this build does not know.
+        drop_bad_record,
+        /// Sets of names of other routers that were for another domain.
+        drop_foreign_domain,
+        /// Sets of names of other routers for which there was no room.
+        drop_no_room,
+    }
+}
