@@ -153,3 +153,16 @@ impl Client {
         ClientError::Strange { address: self.address.clone(), cause: cause.to_string() }
     }
 }
+
+/// A text as one segment of a path, or as a value in a query (RFC 3986, 2.1).
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

@@ -17,6 +17,8 @@
 //! | `GET /key` | [`types::Key`]; API only |
 //! | `POST /connect`, `POST /forget` | takes [`types::Hosts`], answers 204; API only |
 //!
+//! Those of names are in [`names`].
+//!
 //! Pages are text for people ([`text`]) unless the request says `Accept: application/json`. Every error is `{"error": "a sentence"}`.
 
 pub mod address;
@@ -24,6 +26,7 @@ pub mod answer;
 pub mod client;
 pub mod listen;
 pub mod metrics;
+pub mod names;
 pub mod section;
 pub mod server;
 pub mod state;

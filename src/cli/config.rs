@@ -1,5 +1,7 @@
 //! From options to a configuration that holds: a [`RunConfig`] exists only if it is good.
 
+mod dns;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
@@ -18,6 +20,7 @@ use crate::io::offload::OffloadPolicy;
 use crate::mesh::command::Target;
 use crate::mesh::fastdp;
 use crate::wire::Subnet;
+pub use dns::DnsConfig;
 
 /// Most passwords a router tries, so that a network can change its password host by host.
 pub const MAX_PASSWORDS: usize = 4;
@@ -80,6 +83,8 @@ pub struct RunConfig {
     pub threads: Option<u8>,
     /// How long packet threads look for events before they sleep; zero for never.
     pub busy_poll: Duration,
+    /// The name server; `None` under `--no-dns`.
+    pub dns: Option<DnsConfig>,
 }
 
 /// What the fast datapath is told.
@@ -175,6 +180,7 @@ impl RunConfig {
             offload: options.offload,
             threads: options.threads,
             busy_poll: options.busy_poll,
+            dns: dns::config(options.dns, listed("dns_listen"))?,
         })
     }
 

@@ -10,6 +10,7 @@ use crate::api::ApiAddress;
 use crate::host::fastdp::device;
 use crate::io::busy_poll;
 use crate::io::offload::OffloadPolicy;
+use crate::names::Domain;
 
 /// Where the API is unless told otherwise.
 pub const DEFAULT_API: &str = "unix:/run/weave-router/api.sock";
@@ -75,6 +76,12 @@ pub enum Verb {
     Connect(HostArgs),
     /// Make the running router stop trying to link with hosts; live links stay
     Forget(HostArgs),
+    /// Have a name stand for addresses, on all routers and over restarts
+    DnsAdd(NameArgs),
+    /// Have a name no longer stand for addresses
+    DnsRemove(NameArgs),
+    /// Print the addresses of a name in the mesh, or the names of an address
+    DnsLookup(LookupArgs),
     /// Print the whole state of the running router as JSON
     Report,
     /// Print this router's public key, for --allow on other hosts
@@ -183,6 +190,33 @@ pub struct RunOptions {
     /// How long to look for the next frame before sleeping, while frames come thick and fast: auto (30), off or microseconds up to 1000
     #[arg(long, env = "WEAVE_BUSY_POLL", value_name = "TIME", value_parser = busy_polling, default_value = "auto")]
     pub busy_poll: Duration,
+    /// Options of the name server.
+    #[command(flatten)]
+    pub dns: DnsOptions,
+}
+
+/// The options of the name server, unchecked.
+#[derive(Clone, Debug, Args)]
+pub struct DnsOptions {
+    /// Serve and publish no names of containers [default: names are served on 127.0.0.1 and on the bridge]
+    #[arg(long, env = "WEAVE_NO_DNS", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub no_dns: bool,
+    /// Domain of the names, the same on all routers
+    #[arg(long, env = "WEAVE_DNS_DOMAIN", value_name = "DOMAIN", default_value = Domain::DEFAULT)]
+    pub dns_domain: String,
+    /// Address of this host to serve names on, by UDP and TCP, in place of the usual ones; without a port it is 53; repeatable
+    /// [default: 127.0.0.1, 169.254.53.53 on the bridge, and every other address of the bridge]
+    #[arg(long, env = "WEAVE_DNS_LISTEN", value_name = "IP[:PORT]")]
+    pub dns_listen: Vec<String>,
+    /// How long answers may be kept, in seconds
+    #[arg(long, env = "WEAVE_DNS_TTL", value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub dns_ttl: u32,
+    /// How long the host's own name servers may take together for a name of another domain, in seconds
+    #[arg(long, env = "WEAVE_DNS_FALLBACK_TIMEOUT", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub dns_fallback_timeout: u32,
+    /// File that names the host's own name servers, read again when it changes
+    #[arg(long, env = "WEAVE_RESOLV_CONF", value_name = "FILE", default_value = "/etc/resolv.conf")]
+    pub resolv_conf: PathBuf,
 }
 
 /// `status`.
@@ -208,6 +242,27 @@ pub enum What {
     Macs,
     /// How each peer is reached
     Routes,
+    /// The name server, and the names of all routers
+    Dns,
+}
+
+/// `dns-add` and `dns-remove`.
+#[derive(Debug, Args)]
+pub struct NameArgs {
+    /// Addresses, and the container that holds the name, in any order; without a container the name belongs to none; to remove, none are all
+    #[arg(value_name = "ADDRESS|CONTAINER")]
+    pub what: Vec<String>,
+    /// The name, also as -h; one without dots is in the domain [default: to remove, all of them]
+    #[arg(long, env = "WEAVE_HOSTNAME", value_name = "NAME")]
+    pub hostname: Option<String>,
+}
+
+/// `dns-lookup`.
+#[derive(Debug, Args)]
+pub struct LookupArgs {
+    /// Name or address; a name without dots is in the domain
+    #[arg(value_name = "NAME|ADDRESS")]
+    pub what: String,
 }
 
 /// `connect` and `forget`.

@@ -6,6 +6,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::config::{ConfigError, RunConfig};
 use super::options::{DemoArgs, GlobalOptions, KeyArgs, RunOptions, StatusArgs, Topology, Verb, WithVerb, WithoutVerb};
+use super::verbs::Naming;
 use crate::mesh::command::Target;
 
 /// What a command line asks for.
@@ -28,6 +29,12 @@ pub enum Action {
     Connect(Vec<Target>),
     /// Remove hosts.
     Forget(Vec<Target>),
+    /// Add a name.
+    DnsAdd(Naming),
+    /// Remove a name.
+    DnsRemove(Naming),
+    /// Look a name up.
+    DnsLookup(String),
     /// Print everything.
     Report,
     /// Print the public key.
@@ -64,7 +71,8 @@ pub fn parse(args: Vec<OsString>, hostname: &str) -> Result<Call, ParseError> {
                 let sentence = format!("'{peer}' is no command; name a peer by --peer, or after `weave-router run`");
                 return Err(ParseError::Config(ConfigError::Usage(sentence)));
             }
-            let matches = with.try_get_matches_from(run_first(args, at)).map_err(ParseError::Clap)?;
+            let args = short_hostname(run_first(args, at));
+            let matches = with.try_get_matches_from(args).map_err(ParseError::Clap)?;
             let parsed = WithVerb::from_arg_matches(&matches).map_err(ParseError::Clap)?;
             with_verb(parsed, &matches, hostname)
         }
@@ -81,6 +89,9 @@ fn with_verb(parsed: WithVerb, matches: &ArgMatches, hostname: &str) -> Result<C
         Verb::Status(args) => Action::Status(args),
         Verb::Connect(args) => Action::Connect(targets(&args.hosts)?),
         Verb::Forget(args) => Action::Forget(targets(&args.hosts)?),
+        Verb::DnsAdd(args) => Action::DnsAdd(Naming::new("dns-add", args, true).map_err(ParseError::Config)?),
+        Verb::DnsRemove(args) => Action::DnsRemove(Naming::new("dns-remove", args, false).map_err(ParseError::Config)?),
+        Verb::DnsLookup(args) => Action::DnsLookup(args.what),
         Verb::Report => Action::Report,
         Verb::ShowKey(args) => Action::ShowKey(args),
         Verb::Version => Action::Version,
@@ -134,6 +145,14 @@ fn verb_position(command: &Command, args: &[OsString]) -> Option<usize> {
 fn takes_next(command: &Command, option: &str) -> bool {
     let Some(long) = option.strip_prefix("--").filter(|o| !o.contains('=')) else { return false };
     command.get_arguments().any(|arg| arg.get_long() == Some(long) && arg.get_action().takes_values())
+}
+
+/// The verbs that take a name take it as `-h` too, as Weave's do; their help is `--help`.
+fn short_hostname(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.iter().any(|arg| arg == "dns-add" || arg == "dns-remove") {
+        args.iter_mut().filter(|arg| *arg == "-h").for_each(|arg| *arg = "--hostname".into());
+    }
+    args
 }
 
 /// Options of `run` that stand before it are moved behind it; the other verbs have no such options, so clap refuses them there.

@@ -8,6 +8,7 @@
 
 mod apps;
 mod aside;
+mod dns;
 mod fastdp;
 mod keeper;
 mod names;
@@ -36,6 +37,7 @@ use crate::store::db::Db;
 use crate::wire::Address;
 use apps::{AppSink, Apps};
 use aside::aside;
+use dns::Dns;
 use fastdp::{Fastdp, Switchboard};
 use names::Names;
 use network::Network;
@@ -86,6 +88,7 @@ struct Router {
     fastdp: Option<Fastdp>,
     apps: Apps,
     app_events: mpsc::Receiver<AppEvent>,
+    dns: Option<Dns>,
 }
 
 impl Router {
@@ -125,8 +128,8 @@ impl Router {
             }
         };
         let mut apps = Apps::new(lost);
-        let parts = Parts::start(&config, &db, &planes, &mut apps);
-        status.sections = parts.sections;
+        let parts = Parts::start(&config, (name, clock), &db, &planes, &mut apps);
+        (status.sections, status.counts) = (parts.sections, parts.counts);
         let (handle, requests) = Handle::new();
         let mut servers = vec![tokio::spawn(api::server::serve(api, api::server::api(handle.clone(), parts.routes)))];
         servers.extend(pages.map(|pages| tokio::spawn(api::server::serve(pages, api::server::status(handle)))));
@@ -154,11 +157,13 @@ impl Router {
             fastdp,
             apps,
             app_events,
+            dns: parts.dns,
         })
     }
 
     async fn serve(mut self) -> anyhow::Result<()> {
         self.send_addresses().await;
+        self.follow_bridge().await;
         let mut targets = self.config.peers.clone();
         targets.extend(self.remembered.iter().filter(|target| !self.config.peers.contains(target)).cloned());
         self.planes.command(Command::Connect(targets));
@@ -222,6 +227,9 @@ impl Router {
         if changes.addresses {
             self.send_addresses().await;
         }
+        if changes.bridge_addresses {
+            self.follow_bridge().await;
+        }
         if changes.macs {
             let macs = self.network.local_macs().await;
             if !macs.is_empty() {
@@ -246,6 +254,15 @@ impl Router {
                 self.planes.command(Command::LocalAddresses(addresses));
             }
             Err(error) => tracing::warn!("{error}; other routers are not told where this one is reached"),
+        }
+    }
+
+    /// Has the name server listen on the addresses that the bridge has now.
+    async fn follow_bridge(&self) {
+        let Some(dns) = &self.dns else { return };
+        match self.network.bridge_addresses().await {
+            Ok((bridge, addresses)) => dns.follow(&bridge, &addresses),
+            Err(error) => complain("the name server does not follow the bridge", &error),
         }
     }
 
@@ -312,7 +329,10 @@ impl Router {
         for server in &self.servers {
             server.abort();
         }
-        let Router { planes, mut network, fastdp, .. } = self;
+        let Router { planes, mut network, fastdp, dns, .. } = self;
+        if let Some(dns) = dns {
+            dns.stop();
+        }
         let deadline = Instant::now() + STOP_PATIENCE;
         let stopped = aside("stop", move || planes.stop());
         let threads = async {

@@ -157,6 +157,12 @@ fn values_are_checked() {
         ("--fastdp --trusted-subnets 10.0.0.0", "ADDRESS/BITS"),
         ("--fastdp --no-encryption --fastdp-port 6783", "different ports"),
         ("--busy-poll always", "microseconds"),
+        ("--dns-domain a..b", "--dns-domain"),
+        ("--dns-listen 0.0.0.0", "single addresses"),
+        ("--dns-ttl 86401", "0..=86400"),
+        ("--dns-fallback-timeout 0", "1..=60"),
+        ("dns-add 10.0.0.1", "--hostname"),
+        ("dns-remove", "say what is to go"),
         ("--api tcp:1", "unix:/PATH"),
     ] {
         let sentence = refused(line);
@@ -234,9 +240,12 @@ fn every_option_has_a_variable_and_says_its_default() {
         assert!(!arg.get_default_values().is_empty() && arg.get_action().takes_values() || help.contains("[default: "), "--{long}: {help}");
         seen.insert(long.to_string());
     }
-    let contract = "peer port bind bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library \
-                    no-encryption fastdp fastdp-port trusted-subnets conn-limit no-discovery offload threads busy-poll log-level log-format";
-    for option in contract.split_whitespace() {
+    let contract = [
+        "peer port bind bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library",
+        "no-encryption fastdp fastdp-port trusted-subnets conn-limit no-discovery offload threads busy-poll log-level log-format",
+        "no-dns dns-domain dns-listen dns-ttl dns-fallback-timeout resolv-conf hostname",
+    ];
+    for option in contract.iter().flat_map(|group| group.split_whitespace()) {
         assert!(seen.contains(option), "--{option} is missing");
     }
     let password = root.get_arguments().find(|a| a.get_long() == Some("password")).expect("--password");

@@ -1,5 +1,7 @@
 //! The verbs that ask the running router.
 
+pub(super) mod dns;
+
 use std::path::Path;
 
 use super::Planes;
@@ -8,6 +10,7 @@ use crate::api::ApiAddress;
 use crate::api::client::{Client, ClientError, Form};
 use crate::mesh::command::Target;
 use crate::store;
+pub use dns::Naming;
 
 /// `status`: the page.
 pub(super) fn status(api: ApiAddress, args: &StatusArgs) -> anyhow::Result<String> {
@@ -18,6 +21,7 @@ pub(super) fn status(api: ApiAddress, args: &StatusArgs) -> anyhow::Result<Strin
         Some(What::Targets) => "/status/targets",
         Some(What::Macs) => "/status/macs",
         Some(What::Routes) => "/status/routes",
+        Some(What::Dns) => "/status/dns",
     };
     let form = if args.json { Form::Json } else { Form::Text };
     Ok(Client::new(api).get(path, form)?)

@@ -11,6 +11,7 @@ pub mod firewall;
 pub mod lab;
 pub mod link;
 pub mod macs;
+pub mod nameserver;
 pub mod service;
 pub mod underlay;
 pub mod watch;

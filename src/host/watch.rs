@@ -31,6 +31,8 @@ pub enum HostEvent {
     PortsChanged,
     /// A host address came or went, or an interface went up or down: read the underlay's addresses again.
     AddressesChanged,
+    /// An address of the bridge came or went.
+    BridgeAddressesChanged,
     /// The bridge learnt or forgot a MAC: read its table again.
     MacsChanged,
     /// Notifications were lost: look at everything again.
@@ -162,8 +164,9 @@ impl Watch {
     }
 
     fn address(&mut self, message: &AddressMessage) {
-        if self.bridge.as_ref().is_none_or(|(bridge, _)| *bridge != message.header.index) {
-            self.push(HostEvent::AddressesChanged);
+        match &self.bridge {
+            Some((bridge, _)) if *bridge == message.header.index => self.push(HostEvent::BridgeAddressesChanged),
+            Some(_) | None => self.push(HostEvent::AddressesChanged),
         }
     }
 

@@ -10,6 +10,7 @@ mod station;
 
 mod addresses;
 mod capture;
+mod dns;
 mod fastdp;
 mod firewall;
 mod frames;

@@ -69,15 +69,17 @@ pub(super) fn is_drop(plane: &str, name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::counters::Reading;
+    use crate::dns::DnsCounters;
     use crate::forward::PacketCounters;
     use crate::forward::mac_table::MacCounters;
     use crate::io::packet_thread::PacketThreadCounters;
     use crate::io::udp::UdpCounters;
     use crate::mesh::MeshCounters;
     use crate::mesh::gossip::GossipCounters;
+    use crate::names::NamesCounters;
 
     /// Counters of what is no drop.
-    const EVENTS: [(&str, &[&str]); 6] = [
+    const EVENTS: [(&str, &[&str]); 8] = [
         ("forward", &["flooded_unknown_unicast", "flooded_multicast", "marked_congestion", "fragmented", "relayed"]),
         (
             "mac",
@@ -127,9 +129,11 @@ mod tests {
         ),
         ("udp", &["send_calls", "receive_calls", "gso_given_up", "recv_failed"]),
         ("packet_thread", &["tap_reads", "tap_writes", "polls", "tap_super_refused", "lanes_joined"]),
+        ("dns", &["queries", "answered", "unknown", "truncated", "refused", "forwarded", "forward_failed", "upstream_failures"]),
+        ("names", &["refused_full"]),
     ];
 
-    fn planes() -> [(&'static str, Vec<Reading>); 6] {
+    fn planes() -> [(&'static str, Vec<Reading>); 8] {
         [
             ("forward", PacketCounters::default().read()),
             ("mac", MacCounters::default().read()),
@@ -137,6 +141,8 @@ mod tests {
             ("gossip", GossipCounters::default().read()),
             ("udp", UdpCounters::default().read()),
             ("packet_thread", PacketThreadCounters::default().read()),
+            ("dns", DnsCounters::default().read()),
+            ("names", NamesCounters::default().read()),
         ]
     }
 

@@ -11,12 +11,13 @@ use super::complain;
 use super::fastdp::Layout;
 use super::keeper::Keeper;
 use super::threads;
+use crate::dns::SERVICE_ADDRESS;
 use crate::host::bridge::{Bridge, BridgeMtu, Released};
 use crate::host::fastdp::{device, gate};
 use crate::host::link;
 use crate::host::macs::LocalMacs;
 use crate::host::watch::{HostEvent, Watch};
-use crate::host::{self, macs, underlay};
+use crate::host::{self, macs, nameserver, underlay};
 use crate::io::offload::OffloadPolicy;
 use crate::io::tap::{self, Tap};
 use crate::io::udp;
@@ -32,6 +33,8 @@ pub struct Changes {
     pub addresses: bool,
     /// The bridge's MAC table may have changed.
     pub macs: bool,
+    /// The bridge's own addresses may have changed.
+    pub bridge_addresses: bool,
 }
 
 /// What is to be looked at once a burst of events is over.
@@ -42,6 +45,7 @@ struct Todo {
     attach: bool,
     addresses: bool,
     macs: bool,
+    bridge_addresses: bool,
 }
 
 /// The bridge with its TAP.
@@ -60,6 +64,8 @@ pub struct Network {
     /// How often the TAP was put on the bridge.
     attached: u64,
     known_macs: LocalMacs,
+    /// The name server's address is to be on the bridge.
+    serves_names: bool,
     todo: Todo,
 }
 
@@ -98,8 +104,10 @@ impl Network {
             firewall: Keeper::new(&config.bridge),
             attached: 0,
             known_macs: LocalMacs::default(),
+            serves_names: config.dns.as_ref().is_some_and(|dns| dns.listen.is_empty()),
             todo: Todo { macs: true, ..Todo::default() },
         };
+        network.serve_names().await;
         network.watch.expect(&network.bridge, Some(network.tap_index));
         Ok((network, tap))
     }
@@ -122,7 +130,10 @@ impl Network {
             HostEvent::TapGone => self.todo.tap = true,
             HostEvent::PortsChanged | HostEvent::MacsChanged => self.todo.macs = true,
             HostEvent::AddressesChanged => self.todo.addresses = true,
-            HostEvent::Missed => self.todo = Todo { bridge: true, tap: false, attach: true, addresses: true, macs: true },
+            HostEvent::BridgeAddressesChanged => self.todo.bridge_addresses = true,
+            HostEvent::Missed => {
+                self.todo = Todo { bridge: true, tap: false, attach: true, addresses: true, macs: true, bridge_addresses: true };
+            }
         }
     }
 
@@ -131,7 +142,8 @@ impl Network {
         let mut todo = std::mem::take(&mut self.todo);
         // Its deletion may be among the notifications that were lost, or have come while the bridge could not be put in order.
         todo.tap |= (todo.bridge || todo.attach) && matches!(link::by_index(&self.handle, self.tap_index).await, Ok(None));
-        let mut changes = Changes { tap: Vec::new(), addresses: todo.addresses, macs: todo.macs };
+        let (addresses, macs, bridge_addresses) = (todo.addresses, todo.macs, todo.bridge_addresses);
+        let mut changes = Changes { tap: Vec::new(), addresses, macs, bridge_addresses };
         if todo.tap {
             match open_tap(&self.handle, &self.tap_name, self.offload, self.queues).await {
                 Ok((tap, index)) => {
@@ -147,14 +159,34 @@ impl Network {
         }
         if todo.bridge || todo.attach || !changes.tap.is_empty() {
             match self.reattach().await {
-                Ok(()) => changes.macs = true,
+                Ok(()) => (changes.macs, changes.bridge_addresses) = (true, true),
                 Err(error) => {
                     complain("cannot put the bridge in order", &error);
                     self.todo.bridge = true;
                 }
             }
         }
+        if changes.bridge_addresses {
+            self.serve_names().await;
+        }
         changes
+    }
+
+    /// Puts the name server's address on the bridge; where there is to be none, one that an earlier life left there goes.
+    async fn serve_names(&self) {
+        let done = match self.serves_names {
+            true => nameserver::put(&self.handle, &self.bridge, SERVICE_ADDRESS).await,
+            false => nameserver::take_away(&self.handle, &self.bridge, SERVICE_ADDRESS).await,
+        };
+        if let Err(error) = done {
+            complain("names are not served on the bridge", &error);
+        }
+    }
+
+    /// The bridge, by name and index, and the addresses it has.
+    pub async fn bridge_addresses(&self) -> Result<((String, u32), Vec<IpAddr>), host::HostError> {
+        let addresses = nameserver::addresses(&self.handle, &self.bridge).await?;
+        Ok(((self.bridge_name.clone(), self.bridge.index()), addresses))
     }
 
     /// True where something is known to be out of order.
@@ -225,6 +257,11 @@ impl Network {
 
     /// Lets go of the bridge. The TAP has gone with its thread.
     pub async fn release(self, deadline: Instant) {
+        match timeout_at(deadline, nameserver::take_away(&self.handle, &self.bridge, SERVICE_ADDRESS)).await {
+            Ok(Ok(())) | Err(_) => {}
+            // A bridge that is gone needs nothing.
+            Ok(Err(error)) => tracing::debug!("{error}"),
+        }
         match timeout_at(deadline, self.bridge.release()).await {
             Ok(Ok(Released::Removed)) => tracing::info!("bridge {} is removed", self.bridge_name),
             Ok(Ok(Released::Kept(why))) => tracing::info!("{why}"),

@@ -22,6 +22,9 @@ use crate::wire::PeerName;
 /// Longest that a part of the container network may take to say how it is; it is left out then.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Reads the counters of one part of the container network.
+pub type Count = Box<dyn Fn() -> Vec<Reading> + Send>;
+
 /// Where the parts of a status come from.
 pub struct StatusSource {
     clock: Clock,
@@ -34,6 +37,8 @@ pub struct StatusSource {
     gossip: Arc<GossipCounters>,
     /// The parts of the container network.
     pub sections: Vec<Ask>,
+    /// Their counters, by plane.
+    pub counts: Vec<(&'static str, Count)>,
 }
 
 impl StatusSource {
@@ -61,6 +66,7 @@ impl StatusSource {
             mesh,
             gossip,
             sections: Vec::new(),
+            counts: Vec::new(),
         }
     }
 
@@ -89,6 +95,7 @@ impl StatusSource {
             ("udp", sum(&self.counters.udp, |counters| counters.read())),
             ("packet_thread", sum(&self.counters.thread, |counters| counters.read())),
         ];
+        status.counters.extend(self.counts.iter().map(|(plane, count)| (*plane, count())));
         status.threads = self.counters.load.iter().map(|load| load.get()).collect();
         let (snapshot_in, snapshot) = oneshot::channel();
         let taken = planes.snapshot(move |snapshot| drop(snapshot_in.send(snapshot)));
@@ -212,6 +219,7 @@ mod tests {
             mesh: Arc::default(),
             gossip: Arc::default(),
             sections: Vec::new(),
+            counts: Vec::new(),
         };
         let (answer, told) = oneshot::channel();
         source.answer(&planes, None, answer);

@@ -29,6 +29,21 @@ pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets this process have `wanted` files and sockets open, or as many as it may; answers with how many. Never lowers it.
+pub fn allow_open_files(wanted: u64) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a rlimit that lives through the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    let target = wanted.min(limit.rlim_max);
+    if target > limit.rlim_cur {
+        let raised = libc::rlimit { rlim_cur: target, ..limit };
+        // SAFETY: the pointer is to a rlimit that lives through the call; the kernel only reads it.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) })?;
+        return Ok(target);
+    }
+    Ok(limit.rlim_cur)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
@@ -61,5 +76,13 @@ mod tests {
         kill(child.id(), libc::SIGTERM).expect("sent");
         assert_eq!(child.wait().expect("its end").signal(), Some(libc::SIGTERM));
         drop(stdin);
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_never_lowered() {
+        let now = allow_open_files(0).expect("a limit");
+        assert_eq!(allow_open_files(1).ok(), Some(now));
+        let more = allow_open_files(now + 1).expect("a limit");
+        assert!(more == now || more == now + 1, "{more} of {now}");
     }
 }
