@@ -16,32 +16,28 @@ mod network;
 mod parts;
 mod planes;
 mod signals;
+mod start;
 mod status;
 mod threads;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::RunConfig;
-use crate::api::{self, Handle, Refusal, Request};
+use crate::api::{Refusal, Request};
 use crate::host::HostError;
-use crate::host::fastdp::device::Wanted;
-use crate::io::clock::Clock;
 use crate::mesh::apps::AppEvent;
 use crate::mesh::command::{Command, Event, Target};
 use crate::store::StateDir;
-use crate::store::db::Db;
 use crate::wire::Address;
-use apps::{AppSink, Apps};
+use apps::Apps;
 use aside::aside;
 use dns::Dns;
-use fastdp::{Fastdp, Switchboard};
+use fastdp::Fastdp;
 use names::Names;
 use network::Network;
-use parts::Parts;
 use planes::Planes;
 use signals::Signals;
 use status::StatusSource;
@@ -92,75 +88,6 @@ struct Router {
 }
 
 impl Router {
-    /// Claims everything in an order in which a failure leaves nothing behind: state, port, API sockets, then the bridge and the TAP.
-    async fn start(config: RunConfig) -> anyhow::Result<Router> {
-        // Installed first: a stop that comes during the start must not kill us half way.
-        let signals = Signals::install()?;
-        let clock = Clock::start();
-        let store = StateDir::open(&config.state_dir)?;
-        let (remembered, warning) = store.peers()?;
-        if let Some(warning) = warning {
-            tracing::warn!("{warning}");
-        }
-        let db = Db::open(store.path())?;
-        let threads = threads::choose(&config).await?;
-        let foundation = planes::Foundation::lay(&config, &store, threads, clock)?;
-        let api = api::listen::api(&config.api).await?;
-        let pages = match config.status_addr {
-            Some(addr) => Some(api::listen::status(addr).await?),
-            None => None,
-        };
-        let name = foundation.name();
-        let fast = match &config.fastdp {
-            Some(fastdp) => Some((crate::host::connect()?, Wanted::new(fastdp.port, &config.network, name))),
-            None => None,
-        };
-        let (network, tap) = Network::build(&config, name, threads).await?;
-        let (event_sink, events) = mpsc::channel(EVENTS);
-        let mut status = StatusSource::new(&config, clock, &foundation);
-        let switchboard = Arc::new(Switchboard::new());
-        let (app_sink, app_events, lost) = AppSink::new();
-        let planes = match Planes::start(foundation, &config, tap, (event_sink, Arc::clone(&switchboard), app_sink), clock) {
-            Ok(planes) => planes,
-            Err(error) => {
-                network.release(Instant::now() + STOP_PATIENCE).await;
-                return Err(error);
-            }
-        };
-        let mut apps = Apps::new(lost);
-        let parts = Parts::start(&config, (name, clock), &db, &planes, &mut apps);
-        (status.sections, status.counts) = (parts.sections, parts.counts);
-        let (handle, requests) = Handle::new();
-        let mut servers = vec![tokio::spawn(api::server::serve(api, api::server::api(handle.clone(), parts.routes)))];
-        servers.extend(pages.map(|pages| tokio::spawn(api::server::serve(pages, api::server::status(handle)))));
-        announce(&config, &status);
-        let names = Names::new();
-        let fastdp = match fast {
-            Some((handle, wanted)) => Some(Fastdp::start(handle, wanted, &config.bridge, &network, &planes, switchboard, clock)),
-            None => {
-                network.sweep_fastdp().await;
-                None
-            }
-        };
-        Ok(Router {
-            config,
-            store,
-            remembered,
-            network,
-            planes,
-            events,
-            requests,
-            status,
-            servers,
-            signals,
-            names,
-            fastdp,
-            apps,
-            app_events,
-            dns: parts.dns,
-        })
-    }
-
     async fn serve(mut self) -> anyhow::Result<()> {
         self.send_addresses().await;
         self.follow_bridge().await;

@@ -49,6 +49,9 @@ pub type Change = (Table, String, Option<Vec<u8>>);
 /// Keys and values.
 pub type Rows = Vec<(String, Vec<u8>)>;
 
+/// A commit, and where to say how it went.
+type Commit = (Vec<Change>, oneshot::Sender<Result<(), StoreError>>);
+
 enum Job {
     All(Table, oneshot::Sender<Result<Rows, StoreError>>),
     Commit(Vec<Change>, oneshot::Sender<Result<(), StoreError>>),
@@ -97,7 +100,9 @@ fn open(path: &Path) -> Result<Database, StoreError> {
     builder.set_cache_size(CACHE);
     match builder.create(path) {
         Ok(database) => Ok(database),
-        Err(redb::DatabaseError::Storage(redb::StorageError::Io(e))) => Err(StoreError::system("open", path, e)),
+        Err(redb::DatabaseError::Storage(redb::StorageError::Io(e))) if e.kind() != std::io::ErrorKind::InvalidData => {
+            Err(StoreError::system("open", path, e))
+        }
         Err(error) => Err(StoreError::Damaged {
             path: path.display().to_string(),
             what: error.to_string(),
@@ -131,7 +136,7 @@ impl Worker {
         }
     }
 
-    fn commit(&self, commits: Vec<(Vec<Change>, oneshot::Sender<Result<(), StoreError>>)>) {
+    fn commit(&self, commits: Vec<Commit>) {
         if commits.is_empty() {
             return;
         }
