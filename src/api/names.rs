@@ -27,7 +27,7 @@ use super::state::Refusal;
 use crate::dns::listen::Ears;
 use crate::dns::upstream::Upstream;
 use crate::dns::{PORT, SERVICE_ADDRESS};
-use crate::names::{Domain, Found, View};
+use crate::names::{BadHostname, Domain, Found, View};
 
 /// Requests that may wait for the part that keeps the names.
 pub const QUEUE: usize = 1024;
@@ -195,7 +195,12 @@ impl Known {
         if let Ok(address) = what.parse::<IpAddr>() {
             return Ok(Some(self.read(|view| view.names_of(address))).filter(|names| !names.is_empty()));
         }
-        let relative = self.domain.relative(what).map_err(|e| e.to_string())?;
+        let relative = match self.domain.relative(what) {
+            Ok(relative) => relative,
+            // Short for a name below another one.
+            Err(BadHostname::Elsewhere { name, .. }) => name.trim_end_matches('.').to_ascii_lowercase(),
+            Err(error) => return Err(error.to_string()),
+        };
         Ok(match self.read(|view| view.look_up(&relative)) {
             Found::Addresses(addresses) => Some(addresses.iter().map(ToString::to_string).collect()),
             Found::Nothing | Found::Unknown => None,

@@ -14,6 +14,7 @@ use weave_router::host::lab::clock::{Stopwatch, pause};
 use weave_router::host::lab::{Lab, Plug, Router, in_namespace};
 
 use crate::common::{self, wait_until};
+use crate::flow::Pulse;
 use crate::scene::{PASSWORD, PATIENCE, Setting, connected_pair, container, count, ip, lines, peer, reaches, scene};
 
 /// The name server's own address.
@@ -21,6 +22,10 @@ const SERVER: &str = "169.254.53.53";
 
 /// How long a change may take to be seen on another router, with what it takes to ask.
 const SOON: Duration = Duration::from_millis(1000);
+/// How long names of a router that is gone may be answered, with what it takes to ask: a link in use is dead after 800 ms and a round trip.
+const GONE: Duration = Duration::from_millis(1200);
+/// The same where the link carried nothing.
+const GONE_IDLE: Duration = Duration::from_millis(4500);
 
 /// What `dig` says.
 #[derive(Debug, PartialEq, Eq)]
@@ -160,17 +165,30 @@ fn dns_names_come_and_go_with_their_routers() {
         verb(&pair.r2, "dns-add 10.32.0.2 --hostname web");
         becomes(lab, "h1", "web.weave.local", &["10.32.0.1", "10.32.0.2"]);
         assert_eq!(answers(lab, "c2", SERVER, "web.weave.local"), ["10.32.0.1", "10.32.0.2"]);
-        // Nothing but the cable tells of this.
-        lab.cut(&pair.wire).expect("cut");
-        let gone = becomes(lab, "h2", "web.weave.local", &["10.32.0.2"]);
-        assert!(gone < Duration::from_millis(1500), "gone after {gone:?}");
+        // Nothing but the cable tells of this, and of a link that carries nothing it tells more slowly.
+        for (busy, within) in [(true, GONE), (false, GONE_IDLE)] {
+            let pulse = busy.then(|| Pulse::start(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, Duration::from_millis(50)));
+            pause(Duration::from_secs(1));
+            lab.cut(&pair.wire).expect("cut");
+            let gone = becomes(lab, "h2", "web.weave.local", &["10.32.0.2"]);
+            assert!(gone < within, "gone after {gone:?}");
+            drop(pulse);
+            if busy {
+                lab.mend(&pair.wire).expect("mended");
+                becomes(lab, "h2", "web.weave.local", &["10.32.0.1", "10.32.0.2"]);
+                pause(Duration::from_secs(3));
+            }
+        }
         assert_eq!(dig(lab, "h2", "127.0.0.1", "-x 10.32.0.1").answers.len(), 0, "neither the other way round");
         lab.mend(&pair.wire).expect("mended");
         becomes(lab, "h2", "web.weave.local", &["10.32.0.1", "10.32.0.2"]);
         for round in 0..2 {
+            let pulse = Pulse::start(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, Duration::from_millis(50));
+            pause(Duration::from_secs(1));
             pair.r1.process().kill().expect("killed");
             let gone = becomes(lab, "h2", "web.weave.local", &["10.32.0.2"]);
-            assert!(gone < Duration::from_millis(1500), "round {round}: gone after {gone:?}");
+            assert!(gone < GONE, "round {round}: gone after {gone:?}");
+            drop(pulse);
             pair.r1.restart().expect("started");
             becomes(lab, "h2", "web.weave.local", &["10.32.0.1", "10.32.0.2"]);
             becomes(lab, "h1", "web.weave.local", &["10.32.0.1", "10.32.0.2"]);
