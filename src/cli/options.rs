@@ -187,7 +187,7 @@ pub struct RunOptions {
     /// the cores, at most 8]
     #[arg(long, env = "WEAVE_THREADS", value_name = "THREADS", value_parser = clap::value_parser!(u8).range(1..=15))]
     pub threads: Option<u8>,
-    /// How long to look for the next frame before sleeping, while frames come thick and fast: auto (30), off or microseconds up to 1000
+    /// How long to look for the next frame before sleeping, while frames come thick and fast: auto (100), off or microseconds up to 1000
     #[arg(long, env = "WEAVE_BUSY_POLL", value_name = "TIME", value_parser = busy_polling, default_value = "auto")]
     pub busy_poll: Duration,
     /// Options of the name server.

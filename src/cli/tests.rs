@@ -54,7 +54,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(c.api.to_string(), "unix:/run/weave-router/api.sock");
     assert_eq!(c.status_addr.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:6782"));
     assert_eq!((c.cipher, c.offload, c.conn_limit), (Cipher::Auto, OffloadPolicy::Auto, 64));
-    assert_eq!((c.threads, c.busy_poll), (None, Duration::from_micros(30)));
+    assert_eq!((c.threads, c.busy_poll), (None, Duration::from_micros(100)));
     assert!(c.encryption && c.discovery && !c.open && !c.authenticated());
     assert!(c.peers.is_empty() && c.bind.is_empty() && c.allow.is_empty() && c.passwords.is_empty());
 }

@@ -98,7 +98,7 @@ pub enum AeadKey {
     AwsLc(aws_lc_rs::aead::LessSafeKey),
     /// Either suite by ring.
     #[cfg(feature = "ring")]
-    Ring(ring::aead::LessSafeKey),
+    Ring(Box<ring::aead::LessSafeKey>),
     /// ChaCha20-Poly1305 in pure Rust.
     Portable(Box<chacha20poly1305::ChaCha20Poly1305>),
 }
@@ -150,7 +150,7 @@ impl AeadKey {
             Suite::Aes256Gcm => &AES_256_GCM,
             Suite::ChaCha20Poly1305 => &CHACHA20_POLY1305,
         };
-        UnboundKey::new(algorithm, key).ok().map(|key| AeadKey::Ring(LessSafeKey::new(key)))
+        UnboundKey::new(algorithm, key).ok().map(|key| AeadKey::Ring(Box::new(LessSafeKey::new(key))))
     }
 
     #[cfg(not(feature = "ring"))]

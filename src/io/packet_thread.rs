@@ -192,7 +192,7 @@ impl PacketThread {
         while self.clock.now().since(start) < budget {
             self.poll.poll(events, Some(Duration::ZERO))?;
             if !events.is_empty() {
-                self.busy_poll.waited(self.clock.now().since(start));
+                self.busy_poll.found(self.clock.now().since(start));
                 return Ok(());
             }
             // On a machine with few cores whoever we wait for may need this one.
@@ -205,7 +205,7 @@ impl PacketThread {
         self.port.since.sleeps += 1;
         self.port.since.asleep_ns += awake.0.saturating_sub(asleep.0);
         slept?;
-        self.busy_poll.waited(awake.since(start));
+        self.busy_poll.slept(awake.since(start), budget > Duration::ZERO);
         if awake.since(self.backlog_at) >= QUIET {
             self.queue.shrink();
         }
