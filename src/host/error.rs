@@ -71,6 +71,11 @@ impl HostError {
         }
     }
 
+    /// Something that is not attempted at all, and why.
+    pub fn refused(attempted: impl Into<String>, reason: impl Into<String>) -> HostError {
+        HostError::Netlink { attempted: attempted.into(), reason: reason.into(), errno: None }
+    }
+
     /// A refused netlink request.
     pub fn netlink(attempted: impl Into<String>, error: rtnetlink::Error) -> HostError {
         let attempted = attempted.into();

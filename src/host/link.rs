@@ -2,7 +2,8 @@
 
 use futures::TryStreamExt;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoPortData, InfoTun, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_core::Nla;
 use rtnetlink::{Handle, LinkUnspec};
@@ -34,6 +35,12 @@ pub struct Link {
     pub pvid: Option<u16>,
     /// For a TUN or TAP: what it is like.
     pub tun: Option<Tun>,
+    /// For one end of a veth pair: the index of the other.
+    pub other_end: Option<u32>,
+    /// The number by which this namespace knows the one where the other end is, if that is elsewhere.
+    pub elsewhere: Option<i32>,
+    /// For a port of a bridge: it forwards frames.
+    pub forwarding: bool,
 }
 
 /// What the TUN driver says of one of its interfaces.
@@ -68,6 +75,8 @@ impl Link {
                 LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
                 LinkAttribute::Controller(master) => link.master = Some(*master).filter(|m| *m != 0),
                 LinkAttribute::LinkInfo(infos) => link.read_infos(infos),
+                LinkAttribute::Link(index) => link.other_end = Some(*index),
+                LinkAttribute::LinkNetNsId(id) => link.elsewhere = Some(*id),
                 _ => {}
             }
         }
@@ -87,6 +96,9 @@ impl Link {
                     self.pvid = pvid.filter(|_| filtering);
                 }
                 LinkInfo::Data(InfoData::Tun(data)) => self.tun = Some(Tun::read(data)),
+                LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
+                    self.forwarding = data.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
+                }
                 _ => {}
             }
         }

@@ -5,6 +5,7 @@
 //! changed through the programs that own them (`iptables`, `nft`).
 
 pub mod bridge;
+pub mod container;
 mod error;
 pub mod fastdp;
 pub mod firewall;
