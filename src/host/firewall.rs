@@ -12,8 +12,8 @@ mod iptables;
 mod nft;
 
 use std::fs;
-use std::io;
-use std::process::{Command, Stdio};
+use std::io::{self, Write};
+use std::process::{Command, Output, Stdio};
 
 use super::HostError;
 
@@ -123,7 +123,25 @@ fn bridged_traffic_is_filtered(v6: bool) -> bool {
 
 /// Runs a program to its end and answers with what it printed; its complaint becomes the error.
 pub(super) fn run(program: &str, args: &[&str], attempted: &str, hint: &str) -> Result<String, HostError> {
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|e| match e.kind() {
+    let started = Command::new(program).args(args).stdin(Stdio::null()).output();
+    printed(program, args, started, attempted, hint)
+}
+
+/// The same for a program that reads `input`.
+pub(super) fn feed(program: &str, args: &[&str], input: &str, attempted: &str) -> Result<String, HostError> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = command.spawn().and_then(|mut child| {
+        // One that ends early says why on stderr.
+        let fed = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+        fed.or_else(|e| if e.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })?;
+        child.wait_with_output()
+    });
+    printed(program, args, output, attempted, "")
+}
+
+fn printed(program: &str, args: &[&str], output: io::Result<Output>, attempted: &str, hint: &str) -> Result<String, HostError> {
+    let output = output.map_err(|e| match e.kind() {
         // Permission is denied, too, where a directory of the search path cannot be read.
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
             HostError::MissingProgram { attempted: attempted.into(), program: program.into(), hint: hint.into() }

@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoPortData, InfoTun, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    LinkFlags, LinkInfo, LinkMessage, State,
 };
 use rtnetlink::packet_core::Nla;
 use rtnetlink::{Handle, LinkUnspec};
@@ -39,6 +39,8 @@ pub struct Link {
     pub other_end: Option<u32>,
     /// The number by which this namespace knows the one where the other end is, if that is elsewhere.
     pub elsewhere: Option<i32>,
+    /// It takes frames now: it is up, and so is what is at the other end.
+    pub running: bool,
     /// For a port of a bridge: it forwards frames.
     pub forwarding: bool,
 }
@@ -75,6 +77,7 @@ impl Link {
                 LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
                 LinkAttribute::Controller(master) => link.master = Some(*master).filter(|m| *m != 0),
                 LinkAttribute::LinkInfo(infos) => link.read_infos(infos),
+                LinkAttribute::OperState(state) => link.running = *state == State::Up,
                 LinkAttribute::Link(index) => link.other_end = Some(*index),
                 LinkAttribute::LinkNetNsId(id) => link.elsewhere = Some(*id),
                 _ => {}

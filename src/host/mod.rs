@@ -13,6 +13,7 @@ pub mod lab;
 pub mod link;
 pub mod macs;
 pub mod nameserver;
+pub mod rules;
 pub mod service;
 pub mod underlay;
 pub mod watch;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -86,7 +86,7 @@ pub fn attach(order: &Order) -> Result<Attached, HostError> {
             false => added.iter().map(IpNet::addr).collect(),
         };
         if made {
-            wait_until_forwarding(&visit.host, near.index).await?;
+            wait_until_open(&visit, &near, &far).await?;
         }
         // It is attached, heard of or not: neighbours find out by themselves within seconds.
         if let Err(error) = visit.within(|| announce(far.index, far.mac, &addresses))? {
@@ -107,10 +107,10 @@ pub enum Removal {
 
 /// Takes addresses from a container, and its interface with the last of them; answers with what was taken. What is not there is no error, nor
 /// is a container that is gone. Blocks for some milliseconds: call it on a thread of its own.
-pub fn detach(ident: &str, interface: &str, netns: &std::path::Path, removal: &Removal) -> Result<Vec<IpNet>, HostError> {
+pub fn detach(bridge: &str, ident: &str, interface: &str, netns: &Path, removal: &Removal) -> Result<Vec<IpNet>, HostError> {
     block_on(async {
         let (host, strict) = (super::super::connect()?, found::connect()?);
-        let name = found::name_of(ident, interface);
+        let name = found::name_of(bridge, ident, interface);
         let Some(near) = link::by_name(&host, &name).await? else { return Ok(Vec::new()) };
         let other = near.elsewhere.zip(near.other_end);
         let end = found::End { ident: ident.into(), name, index: near.index, bridge: near.master, other };
@@ -142,7 +142,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, HostError>>) -> Result<T, Ho
 /// Both ends of the pair, and whether it was made just now.
 async fn pair(visit: &Visit, order: &Order) -> Result<(Link, Link, bool), HostError> {
     let attempted = || format!("attach {}", order.ident);
-    let name = found::name_of(&order.ident, &order.interface);
+    let name = found::name_of(&order.bridge.name, &order.ident, &order.interface);
     let near = link::by_name(&visit.host, &name).await?;
     let far = link::by_name(&visit.inside, &order.interface).await?;
     match (near, far) {
@@ -276,12 +276,16 @@ async fn multicast_route(handle: &Handle, index: u32, what: &str) -> Result<(), 
     }
 }
 
-async fn wait_until_forwarding(host: &Handle, index: u32) -> Result<(), HostError> {
-    let forwards = async {
-        while !link::by_index(host, index).await?.is_none_or(|port| port.forwarding) {
+/// What is sent before the bridge forwards it, or before the interface has noticed that its other end is up, is lost.
+async fn wait_until_open(visit: &Visit, near: &Link, far: &Link) -> Result<(), HostError> {
+    let open = async {
+        loop {
+            let port = link::by_index(&visit.host, near.index).await?.is_none_or(|port| port.forwarding);
+            if port && link::by_index(&visit.inside, far.index).await?.is_none_or(|far| far.running) {
+                return Ok(());
+            }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(())
     };
-    tokio::time::timeout(FORWARDING, forwards).await.unwrap_or(Ok(()))
+    tokio::time::timeout(FORWARDING, open).await.unwrap_or(Ok(()))
 }

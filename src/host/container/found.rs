@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::super::HostError;
 use super::super::link::{self, Link};
 
-/// What the names of ends on the host begin with; nine hexadecimal digits follow.
+/// What the names of ends on the host begin with: two characters for the bridge follow, and seven for the container.
 pub const PREFIX: &str = "vethwe";
 
 /// The end of an attachment on the host.
@@ -41,11 +41,21 @@ pub struct Attachment {
     pub addresses: Vec<IpNet>,
 }
 
+/// What the names of all ends of this bridge begin with.
+pub fn prefix_of(bridge: &str) -> String {
+    format!("{PREFIX}{}", letters(&["weave-router bridge", bridge], 2))
+}
+
 /// The name of the end on the host: the same for the same container and interface.
-pub fn name_of(ident: &str, interface: &str) -> String {
-    let hash = Sha256::new().chain_update("weave-router attach ").chain_update(interface).chain_update([0]).chain_update(ident).finalize();
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{PREFIX}{}", digits.get(..9).unwrap_or(&digits))
+pub fn name_of(bridge: &str, ident: &str, interface: &str) -> String {
+    format!("{}{}", prefix_of(bridge), letters(&["weave-router attach", interface, ident], 7))
+}
+
+/// So many letters and digits from a hash of the words.
+fn letters(words: &[&str], count: usize) -> String {
+    let hash = words.iter().fold(Sha256::new(), |hash, word| hash.chain_update(word).chain_update([0])).finalize();
+    let letter = |byte: &u8| char::from_digit(u32::from(*byte) % 36, 36).unwrap_or('0');
+    hash.iter().take(count).map(letter).collect()
 }
 
 /// The alias of the end on the host. A bridge's name holds no colon.
@@ -142,11 +152,11 @@ pub async fn plug(host: &Handle, end: u32, bridge: u32) -> Result<(), HostError>
     host.link().set_port(options).execute().await.map_err(|e| HostError::netlink(what("set the port options of"), e))
 }
 
-/// Removes what attaching began and a killed router never finished: ends without an alias. Answers with their names.
-pub async fn sweep(host: &Handle) -> Result<Vec<String>, HostError> {
+/// Removes what attaching to this bridge began and a killed router never finished: ends without an alias. Answers with their names.
+pub async fn sweep(host: &Handle, bridge: &str) -> Result<Vec<String>, HostError> {
+    let prefix = prefix_of(bridge);
     let unfinished = |link: &Link| {
-        let digits = link.name.strip_prefix(PREFIX).unwrap_or("");
-        let ours = digits.len() == 9 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let ours = link.name.len() == prefix.len() + 7 && link.name.starts_with(&prefix);
         ours && link.kind == "veth" && link.alias.is_empty() && link.master.is_none()
     };
     let mut gone = Vec::new();
@@ -172,10 +182,13 @@ mod tests {
 
     #[test]
     fn a_name_fits_and_an_alias_tells_the_bridge() {
-        let name = name_of(&"0123456789abcdef".repeat(4), "ethwe");
-        assert!(link::valid_name(&name) && name.len() == 15, "{name}");
-        assert_eq!(name, name_of(&"0123456789abcdef".repeat(4), "ethwe"));
-        assert_ne!(name, name_of(&"0123456789abcdef".repeat(4), "eth0"));
+        let id = "0123456789abcdef".repeat(4);
+        let name = name_of("weave", &id, "ethwe");
+        assert!(link::valid_name(&name) && name.len() == 15 && name.starts_with(&prefix_of("weave")), "{name}");
+        assert_eq!(name, name_of("weave", &id, "ethwe"));
+        for other in [name_of("weave", &id, "eth0"), name_of("weave", "pid:1", "ethwe"), name_of("weave2", &id, "ethwe")] {
+            assert_ne!(name, other);
+        }
         let alias = alias_of("weave", "netns:/run/netns/a: b");
         assert_eq!(ident_in("weave", &alias), Some("netns:/run/netns/a: b"));
         assert_eq!(ident_in("weave2", &alias), None);

@@ -27,6 +27,15 @@ pub fn station(interface: &str, v6: bool) {
     }
 }
 
+/// A bridge with an address of the host's own.
+pub fn exposed(bridge: &str, v6: bool) {
+    neighbours(bridge);
+    write(&format!("ipv4/conf/{bridge}/promote_secondaries"), "1");
+    if v6 {
+        write(&format!("ipv6/conf/{bridge}/disable_ipv6"), "0");
+    }
+}
+
 fn write(knob: &str, value: &str) {
     let path = format!("/proc/sys/net/{knob}");
     if let Err(e) = std::fs::write(&path, value) {

@@ -5,6 +5,7 @@
 //! * [`found`]: the attachments that are there, read from the kernel alone. The end on the host carries the container's ident in its alias
 //!   (`ip link show` prints it) and has a name derived from it, so that a router that starts anew knows all its containers.
 //! * [`announce`]: tells the neighbours where an address is now.
+//! * [`expose`]: an address for the host itself, on the bridge.
 //! * [`join`]: another Linux bridge of the host, joined by a pair of the same sort.
 //!
 //! A namespace belongs to a thread. What blocks here may be called on any thread but a packet thread's; it returns to where it came from.
@@ -12,6 +13,7 @@
 pub mod address;
 pub mod announce;
 pub mod attach;
+pub mod expose;
 pub mod found;
 pub mod join;
 mod knobs;

@@ -56,7 +56,7 @@ impl Scene {
     }
 
     fn detach(&self, order: &Order, removal: &Removal) -> Result<Vec<IpNet>, HostError> {
-        in_namespace(&self.host, || detach(&order.ident, &order.interface, &order.netns, removal)).expect("the namespace")
+        in_namespace(&self.host, || detach(BRIDGE, &order.ident, &order.interface, &order.netns, removal)).expect("the namespace")
     }
 
     fn attachments(&self) -> Vec<Attachment> {
@@ -210,10 +210,11 @@ fn an_unfinished_end_is_swept_and_others_are_not() {
     let Some(mut scene) = Scene::new() else { return };
     let order = scene.container("c1", &["10.2.1.1/24"]);
     scene.attach(&order).expect("attached");
-    scene.run("h1", "ip link add vethwe012345678 type veth peer name other0");
+    let unfinished = found::name_of(BRIDGE, "pid:1", INTERFACE);
+    scene.run("h1", &format!("ip link add {unfinished} type veth peer name other0"));
     scene.run("h1", "ip link add vethwe0 type veth peer name other1");
-    let swept = with_netlink(&scene.host, |handle| async move { found::sweep(&handle).await }).expect("the namespace");
-    assert_eq!(swept.expect("swept"), ["vethwe012345678"]);
+    let swept = with_netlink(&scene.host, |handle| async move { found::sweep(&handle, BRIDGE).await }).expect("the namespace");
+    assert_eq!(swept.expect("swept"), [unfinished]);
     assert_eq!(scene.attachments().len(), 1);
 }
 
