@@ -7,7 +7,8 @@
 //! * middle, which knows the rules and is told time and randomness: [`forward`] where a frame goes, [`mesh`] links, gossip, routes and paths,
 //!   [`names`] the names of containers, [`sim`] a whole mesh in one process;
 //! * top, which knows the operating system: [`io`] TAP, sockets and event loops, [`host`] bridge, firewall, fast datapath and the laboratory of
-//!   namespaces, [`api`] status pages and control, [`dns`] the name server, [`store`] the state directory, [`cli`] options, verbs, and [`cli::run`], which joins the planes.
+//!   namespaces, [`api`] status pages and control, [`dns`] the name server, [`docker`] what Docker knows of containers, [`store`] the state
+//!   directory, [`cli`] options, verbs, and [`cli::run`], which joins the planes.
 //!
 //! A frame's way: `io::packet_thread` reads the TAP → [`forward::Forwarder::from_tap`] → outbox → UDP; and back by
 //! [`forward::Forwarder::from_udp`]. What is decided reaches it as a new [`forward::Fib`] from [`mesh::Mesh`].
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod counters;
 pub mod crypto;
 pub mod dns;
+pub mod docker;
 pub mod forward;
 pub mod host;
 pub mod io;

@@ -77,6 +77,8 @@ pub struct RunConfig {
     pub conn_limit: usize,
     /// False under `--no-discovery`.
     pub discovery: bool,
+    /// Containers are held to their addresses.
+    pub isolate: bool,
     /// Which offloads are tried.
     pub offload: OffloadPolicy,
     /// How many packet threads; `None` leaves it to the number of cores.
@@ -177,6 +179,7 @@ impl RunConfig {
             encryption: !options.no_encryption,
             conn_limit: usize::from(options.conn_limit),
             discovery: !options.no_discovery,
+            isolate: options.isolate,
             offload: options.offload,
             threads: options.threads,
             busy_poll: options.busy_poll,

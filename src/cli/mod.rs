@@ -93,6 +93,7 @@ fn act(call: Call, planes: &Planes) -> anyhow::Result<String> {
         Action::DnsAdd(naming) => verbs::dns::add(api, &naming),
         Action::DnsRemove(naming) => verbs::dns::remove(api, &naming),
         Action::DnsLookup(what) => verbs::dns::look_up(api, &what),
+        Action::Containers(action) => verbs::containers::act(api, action),
         Action::Report => verbs::report(api),
         Action::ShowKey(args) => verbs::show_key(api, &args.state_dir, planes),
         Action::Version => Ok(verbs::version(api)),

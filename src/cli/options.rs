@@ -1,5 +1,7 @@
 //! The options as clap sees them. Texts become values that hold in [`super::config`].
 
+pub mod containers;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use crate::host::fastdp::device;
 use crate::io::busy_poll;
 use crate::io::offload::OffloadPolicy;
 use crate::names::Domain;
+use containers::{AttachArgs, BridgeArgs, DetachArgs, ExposeArgs, HideArgs, PsArgs};
 
 /// Where the API is unless told otherwise.
 pub const DEFAULT_API: &str = "unix:/run/weave-router/api.sock";
@@ -82,6 +85,18 @@ pub enum Verb {
     DnsRemove(NameArgs),
     /// Print the addresses of a name in the mesh, or the names of an address
     DnsLookup(LookupArgs),
+    /// Give a running container an interface on the network, and print its addresses
+    Attach(AttachArgs),
+    /// Take addresses from a container, and its interface with the last
+    Detach(DetachArgs),
+    /// List attached containers: id, MAC, addresses
+    Ps(PsArgs),
+    /// Put this host on the network, and print its addresses
+    Expose(ExposeArgs),
+    /// Take this host off the network
+    Hide(HideArgs),
+    /// Join another Linux bridge of this host to the network
+    AttachBridge(BridgeArgs),
     /// Print the whole state of the running router as JSON
     Report,
     /// Print this router's public key, for --allow on other hosts
@@ -179,6 +194,10 @@ pub struct RunOptions {
     /// Link with configured peers only [default: also with the routers they know]
     #[arg(long, env = "WEAVE_NO_DISCOVERY", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub no_discovery: bool,
+    /// Hold every attached container to its MAC, addresses and subnets, in the bridge itself; nothing but IP and ARP passes to and from them
+    /// [default: subnets are kept apart where packets are routed]
+    #[arg(long, env = "WEAVE_ISOLATE", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub isolate: bool,
     /// Segmentation and checksum offloads: auto tries each and gives up what fails, off uses none, a comma list switches single ones
     /// off: of the TAP no-csum, no-tso, no-ecn, no-uso, of UDP no-gso, no-gro
     #[arg(long, env = "WEAVE_OFFLOAD", value_name = "auto|off|LIST", value_parser = OffloadPolicy::from_str, default_value = "auto")]

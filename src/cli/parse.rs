@@ -1,5 +1,7 @@
 //! From arguments to a [`Call`]: the verb may be left out, and options of `run` may stand on both sides of it.
 
+pub mod containers;
+
 use std::ffi::{OsStr, OsString};
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
@@ -8,6 +10,7 @@ use super::config::{ConfigError, RunConfig};
 use super::options::{DemoArgs, GlobalOptions, KeyArgs, RunOptions, StatusArgs, Topology, Verb, WithVerb, WithoutVerb};
 use super::verbs::Naming;
 use crate::mesh::command::Target;
+use containers::ContainerAction;
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub enum Action {
     DnsRemove(Naming),
     /// Look a name up.
     DnsLookup(String),
+    /// See to containers.
+    Containers(ContainerAction),
     /// Print everything.
     Report,
     /// Print the public key.
@@ -92,6 +97,12 @@ fn with_verb(parsed: WithVerb, matches: &ArgMatches, hostname: &str) -> Result<C
         Verb::DnsAdd(args) => Action::DnsAdd(Naming::new("dns-add", args, true).map_err(ParseError::Config)?),
         Verb::DnsRemove(args) => Action::DnsRemove(Naming::new("dns-remove", args, false).map_err(ParseError::Config)?),
         Verb::DnsLookup(args) => Action::DnsLookup(args.what),
+        Verb::Attach(args) => Action::Containers(containers::attach(args)?),
+        Verb::Detach(args) => Action::Containers(containers::detach(args)?),
+        Verb::Ps(args) => Action::Containers(containers::ps(args)),
+        Verb::Expose(args) => Action::Containers(containers::expose(args)?),
+        Verb::Hide(args) => Action::Containers(containers::hide(&args)?),
+        Verb::AttachBridge(args) => Action::Containers(containers::join(args)),
         Verb::Report => Action::Report,
         Verb::ShowKey(args) => Action::ShowKey(args),
         Verb::Version => Action::Version,

@@ -8,6 +8,7 @@
 
 mod apps;
 mod aside;
+mod containers;
 mod dns;
 mod fastdp;
 mod keeper;
@@ -34,6 +35,7 @@ use crate::store::StateDir;
 use crate::wire::Address;
 use apps::Apps;
 use aside::aside;
+use containers::Containers;
 use dns::Dns;
 use fastdp::Fastdp;
 use names::Names;
@@ -85,6 +87,7 @@ struct Router {
     apps: Apps,
     app_events: mpsc::Receiver<AppEvent>,
     dns: Option<Dns>,
+    containers: Containers,
 }
 
 impl Router {
@@ -151,6 +154,7 @@ impl Router {
         if let Some(fastdp) = &self.fastdp {
             fastdp.lay_out(self.network.layout());
         }
+        self.containers.lay_out(self.network.bridge_end());
         if changes.addresses {
             self.send_addresses().await;
         }
@@ -256,7 +260,7 @@ impl Router {
         for server in &self.servers {
             server.abort();
         }
-        let Router { planes, mut network, fastdp, dns, .. } = self;
+        let Router { planes, mut network, fastdp, dns, containers, .. } = self;
         if let Some(dns) = dns {
             dns.stop();
         }
@@ -272,7 +276,7 @@ impl Router {
                 fastdp.close(deadline).await;
             }
         };
-        tokio::join!(threads, network.close_firewall(deadline), fast);
+        tokio::join!(threads, network.close_firewall(deadline), fast, containers.close(deadline));
         network.release(Instant::now() + BRIDGE_PATIENCE).await;
     }
 }

@@ -1,5 +1,6 @@
 //! The verbs that ask the running router.
 
+pub(super) mod containers;
 pub(super) mod dns;
 
 use std::path::Path;

@@ -91,7 +91,6 @@ impl Providers {
 
 /// A keyed AEAD. The key's bytes live only inside the library's context; aws-lc and the `chacha20poly1305` crate wipe it when it is dropped,
 /// ring does not.
-#[expect(clippy::large_enum_variant, reason = "keys are made once per session and never moved; a box would cost a look-up per datagram")]
 pub enum AeadKey {
     /// Either suite by aws-lc.
     #[cfg(feature = "aws-lc")]

@@ -9,8 +9,10 @@ mod scene;
 mod station;
 
 mod addresses;
+mod attach;
 mod capture;
 mod dns;
+mod expose;
 mod fastdp;
 mod firewall;
 mod frames;

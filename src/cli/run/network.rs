@@ -13,6 +13,7 @@ use super::keeper::Keeper;
 use super::threads;
 use crate::dns::SERVICE_ADDRESS;
 use crate::host::bridge::{Bridge, BridgeMtu, Released};
+use crate::host::container::BridgeEnd;
 use crate::host::fastdp::{device, gate};
 use crate::host::link;
 use crate::host::macs::LocalMacs;
@@ -241,6 +242,11 @@ impl Network {
     /// What the fast datapath has to know.
     pub fn layout(&self) -> Layout {
         Layout { bridge: self.bridge.index(), tap: self.tap_index, mtu: self.mtu().unwrap_or(u16::MAX), attached: self.attached }
+    }
+
+    /// The bridge, for containers.
+    pub fn bridge_end(&self) -> BridgeEnd {
+        BridgeEnd { name: self.bridge_name.clone(), index: self.bridge.index() }
     }
 
     /// Removes what a router with the fast datapath that was killed has left behind.

@@ -1,22 +1,43 @@
 //! The parts of the container network, as far as this router was asked to have them: started, joined to the API and the status.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use axum::Router;
 use futures::FutureExt;
 
 use super::super::RunConfig;
 use super::apps::Apps;
+use super::containers::book::{self, Books, Told};
+use super::containers::{Containers, Settings, Sockets};
 use super::dns::{self, Dns};
 use super::planes::Planes;
 use super::status::Count;
 use crate::api::names::{self, NamesHandle};
 use crate::api::section::Ask;
+use crate::host::container::BridgeEnd;
 use crate::io::clock::Clock;
 use crate::mesh::apps::{Channel, NAMES_RECORD};
 use crate::store::db::Db;
 use crate::wire::PeerName;
 
+/// What the parts stand on.
+pub struct Ground<'a> {
+    /// This router's name.
+    pub name: PeerName,
+    /// The time.
+    pub clock: Clock,
+    /// The state.
+    pub db: &'a Db,
+    /// The threads.
+    pub planes: &'a Planes,
+    /// The way to the kernel.
+    pub sockets: Sockets,
+    /// The bridge.
+    pub bridge: BridgeEnd,
+}
+
 /// What the parts add to the API and the status.
-#[derive(Default)]
 pub struct Parts {
     /// Their pages.
     pub routes: Router,
@@ -26,41 +47,47 @@ pub struct Parts {
     pub counts: Vec<(&'static str, Count)>,
     /// The name server.
     pub dns: Option<Dns>,
+    /// Containers, and the host itself on the network.
+    pub containers: Containers,
 }
 
 impl Parts {
-    /// Starts them, for the router of this name.
-    pub fn start(config: &RunConfig, (name, clock): (PeerName, Clock), db: &Db, planes: &Planes, apps: &mut Apps) -> Parts {
-        let mut parts = Parts::default();
-        let names = parts.start_names(config, (name, clock), db, planes, apps);
-        parts.routes = std::mem::take(&mut parts.routes).merge(names::routes(names));
-        parts
+    /// Starts them.
+    pub fn start(config: &RunConfig, ground: Ground<'_>, apps: &mut Apps) -> Parts {
+        let (dns, names) = start_names(config, &ground, apps).unzip();
+        let books = Books { addresses: None, names: names.clone().map(|names| Arc::new(names) as Arc<dyn book::Names>) };
+        let settings = Settings { isolate: config.isolate, ranges: Vec::new() };
+        let containers = Containers::start(settings, ground.sockets, ground.bridge, ground.db, books);
+        let names = names.unwrap_or_else(NamesHandle::off);
+        let routes = names::routes(names.clone()).merge(containers.routes());
+        let sections = vec![of_names(names), containers.section()];
+        let counts = dns.iter().flat_map(Dns::counters).collect();
+        Parts { routes, sections, counts, dns, containers }
+    }
+}
+
+/// Names, where they are not switched off. Without them the router does everything else.
+fn start_names(config: &RunConfig, ground: &Ground<'_>, apps: &mut Apps) -> Option<(Dns, NamesHandle)> {
+    let dns = config.dns.as_ref()?;
+    let events = apps.join(Channel::Names, NAMES_RECORD);
+    let (name, nickname, clock) = (ground.name, config.nickname.clone(), ground.clock);
+    let needs = dns::Needs { name, nickname, db: ground.db.clone(), mesh: ground.planes.mesh(), events, clock };
+    Dns::start(dns, needs).inspect_err(|error| tracing::error!("names are not served: {error:#}")).ok()
+}
+
+fn of_names(names: NamesHandle) -> Ask {
+    Box::new(move || {
+        let asked = names.clone();
+        async move { names::section(&asked) }.boxed()
+    })
+}
+
+impl book::Names for NamesHandle {
+    fn add<'a>(&'a self, ident: &'a str, name: &'a str, addresses: &'a [IpAddr]) -> Told<'a, ()> {
+        self.add(ident, name, addresses).boxed()
     }
 
-    /// Names, where they are not switched off. Without them the router does everything else.
-    fn start_names(
-        &mut self,
-        config: &RunConfig,
-        (name, clock): (PeerName, Clock),
-        db: &Db,
-        planes: &Planes,
-        apps: &mut Apps,
-    ) -> NamesHandle {
-        let handle = config.dns.as_ref().and_then(|dns| {
-            let events = apps.join(Channel::Names, NAMES_RECORD);
-            let needs = dns::Needs { name, nickname: config.nickname.clone(), db: db.clone(), mesh: planes.mesh(), events, clock };
-            let started = Dns::start(dns, needs).inspect_err(|error| tracing::error!("names are not served: {error:#}"));
-            let (dns, handle) = started.ok()?;
-            self.counts.extend(dns.counters());
-            self.dns = Some(dns);
-            Some(handle)
-        });
-        let handle = handle.unwrap_or_else(NamesHandle::off);
-        let asked = handle.clone();
-        self.sections.push(Box::new(move || {
-            let asked = asked.clone();
-            async move { names::section(&asked) }.boxed()
-        }));
-        handle
+    fn remove<'a>(&'a self, ident: &'a str, name: Option<&'a str>, addresses: &'a [IpAddr]) -> Told<'a, ()> {
+        self.remove(ident, name, addresses).boxed()
     }
 }

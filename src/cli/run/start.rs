@@ -8,10 +8,11 @@ use tokio::time::Instant;
 
 use super::super::RunConfig;
 use super::apps::{AppSink, Apps};
+use super::containers::Sockets;
 use super::fastdp::{Fastdp, Switchboard};
 use super::names::Names;
 use super::network::Network;
-use super::parts::Parts;
+use super::parts::{Ground, Parts};
 use super::planes::{Foundation, Planes};
 use super::signals::Signals;
 use super::status::StatusSource;
@@ -37,6 +38,7 @@ struct Claims {
     pages: Option<Listener>,
     /// What the fast datapath needs, where it is asked for.
     fast: Option<(rtnetlink::Handle, Wanted)>,
+    sockets: Sockets,
 }
 
 impl Claims {
@@ -58,7 +60,8 @@ impl Claims {
             Some(fastdp) => Some((crate::host::connect()?, Wanted::new(fastdp.port, &config.network, foundation.name()))),
             None => None,
         };
-        Ok(Claims { signals, clock, store, remembered, db, threads, foundation, api, pages, fast })
+        let sockets = Sockets::open()?;
+        Ok(Claims { signals, clock, store, remembered, db, threads, foundation, api, pages, fast, sockets })
     }
 }
 
@@ -72,7 +75,8 @@ async fn pages(address: Option<SocketAddr>) -> anyhow::Result<Option<Listener>> 
 impl Router {
     /// Claims everything in an order in which a failure leaves nothing behind: state, port, API sockets, then the bridge and the TAP.
     pub(super) async fn start(config: RunConfig) -> anyhow::Result<Router> {
-        let Claims { signals, clock, store, remembered, db, threads, foundation, api, pages, fast } = Claims::make(&config).await?;
+        let Claims { signals, clock, store, remembered, db, threads, foundation, api, pages, fast, sockets } =
+            Claims::make(&config).await?;
         let name = foundation.name();
         let (network, tap) = Network::build(&config, name, threads).await?;
         let (event_sink, events) = mpsc::channel(EVENTS);
@@ -87,7 +91,8 @@ impl Router {
             }
         };
         let mut apps = Apps::new(lost);
-        let parts = Parts::start(&config, (name, clock), &db, &planes, &mut apps);
+        let ground = Ground { name, clock, db: &db, planes: &planes, sockets, bridge: network.bridge_end() };
+        let parts = Parts::start(&config, ground, &mut apps);
         (status.sections, status.counts) = (parts.sections, parts.counts);
         let (handle, requests) = Handle::new();
         let mut servers = vec![tokio::spawn(api::server::serve(api, api::server::api(handle.clone(), parts.routes)))];
@@ -101,7 +106,6 @@ impl Router {
                 None
             }
         };
-        let dns = parts.dns;
         let router = Router {
             config,
             store,
@@ -117,7 +121,8 @@ impl Router {
             fastdp,
             apps,
             app_events,
-            dns,
+            dns: parts.dns,
+            containers: parts.containers,
         };
         Ok(router)
     }

@@ -40,6 +40,19 @@ pub async fn join(host: &Handle, ours: &BridgeEnd, other: &str) -> Result<bool, 
     }
 }
 
+/// Parts all bridges that were joined to ours.
+pub async fn part(host: &Handle, ours: &BridgeEnd) -> Result<(), HostError> {
+    let joined = |link: &Link| link.master == Some(ours.index) && link.kind == "veth" && is_ours(&link.alias, &ours.name);
+    for link in link::all(host).await?.into_iter().filter(joined) {
+        super::found::remove(host, link.index, &link.name).await?;
+    }
+    Ok(())
+}
+
+fn is_ours(alias: &str, ours: &str) -> bool {
+    alias.strip_prefix("weave-router joins ").is_some_and(|rest| rest.ends_with(&format!(" to {ours}")))
+}
+
 async fn put_up(host: &Handle, ends: &[(&str, u32)], ours: &str, other: &str) -> Result<(), HostError> {
     for (name, bridge) in ends {
         let what = || format!("join bridge {other} to bridge {ours} by {name}");

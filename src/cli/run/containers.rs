@@ -1,0 +1,148 @@
+//! The part of the router that looks after containers and the host's own place on the network: attaches, detaches, exposes and hides, finds
+//! everything again after a restart, and notices when a container is gone.
+//!
+//! * [`desk`]: what is asked, one request after the other for a container, side by side for several.
+//! * [`host`]: the host itself.
+//! * [`survey`]: compares with the kernel at the start, when something changed on the bridge, and now and then.
+//! * [`enforce`]: keeps the firewall's tables as they should be.
+//! * [`record`]: what is remembered over a restart.
+//!
+//! Addresses are given out and names are kept by others, see [`book`].
+
+pub mod book;
+mod desk;
+mod enforce;
+mod host;
+mod record;
+mod survey;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use futures::FutureExt;
+use ipnet::IpNet;
+use rtnetlink::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+use super::aside::aside;
+use super::complain;
+use crate::api::containers::{self, Ask, ContainersHandle};
+use crate::api::section;
+use crate::host::container::{BridgeEnd, found};
+use crate::host::{HostError, connect, rules};
+use crate::store::db::Db;
+use book::Books;
+use desk::Desk;
+
+/// How often the kernel is asked whether everything is still there, without any sign that it is not.
+const LOOK: Duration = Duration::from_secs(10);
+/// How often the firewall's tables are written, where there are any: others flush all tables when they start anew.
+const GUARD: Duration = Duration::from_secs(5);
+
+/// What it is told at the start.
+pub struct Settings {
+    /// Containers are held to their addresses.
+    pub isolate: bool,
+    /// The ranges that addresses are given from.
+    pub ranges: Vec<IpNet>,
+}
+
+/// Its netlink sockets, which are opened while a failure still leaves nothing behind.
+pub struct Sockets {
+    host: Handle,
+    strict: Handle,
+}
+
+impl Sockets {
+    /// Opens them in the network namespace of the calling thread.
+    pub fn open() -> Result<Sockets, HostError> {
+        Ok(Sockets { host: connect()?, strict: found::connect()? })
+    }
+}
+
+/// The part's handle in the run loop.
+pub struct Containers {
+    handle: ContainersHandle,
+    bridge: watch::Sender<BridgeEnd>,
+    desk: Arc<Desk>,
+}
+
+impl Containers {
+    /// Starts it. What was there before is found and taken over at once, in the background.
+    pub fn start(settings: Settings, sockets: Sockets, bridge: BridgeEnd, db: &Db, books: Books) -> Containers {
+        let (handle, asks) = ContainersHandle::new();
+        let (bridge, bridges) = watch::channel(bridge);
+        let desk = Arc::new(Desk::new(settings, bridges.clone(), sockets, db.clone(), books));
+        tokio::spawn(run(Arc::clone(&desk), asks, bridges));
+        Containers { handle, bridge, desk }
+    }
+
+    /// Its pages.
+    pub fn routes(&self) -> Router {
+        containers::routes(self.handle.clone())
+    }
+
+    /// What it says of itself.
+    pub fn section(&self) -> section::Ask {
+        let desk = Arc::clone(&self.desk);
+        Box::new(move || {
+            let desk = Arc::clone(&desk);
+            async move { desk.section().await }.boxed()
+        })
+    }
+
+    /// Something changed on the bridge, which is now this one.
+    pub fn lay_out(&self, bridge: BridgeEnd) {
+        // Even if it is the same: a port may have gone.
+        self.bridge.send_replace(bridge);
+    }
+
+    /// The end of the router: containers stay as they are, and so do the rules that concern them.
+    pub async fn close(&self, deadline: Instant) {
+        if !self.desk.is_unused() {
+            return;
+        }
+        let name = self.bridge.borrow().name.clone();
+        match timeout_at(deadline, aside("nft", move || rules::remove(&name))).await {
+            Ok(Ok(Err(error))) => complain("the rules for containers may still be there", &error),
+            Ok(Ok(Ok(()))) => {}
+            Ok(Err(_)) | Err(_) => tracing::warn!("the rules for containers may still be there: nft does not answer in time"),
+        }
+    }
+}
+
+async fn run(desk: Arc<Desk>, mut asks: mpsc::Receiver<Ask>, mut bridges: watch::Receiver<BridgeEnd>) {
+    desk.take_over().await;
+    let (mut look, mut guard) = (interval(LOOK), interval(GUARD));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    guard.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            ask = asks.recv() => match ask {
+                Some(ask) => drop(tokio::spawn(answer(Arc::clone(&desk), ask))),
+                None => return,
+            },
+            changed = bridges.changed() => match changed {
+                Ok(()) => desk.look().await,
+                Err(_) => return,
+            },
+            _ = look.tick() => desk.look().await,
+            _ = guard.tick() => desk.guard_again(),
+        }
+    }
+}
+
+/// Whoever asked may be gone: what was begun is finished all the same.
+async fn answer(desk: Arc<Desk>, ask: Ask) {
+    match ask {
+        Ask::Attach(order, answer) => drop(answer.send(desk.attach(order).await)),
+        Ask::Detach(order, answer) => drop(answer.send(desk.detach(order).await)),
+        Ask::List(answer) => drop(answer.send(desk.list().await)),
+        Ask::Expose(order, answer) => drop(answer.send(desk.expose(order).await)),
+        Ask::Hide(addresses, all, answer) => drop(answer.send(desk.hide(addresses, all).await)),
+        Ask::Join(bridge, answer) => drop(answer.send(desk.join(&bridge).await)),
+        Ask::Reset(answer) => drop(answer.send(desk.reset().await)),
+    }
+}

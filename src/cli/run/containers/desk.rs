@@ -1,0 +1,402 @@
+//! What is asked of this part, and its state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rtnetlink::Handle;
+use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
+
+use super::super::aside::aside;
+use super::book::Books;
+use super::enforce::Guard;
+use super::record::Record;
+use super::{Settings, Sockets};
+use crate::api::Refusal;
+use crate::api::containers::{Attach, Detach, EXPOSED, Row};
+use crate::api::section::Section;
+use crate::host::container::announce::announce;
+use crate::host::container::{AddressSpec, Attached, BridgeEnd, Order, Removal, attach, detach, found};
+use crate::host::{HostError, link};
+use crate::store::db::{Db, Table};
+
+/// Containers that are worked on at once: the kernel does one after the other anyway.
+const AT_ONCE: usize = 8;
+/// When an announcement is repeated: a datagram may be lost.
+const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(1000)];
+
+/// A container, or the host, as this router knows it.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// What is remembered.
+    pub record: Record,
+    /// Name of the end on the host, and MAC in the container; `None` for the host.
+    pub port: Option<(String, [u8; 6])>,
+}
+
+/// The state.
+pub struct Desk {
+    pub(super) settings: Settings,
+    pub(super) host: Handle,
+    pub(super) strict: Handle,
+    pub(super) db: Db,
+    pub(super) books: Books,
+    pub(super) guard: Guard,
+    bridges: watch::Receiver<BridgeEnd>,
+    known: Mutex<BTreeMap<String, Known>>,
+    /// One request after the other for each container.
+    busy: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    slots: Semaphore,
+}
+
+impl Desk {
+    /// Nothing is known yet.
+    pub fn new(settings: Settings, bridges: watch::Receiver<BridgeEnd>, sockets: Sockets, db: Db, books: Books) -> Desk {
+        let Sockets { host, strict } = sockets;
+        Desk {
+            settings,
+            host,
+            strict,
+            db,
+            books,
+            guard: Guard::default(),
+            bridges,
+            known: Mutex::default(),
+            busy: Mutex::default(),
+            slots: Semaphore::new(AT_ONCE),
+        }
+    }
+
+    /// The bridge as it is now.
+    pub(super) fn bridge(&self) -> BridgeEnd {
+        self.bridges.borrow().clone()
+    }
+
+    /// All that is known, by ident.
+    pub(super) fn known(&self) -> BTreeMap<String, Known> {
+        self.lock().clone()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The host's own addresses on the network.
+    pub(super) fn exposed(&self) -> Vec<IpNet> {
+        self.lock().get(EXPOSED).map(|known| known.record.addresses.clone()).unwrap_or_default()
+    }
+
+    /// The subnets that are in use here.
+    pub(super) fn subnets(&self) -> BTreeSet<IpNet> {
+        self.lock().values().flat_map(|known| &known.record.addresses).map(IpNet::trunc).collect()
+    }
+
+    /// True where no container is attached and the host is not exposed.
+    pub fn is_unused(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Waits until nobody else works on a container.
+    pub(super) async fn turn(&self, ident: &str) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            busy.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(busy.entry(ident.to_owned()).or_default())
+        };
+        lock.lock_owned().await
+    }
+
+    /// True while somebody works on it.
+    pub(super) fn is_busy(&self, ident: &str) -> bool {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.get(ident).is_some_and(|lock| lock.try_lock().is_err())
+    }
+
+    /// Attaches a container: its addresses, then what is remembered, then the interface, the rules and the names. What fails on the way takes
+    /// all before it back.
+    pub async fn attach(&self, order: Attach) -> Result<Row, Refusal> {
+        if order.ident == EXPOSED {
+            return Err(Refusal(format!("{EXPOSED} is the host itself and no container")));
+        }
+        let _turn = self.turn(&order.ident).await;
+        let before = self.lock().get(&order.ident).cloned();
+        let mut gained = Vec::new();
+        let outcome = self.attach_all(&order, before.as_ref(), &mut gained).await;
+        if outcome.is_err() {
+            self.forget_failed(&order.ident, before, &gained).await;
+        }
+        outcome
+    }
+
+    async fn attach_all(&self, order: &Attach, before: Option<&Known>, gained: &mut Vec<IpNet>) -> Result<Row, Refusal> {
+        let held = before.map(|known| known.record.addresses.clone()).unwrap_or_default();
+        let addresses = self.resolve(&order.ident, &order.addresses, &held, gained).await?;
+        let mut known = before.cloned().unwrap_or_default();
+        known.record.add(&addresses, &order.names);
+        self.remember(&order.ident, Some(&known.record)).await?;
+        let attached = self.make(order, &addresses).await?;
+        known.port = Some((attached.host_end.clone(), attached.mac));
+        let subnets = self.subnets();
+        self.lock().insert(order.ident.clone(), known);
+        // Masquerading tells the mesh's subnets from the outside.
+        if self.settings.isolate || (subnets != self.subnets() && !self.exposed().is_empty()) {
+            self.enforce().await?;
+        }
+        let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+        self.add_names(&order.ident, &order.names, &ips).await?;
+        self.announce_again(attached.mac, ips);
+        Ok(Row::new(&order.ident, attached.mac, addresses))
+    }
+
+    async fn make(&self, order: &Attach, addresses: &[IpNet]) -> Result<Attached, Refusal> {
+        let work = Order {
+            ident: order.ident.clone(),
+            netns: order.netns.clone(),
+            interface: order.interface.clone(),
+            addresses: addresses.to_vec(),
+            multicast_route: order.multicast_route,
+            bridge: self.bridge(),
+        };
+        self.blocking("attach", move || attach(&work)).await
+    }
+
+    /// Takes back what a failed attachment did. What the container had before, it keeps.
+    async fn forget_failed(&self, ident: &str, before: Option<Known>, gained: &[IpNet]) {
+        let bridge = self.bridge().name;
+        let now = self.lock().get(ident).cloned();
+        let extra = |known: &Known| {
+            let had = before.as_ref().map_or(&[][..], |b| &b.record.addresses);
+            known.record.addresses.iter().copied().filter(|a| !had.contains(a)).collect::<Vec<_>>()
+        };
+        // The interface was made, and something after it failed.
+        if let Some(now) = now.filter(|now| now.port.is_some() && before.is_none()) {
+            let (owned, gone) = (ident.to_owned(), extra(&now));
+            let interface = crate::host::container::INTERFACE;
+            let undo = self.blocking("detach", move || detach(&bridge, &owned, interface, Path::new(""), &Removal::All)).await;
+            if let Err(refusal) = undo {
+                tracing::warn!("{ident} could not be attached, and {gone:?} stays with it: {refusal}");
+            }
+        }
+        match &before {
+            Some(before) => drop(self.lock().insert(ident.to_owned(), before.clone())),
+            None => drop(self.lock().remove(ident)),
+        }
+        if let Err(refusal) = self.remember(ident, before.as_ref().map(|known| &known.record)).await {
+            tracing::warn!("{refusal}");
+        }
+        for address in gained {
+            self.free(ident, *address).await;
+        }
+    }
+
+    /// Detaches a container, or some of its addresses.
+    pub async fn detach(&self, order: Detach) -> Result<Vec<IpNet>, Refusal> {
+        let _turn = self.turn(&order.ident).await;
+        let known = self.lock().get(&order.ident).cloned();
+        let has = match self.look_at(&order.ident, &order.interface).await? {
+            Some(attachment) => attachment.addresses,
+            None => known.as_ref().map(|known| known.record.addresses.clone()).unwrap_or_default(),
+        };
+        let gone = self.select(&order.addresses, order.all, &has).await?;
+        // Without an address that was given it is not on the network, whatever it gave itself.
+        let given = known.as_ref().map_or(&has, |known| &known.record.addresses);
+        let everything = order.all || (!gone.is_empty() && given.iter().all(|a| gone.contains(a)));
+        let removal = if everything { Removal::All } else { Removal::These(gone.clone()) };
+        let (ident, interface) = (order.ident.clone(), order.interface.clone());
+        let (netns, bridge) = (order.netns.clone().unwrap_or_default(), self.bridge().name);
+        self.blocking("detach", move || detach(&bridge, &ident, &interface, &netns, &removal)).await?;
+        self.dismiss(&order.ident, known, &gone, everything).await?;
+        Ok(gone)
+    }
+
+    /// Forgets addresses of a container, or all of it.
+    async fn dismiss(&self, ident: &str, known: Option<Known>, gone: &[IpNet], everything: bool) -> Result<(), Refusal> {
+        let ips: Vec<IpAddr> = gone.iter().map(IpNet::addr).collect();
+        if let Some(names) = self.books.names.as_deref().filter(|_| everything || !ips.is_empty()) {
+            names.remove(ident, None, if everything { &[] } else { &ips }).await?;
+        }
+        let left = known.filter(|_| !everything).map(|mut known| {
+            known.record.remove(gone);
+            known
+        });
+        self.remember(ident, left.as_ref().map(|known| &known.record)).await?;
+        let was = match left {
+            Some(left) => self.lock().insert(ident.to_owned(), left),
+            None => self.lock().remove(ident),
+        };
+        if was.is_some() && self.settings.isolate {
+            self.enforce().await?;
+        }
+        match everything {
+            true => self.free_all(ident).await,
+            false => futures::future::join_all(gone.iter().map(|address| self.free(ident, *address))).await.into_iter().collect(),
+        }
+        Ok(())
+    }
+
+    /// All containers as the kernel has them, the exposed host first.
+    pub async fn list(&self) -> Result<Vec<Row>, Refusal> {
+        let bridge = self.bridge();
+        let said = |error: HostError| Refusal(error.to_string());
+        let mut rows = Vec::new();
+        let exposed = self.exposed();
+        if !exposed.is_empty() {
+            let mac = link::by_index(&self.host, bridge.index).await.map_err(said)?.map_or([0; 6], |link| link.mac);
+            rows.push(Row::new(EXPOSED, mac, exposed));
+        }
+        for end in found::ends(&self.host, &bridge.name).await.map_err(said)? {
+            if let Some(found) = found::look(&self.strict, &end).await.map_err(said)? {
+                rows.push(Row::new(&end.ident, found.mac, found.addresses));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What `status`, `report` and the metrics say.
+    pub async fn section(&self) -> Section {
+        let rows = self.list().await.unwrap_or_default();
+        let exposed = rows.iter().find(|row| row.ident == EXPOSED);
+        let containers = rows.len() - usize::from(exposed.is_some());
+        let addresses = |row: &Row| row.addresses.iter().map(IpNet::to_string).collect::<Vec<_>>().join(" ");
+        let apart = if self.settings.isolate { ", held to their addresses" } else { "" };
+        Section {
+            name: "containers",
+            overview: vec![
+                ("Containers".into(), format!("{containers} attached{apart}")),
+                ("Exposed".into(), exposed.map_or("no".into(), addresses)),
+            ],
+            page: rows.iter().map(Row::line).collect(),
+            json: serde_json::json!({ "containers": rows, "isolated": self.settings.isolate }),
+            metrics: format!(
+                "# HELP weave_containers Containers attached on this host.\n# TYPE weave_containers gauge\nweave_containers {containers}\n\
+                 # HELP weave_exposed_addresses Addresses of this host on its bridge.\n# TYPE weave_exposed_addresses gauge\n\
+                 weave_exposed_addresses {}\n",
+                exposed.map_or(0, |row| row.addresses.len())
+            ),
+        }
+    }
+
+    /// The addresses that are meant; those that `ident` did not hold before are noted in `gained`, also where a later one fails.
+    pub(super) async fn resolve(
+        &self,
+        ident: &str,
+        specs: &[AddressSpec],
+        held: &[IpNet],
+        gained: &mut Vec<IpNet>,
+    ) -> Result<Vec<IpNet>, Refusal> {
+        let specs = if specs.is_empty() { &[AddressSpec::Default][..] } else { specs };
+        let mut had = held.to_vec();
+        if let Some(book) = self.books.addresses.as_deref() {
+            had.extend(book.lookup(ident).await?);
+        }
+        let mut addresses: Vec<IpNet> = Vec::new();
+        for spec in specs {
+            let address = match (spec, self.books.addresses.as_deref()) {
+                (AddressSpec::Fixed(address), Some(book)) => book.claim(ident, *address).await.map(|()| *address)?,
+                (AddressSpec::Fixed(address), None) => *address,
+                (AddressSpec::Subnet(subnet), _) => self.books.addresses()?.allocate(ident, Some(*subnet)).await?,
+                (AddressSpec::Default, _) => self.books.addresses()?.allocate(ident, None).await?,
+            };
+            if !had.contains(&address) {
+                gained.push(address);
+            }
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Those of `has` that are meant. The default subnet needs nobody's consent.
+    pub(super) async fn select(&self, specs: &[AddressSpec], all: bool, has: &[IpNet]) -> Result<Vec<IpNet>, Refusal> {
+        if all {
+            return Ok(has.to_vec());
+        }
+        let specs = if specs.is_empty() { &[AddressSpec::Default][..] } else { specs };
+        let mut gone = Vec::new();
+        for spec in specs {
+            let subnet = match spec {
+                AddressSpec::Fixed(address) => {
+                    gone.extend(has.contains(address).then_some(*address));
+                    continue;
+                }
+                AddressSpec::Subnet(subnet) => *subnet,
+                AddressSpec::Default => self.books.addresses()?.default_subnet().await?,
+            };
+            gone.extend(has.iter().filter(|address| address.trunc() == subnet));
+        }
+        gone.sort_unstable();
+        gone.dedup();
+        Ok(gone)
+    }
+
+    async fn look_at(&self, ident: &str, interface: &str) -> Result<Option<found::Attachment>, Refusal> {
+        let bridge = self.bridge().name;
+        let said = |error: HostError| Refusal(error.to_string());
+        let name = found::name_of(&bridge, ident, interface);
+        let Some(end) = link::by_name(&self.host, &name).await.map_err(said)? else { return Ok(None) };
+        let end = found::End { ident: ident.into(), name, index: end.index, bridge: end.master, other: end.elsewhere.zip(end.other_end) };
+        found::look(&self.strict, &end).await.map_err(said)
+    }
+
+    /// On disk before it is done.
+    pub(super) async fn remember(&self, ident: &str, record: Option<&Record>) -> Result<(), Refusal> {
+        let change = (Table::Containers, ident.to_owned(), record.map(Record::to_bytes));
+        self.db.commit(vec![change]).await.map_err(|error| Refusal(error.to_string()))
+    }
+
+    pub(super) async fn add_names(&self, ident: &str, names: &[String], ips: &[IpAddr]) -> Result<(), Refusal> {
+        let Some(book) = self.books.names.as_deref() else { return Ok(()) };
+        for name in names {
+            book.add(ident, name, ips).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives an address back. That it cannot be given back now is no reason not to detach: it is found out at the next start.
+    pub(super) async fn free(&self, ident: &str, address: IpNet) {
+        if let Some(book) = self.books.addresses.as_deref()
+            && let Err(refusal) = book.free(ident, Some(address.addr())).await
+        {
+            tracing::warn!("the address {address} of {ident} is not free yet: {refusal}");
+        }
+    }
+
+    async fn free_all(&self, ident: &str) {
+        if let Some(book) = self.books.addresses.as_deref()
+            && let Err(refusal) = book.free(ident, None).await
+        {
+            tracing::warn!("the addresses of {ident} are not free yet: {refusal}");
+        }
+    }
+
+    /// Says again, out of the bridge, where the addresses are.
+    fn announce_again(&self, mac: [u8; 6], ips: Vec<IpAddr>) {
+        let bridges = self.bridges.clone();
+        tokio::spawn(async move {
+            for pause in AGAIN {
+                tokio::time::sleep(pause).await;
+                let bridge = bridges.borrow().index;
+                if let Err(error) = announce(bridge, mac, &ips) {
+                    tracing::debug!("could not announce {ips:?}: {error}");
+                }
+            }
+        });
+    }
+
+    /// Work that blocks, beside the loop, not too much of it at once.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let _slot = self.slots.acquire().await.map_err(|_| Refusal("the router is stopping".into()))?;
+        match aside(name, work).await {
+            Ok(done) => done.map_err(|error| Refusal(error.to_string())),
+            Err(_) => Err(Refusal(format!("the thread that was to {name} failed"))),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Keeps the firewall's tables as the state says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::super::aside::aside;
+use super::desk::Desk;
+use crate::api::Refusal;
+use crate::api::containers::EXPOSED;
+use crate::host::rules::{self, Port, Rules};
+use crate::host::{HostError, link};
+
+/// Longest that nft may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was written.
+#[derive(Default)]
+pub struct Guard {
+    /// Counts changes of the state.
+    changes: AtomicU64,
+    /// How many of them the tables hold; taken while they are written.
+    written: Mutex<u64>,
+    /// True where there are tables of ours.
+    present: AtomicBool,
+    /// The last failure, so that it is said once.
+    said: std::sync::Mutex<Option<String>>,
+}
+
+impl Desk {
+    /// The state changed: answers when the tables hold the change. Several at once are written as one.
+    pub(super) async fn enforce(&self) -> Result<(), Refusal> {
+        let change = self.guard.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut written = self.guard.written.lock().await;
+        if *written >= change {
+            return Ok(());
+        }
+        let upto = self.guard.changes.load(Ordering::SeqCst);
+        self.write().await.map_err(|error| Refusal(error.to_string()))?;
+        *written = upto;
+        Ok(())
+    }
+
+    /// Writes the tables again, where there are any: somebody may have flushed them. One write at a time.
+    pub(super) fn guard_again(self: &Arc<Self>) {
+        if !self.guard.present.load(Ordering::SeqCst) {
+            return;
+        }
+        let desk = Arc::clone(self);
+        tokio::spawn(async move {
+            let Ok(_written) = desk.guard.written.try_lock() else { return };
+            let failure = desk.write().await.err().map(|error| error.to_string());
+            let mut said = desk.guard.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if *said != failure {
+                failure.iter().for_each(|why| tracing::warn!("the rules for containers may be missing, and this is tried again: {why}"));
+                *said = failure;
+            }
+        });
+    }
+
+    async fn write(&self) -> Result<(), HostError> {
+        let rules = self.rules().await?;
+        let (bridge, present) = (self.bridge().name, !rules.is_empty());
+        let lost = |why: &str| HostError::refused("write the firewall's rules", why);
+        match timeout(PATIENCE, aside("nft", move || rules::write(&bridge, &rules))).await {
+            Ok(Ok(done)) => done?,
+            Ok(Err(_)) => return Err(lost("the thread that runs nft failed")),
+            Err(_) => return Err(lost("nft does not answer")),
+        }
+        self.guard.present.store(present, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// At the start: what an earlier router left goes where it is not wanted any more.
+    pub(super) async fn enforce_first(&self) {
+        let wanted = self.rules().await.is_ok_and(|rules| !rules.is_empty());
+        let bridge = self.bridge().name;
+        let outcome = match wanted {
+            true => self.enforce().await,
+            false => match timeout(PATIENCE, aside("nft", move || rules::remove(&bridge))).await {
+                Ok(Ok(done)) => done.map_err(|error| Refusal(error.to_string())),
+                Ok(Err(_)) | Err(_) => Err(Refusal("nft does not answer".into())),
+            },
+        };
+        if let Err(refusal) = outcome {
+            tracing::warn!("{refusal}; containers are not kept apart as they should be until this works");
+            // It is tried again.
+            self.guard.present.store(wanted, Ordering::SeqCst);
+        }
+    }
+
+    async fn rules(&self) -> Result<Rules, HostError> {
+        let bridge = self.bridge();
+        let mac = link::by_index(&self.host, bridge.index).await?.map_or([0; 6], |link| link.mac);
+        let known = self.known();
+        let exposed = known.get(EXPOSED).map(|known| known.record.exposures()).unwrap_or_default();
+        let mesh = self.settings.ranges.iter().copied().chain(self.subnets()).collect();
+        let ports = known.values().filter_map(|known| {
+            let port = known.port.as_ref()?;
+            Some(Port { name: port.0.clone(), mac: port.1, addresses: known.record.addresses.clone() })
+        });
+        let isolation = self.settings.isolate.then(|| ports.collect());
+        Ok(Rules { mac, exposed, mesh, isolation })
+    }
+}

@@ -1,0 +1,91 @@
+//! What is remembered of a container over a restart: the kernel knows the rest.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::host::rules::Exposure;
+
+/// Version of the form in which it is kept.
+const VERSION: u32 = 1;
+
+/// A container, or the host itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// The addresses that it was given; it may have added others by itself.
+    pub addresses: Vec<IpNet>,
+    /// Names, each with the addresses that have it.
+    pub names: Vec<(String, Vec<IpNet>)>,
+    /// Those of the host's addresses that are not masqueraded.
+    #[serde(default)]
+    pub plain: Vec<IpNet>,
+}
+
+impl Record {
+    /// Adds addresses and names for them.
+    pub fn add(&mut self, addresses: &[IpNet], names: &[String]) {
+        self.addresses.extend(addresses.iter().filter(|a| !self.addresses.contains(a)).copied().collect::<Vec<_>>());
+        for name in names {
+            match self.names.iter_mut().find(|(known, _)| known == name) {
+                Some((_, known)) => known.extend(addresses.iter().filter(|a| !known.contains(a)).copied().collect::<Vec<_>>()),
+                None => self.names.push((name.clone(), addresses.to_vec())),
+            }
+        }
+    }
+
+    /// Removes addresses, and names that are left without one.
+    pub fn remove(&mut self, addresses: &[IpNet]) {
+        self.addresses.retain(|a| !addresses.contains(a));
+        self.plain.retain(|a| !addresses.contains(a));
+        self.names.iter_mut().for_each(|(_, of)| of.retain(|a| !addresses.contains(a)));
+        self.names.retain(|(_, of)| !of.is_empty());
+    }
+
+    /// The host's addresses, with what becomes of them in the firewall.
+    pub fn exposures(&self) -> Vec<Exposure> {
+        self.addresses.iter().map(|a| Exposure { address: *a, masquerade: !self.plain.contains(a) }).collect()
+    }
+
+    /// For the disk.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&Record { version: VERSION, ..self.clone() }).unwrap_or_default()
+    }
+
+    /// From the disk; `None` where a newer program wrote it, or nobody.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Record> {
+        serde_json::from_slice::<Record>(bytes).ok().filter(|record| record.version == VERSION)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn names_go_with_their_last_address() {
+        let mut record = Record::default();
+        record.add(&[net("10.2.1.1/24"), net("10.2.2.1/24")], &["web".into()]);
+        record.add(&[net("10.2.1.1/24")], &["web".into(), "www".into()]);
+        assert_eq!(record.addresses.len(), 2);
+        assert_eq!(record.names.len(), 2);
+        record.remove(&[net("10.2.1.1/24")]);
+        assert_eq!(record.names, [("web".to_string(), vec![net("10.2.2.1/24")])]);
+        record.plain = vec![net("10.2.2.1/24")];
+        assert_eq!(record.exposures(), [Exposure { address: net("10.2.2.1/24"), masquerade: false }]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_strange_is_not() {
+        let mut record = Record::default();
+        record.add(&[net("10.2.1.1/24"), net("fd00::1/64")], &["web".into()]);
+        let read = Record::from_bytes(&record.to_bytes()).expect("a record");
+        assert_eq!(Record { version: 0, ..read }, record);
+        for strange in [&b""[..], b"{}", b"nonsense", br#"{"version":2,"addresses":[],"names":[]}"#] {
+            assert_eq!(Record::from_bytes(strange), None);
+        }
+    }
+}

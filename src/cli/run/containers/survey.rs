@@ -1,0 +1,153 @@
+//! Compares with the kernel: at the start, and whenever something may have changed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::super::complain;
+use super::desk::{Desk, Known};
+use super::record::Record;
+use crate::api::Refusal;
+use crate::api::containers::EXPOSED;
+use crate::host::HostError;
+use crate::host::container::{End, expose, found};
+use crate::store::db::Table;
+
+impl Desk {
+    /// Finds everything that an earlier router left in place, and takes it over. What it says to the others goes on in the background.
+    pub async fn take_over(self: &Arc<Self>) {
+        let bridge = self.bridge();
+        match found::sweep(&self.host, &bridge.name).await {
+            Ok(swept) => swept.iter().for_each(|name| tracing::info!("{name} was never finished by an earlier router; it is removed")),
+            Err(error) => complain("cannot look for unfinished interfaces", &error),
+        }
+        let rows = self.db.all(Table::Containers).await.unwrap_or_else(|error| {
+            tracing::error!("{error}; containers are found by what the kernel knows alone");
+            Vec::new()
+        });
+        let mut records: BTreeMap<String, Record> =
+            rows.into_iter().map(|(ident, bytes)| (ident, Record::from_bytes(&bytes).unwrap_or_default())).collect();
+        match self.find(&mut records).await {
+            Ok(count) if count > 0 => tracing::info!("{count} containers are attached already"),
+            Ok(_) => {}
+            // Without knowing who is there nobody may be called dead.
+            Err(error) => return complain("cannot look for attached containers", &error),
+        }
+        if let Some(record) = records.remove(EXPOSED).filter(|record| !record.addresses.is_empty()) {
+            self.lock().insert(EXPOSED.to_owned(), Known { record, port: None });
+        }
+        self.enforce_first().await;
+        self.look().await;
+        let desk = Arc::clone(self);
+        tokio::spawn(async move {
+            for ident in records.keys() {
+                // It went while no router was there to see it.
+                if let Err(refusal) = desk.bury(ident, false).await {
+                    tracing::warn!("{ident} is gone, and this could not be noted: {refusal}");
+                }
+            }
+            desk.reaffirm().await;
+        });
+    }
+
+    /// Takes every attached container in; its record leaves `records`.
+    async fn find(&self, records: &mut BTreeMap<String, Record>) -> Result<usize, HostError> {
+        let ends = found::ends(&self.host, &self.bridge().name).await?;
+        for end in &ends {
+            let Some(attachment) = found::look(&self.strict, end).await? else { continue };
+            let record = records.remove(&end.ident).filter(|record| !record.addresses.is_empty()).unwrap_or_else(|| {
+                // What was remembered is lost: it has what it has.
+                let mut record = Record::default();
+                record.add(&attachment.addresses, &[]);
+                record
+            });
+            self.lock().insert(end.ident.clone(), Known { record, port: Some((end.name.clone(), attachment.mac)) });
+        }
+        Ok(ends.len())
+    }
+
+    /// Says to those who give addresses out and keep names what is in use here.
+    async fn reaffirm(&self) {
+        for (ident, known) in self.known() {
+            for address in &known.record.addresses {
+                if let Some(book) = self.books.addresses.as_deref()
+                    && let Err(refusal) = book.claim(&ident, *address).await
+                {
+                    tracing::warn!("{ident} has the address {address}, which it may not keep: {refusal}");
+                }
+            }
+            for (name, addresses) in &known.record.names {
+                let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+                if let Err(refusal) = self.add_names(&ident, std::slice::from_ref(name), &ips).await {
+                    tracing::warn!("{ident} is without its name {name}: {refusal}");
+                }
+            }
+        }
+    }
+
+    /// Puts back what fell off the bridge, and notices who is gone.
+    pub async fn look(self: &Arc<Self>) {
+        let bridge = self.bridge();
+        let ends = match found::ends(&self.host, &bridge.name).await {
+            Ok(ends) => ends,
+            Err(error) => return complain("cannot look after containers", &error),
+        };
+        for end in ends.iter().filter(|end| end.bridge != Some(bridge.index)) {
+            match found::plug(&self.host, end.index, bridge.index).await {
+                Ok(()) => tracing::info!("{} is plugged into bridge {} again", end.ident, bridge.name),
+                Err(error) => complain("cannot plug a container in again", &error),
+            }
+        }
+        for address in self.exposed() {
+            match expose::expose(&self.host, &bridge, address).await {
+                Ok(true) => tracing::info!("the host has its address {address} on bridge {} again", bridge.name),
+                Ok(false) => {}
+                Err(error) => complain("cannot give the host its address back", &error),
+            }
+        }
+        self.miss(&ends);
+    }
+
+    /// Those that are known and not there any more.
+    fn miss(self: &Arc<Self>, ends: &[End]) {
+        let here = |ident: &String| ends.iter().any(|end| end.ident == *ident);
+        let known: Vec<String> = self.lock().keys().filter(|ident| *ident != EXPOSED && !here(ident)).cloned().collect();
+        for ident in known.into_iter().filter(|ident| !self.is_busy(ident)) {
+            let desk = Arc::clone(self);
+            tokio::spawn(async move {
+                let _turn = desk.turn(&ident).await;
+                // Somebody may have attached it again meanwhile.
+                let name = desk.lock().get(&ident).and_then(|known| known.port.clone()).map(|port| port.0);
+                let Some(name) = name else { return };
+                if !matches!(crate::host::link::by_name(&desk.host, &name).await, Ok(None)) {
+                    return;
+                }
+                tracing::info!("{ident} is gone");
+                if let Err(refusal) = desk.bury(&ident, false).await {
+                    tracing::warn!("{ident} is gone, and this could not be noted: {refusal}");
+                }
+            });
+        }
+    }
+
+    /// A container is gone: its names at once, its addresses after a while, or at once where it is `final`.
+    pub(super) async fn bury(&self, ident: &str, at_once: bool) -> Result<(), Refusal> {
+        let was = self.lock().remove(ident);
+        let names = match self.books.names.as_deref() {
+            Some(names) => names.remove(ident, None, &[]).await,
+            None => Ok(()),
+        };
+        let addresses = match (self.books.addresses.as_deref(), at_once) {
+            (Some(book), false) => book.released(ident).await,
+            (Some(book), true) => book.free(ident, None).await,
+            (None, _) => Ok(()),
+        };
+        if was.is_some() && self.settings.isolate {
+            self.enforce().await?;
+        }
+        self.remember(ident, None).await?;
+        names.and(addresses)
+    }
+}

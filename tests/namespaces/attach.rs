@@ -1,0 +1,265 @@
+//! Containers that are attached and detached by the program itself.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use weave_router::host::lab::clock::{Stopwatch, wait_until as soon};
+use weave_router::host::lab::{Lab, Router};
+
+use crate::common::{router, wait_until};
+use crate::scene::{PASSWORD, PATIENCE, ip, links, reaches, run, scene, traffic_goes_on};
+
+/// A second, as users of containers count it.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Runs a verb that must succeed, and answers with what it prints.
+#[track_caller]
+pub fn ask(router: &Router, words: &str) -> String {
+    let output = router.client(&words.split_whitespace().collect::<Vec<_>>()).expect("the client runs");
+    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a verb that must fail, and answers with its sentence.
+#[track_caller]
+pub fn refused(router: &Router, words: &str) -> String {
+    let output = router.client(&words.split_whitespace().collect::<Vec<_>>()).expect("the client runs");
+    assert!(!output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A container: a namespace with nothing but loopback. Answers with what `--netns` takes.
+pub fn container(lab: &mut Lab, name: &str) -> String {
+    format!("/run/netns/{}", lab.host(name).expect("a container"))
+}
+
+/// Two hosts whose routers are in touch.
+pub fn hosts(lab: &mut Lab, options: &[&str]) -> (Router, Router) {
+    lab.host("h1").expect("a host");
+    lab.host("h2").expect("a host");
+    lab.wire("h1", "h2", "10.9.1.0/24").expect("a wire");
+    let one = router(lab, "h1", &[PASSWORD, options].concat());
+    let two = router(lab, "h2", &[PASSWORD, options, &["--peer", "10.9.1.1"]].concat());
+    links(&one, 1);
+    (one, two)
+}
+
+pub fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn once(lab: &Lab, from: &str, to: &str) -> bool {
+    lab.ping(from, address(to), "-c 1 -W 1").expect("ping is installed")
+}
+
+fn veths(lab: &Lab, host: &str) -> usize {
+    ip(lab, host, "-o link show type veth").lines().filter(|line| line.contains("vethwe")).count()
+}
+
+#[test]
+fn attach_containers_of_two_hosts_and_detach_them_again() {
+    scene(|lab| {
+        let (one, two) = hosts(lab, &[]);
+        let (c1, c2) = (container(lab, "c1"), container(lab, "c2"));
+        let printed = ask(&one, &format!("attach ip:10.2.1.1/24 fd00:2::1/64 --netns {c1}"));
+        assert_eq!(printed, "10.2.1.1/24\nfd00:2::1/64\n");
+        ask(&two, &format!("attach 10.2.1.2/24 ip:fd00:2::2/64 --netns {c2}"));
+        reaches(lab, "c1", address("10.2.1.2"));
+        reaches(lab, "c1", address("fd00:2::2"));
+        let line = ask(&one, "ps");
+        assert!(line.starts_with(&format!("netns:{c1} ")) && line.ends_with(" 10.2.1.1/24 fd00:2::1/64\n"), "{line}");
+        assert_eq!(ask(&one, &format!("attach ip:10.2.1.1/24 --netns {c1}")), "10.2.1.1/24\n", "once more");
+        assert_eq!(ask(&one, &format!("ps netns:{c1}")), line, "and nothing changed");
+        assert_eq!(one.status("containers").expect("a page")["containers"].as_array().map(Vec::len), Some(1));
+        // A second subnet on the same interface.
+        ask(&one, &format!("attach ip:10.2.2.1/24 --netns {c1}"));
+        assert_eq!(ask(&one, &format!("detach net:10.2.2.0/24 --netns {c1}")), "10.2.2.1/24\n");
+        assert_eq!(ask(&one, &format!("detach net:10.2.2.0/24 --netns {c1}")), "", "it is gone already");
+        traffic_goes_on(lab, "c1", address("10.2.1.2"));
+        assert_eq!(ask(&one, &format!("detach --all --netns {c1}")), "10.2.1.1/24\nfd00:2::1/64\n");
+        assert_eq!((ask(&one, "ps"), veths(lab, "h1")), (String::new(), 0));
+        assert_eq!(ask(&one, &format!("detach --all --netns {c1}")), "");
+        assert!(!once(lab, "c2", "10.2.1.1"));
+    });
+}
+
+#[test]
+fn attach_says_what_is_wrong() {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        let router = router(lab, "h1", PASSWORD);
+        let c1 = container(lab, "c1");
+        for (words, said) in [
+            (format!("attach ip:10.2.1.0/24 --netns {c1}"), "is a subnet"),
+            (format!("attach net:10.2.1.1/24 --netns {c1}"), "no subnet"),
+            (format!("attach net:10.2.1.0/31 --netns {c1}"), "too small"),
+            (format!("attach ip:10.2.1.1/24 --netns {c1}-gone"), "c1-gone"),
+            (format!("attach ip:10.2.1.1/24 --netns /run/netns/{}", lab.namespace("h1")), "the host's own"),
+            ("attach ip:10.2.1.1/24".into(), "takes a container"),
+            ("attach ip:10.2.1.1/24 web --docker-host unix:///no/such/socket".into(), "there is no socket"),
+            (format!("detach --all ip:10.2.1.1/24 --netns {c1}"), "every one"),
+            ("attach-bridge nothing0".into(), "no such bridge"),
+        ] {
+            let sentence = refused(&router, &words);
+            assert!(sentence.contains(said), "{words}: {sentence}");
+        }
+        assert_eq!((ask(&router, "ps"), veths(lab, "h1")), (String::new(), 0));
+        // A process says where its container is, too.
+        let mut sleeper = lab.spawn("c1", std::process::Command::new("sleep").arg("60")).expect("a process");
+        assert_eq!(ask(&router, &format!("attach 10.2.1.1/24 --no-multicast-route --pid {}", sleeper.id())), "10.2.1.1/24\n");
+        assert!(!run(lab, "c1", "ip", "route show").contains("224.0.0.0/4"));
+        assert!(refused(&router, &format!("attach 10.2.1.1/24 --netns {c1}")).contains("pid:"));
+        sleeper.kill().expect("killed");
+    });
+}
+
+#[test]
+fn attach_is_found_again_by_a_restarted_and_by_a_killed_router() {
+    scene(|lab| {
+        let (mut one, two) = hosts(lab, &[]);
+        let (c1, c2) = (container(lab, "c1"), container(lab, "c2"));
+        ask(&one, &format!("attach ip:10.2.1.1/24 --netns {c1}"));
+        ask(&two, &format!("attach ip:10.2.1.2/24 --netns {c2}"));
+        reaches(lab, "c1", address("10.2.1.2"));
+        let before = ask(&one, "ps");
+        for kill in [false, true] {
+            if kill {
+                one.process().kill().expect("killed")
+            } else {
+                drop(one.stop().expect("stopped"))
+            }
+            one.restart().expect("started");
+            assert_eq!(ask(&one, "ps"), before);
+            reaches(lab, "c1", address("10.2.1.2"));
+        }
+        // Nor is anything lost where the bridge went meanwhile, or goes while the router runs.
+        one.process().kill().expect("killed");
+        ip(lab, "h1", "link del weave");
+        one.restart().expect("started");
+        reaches(lab, "c1", address("10.2.1.2"));
+        ip(lab, "h1", "link del weave");
+        reaches(lab, "c1", address("10.2.1.2"));
+        assert_eq!(ask(&one, "ps"), before);
+        // A state that is lost is no more than that.
+        one.process().kill().expect("killed");
+        std::fs::remove_file(one.state_dir().join("state.redb")).expect("removed");
+        one.restart().expect("started");
+        assert_eq!(ask(&one, "ps"), before);
+        assert_eq!(ask(&one, &format!("detach --all --netns {c1}")), "10.2.1.1/24\n");
+    });
+}
+
+#[test]
+fn attach_ends_with_its_container() {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        let router = router(lab, "h1", PASSWORD);
+        let c1 = container(lab, "c1");
+        ask(&router, &format!("attach ip:10.2.1.1/24 --netns {c1}"));
+        lab.remove("c1").expect("removed");
+        wait_until(PATIENCE, "the container is gone", || !crate::scene::lines(&router, "is gone").is_empty());
+        assert_eq!((ask(&router, "ps"), veths(lab, "h1")), (String::new(), 0));
+        // The next of its name is another container.
+        let c1 = container(lab, "c1");
+        ask(&router, &format!("attach ip:10.2.1.1/24 --netns {c1}"));
+        assert_eq!(veths(lab, "h1"), 1);
+    });
+}
+
+#[test]
+fn attach_of_a_used_address_is_noticed_at_once_by_the_others() {
+    scene(|lab| {
+        let (one, two) = hosts(lab, &[]);
+        let (c1, c2, c3) = (container(lab, "c1"), container(lab, "c2"), container(lab, "c3"));
+        ask(&one, &format!("attach ip:10.2.1.1/24 --netns {c1}"));
+        ask(&two, &format!("attach ip:10.2.1.2/24 --netns {c2}"));
+        reaches(lab, "c1", address("10.2.1.2"));
+        let mac = |lab: &Lab| ip(lab, "c1", "neigh show 10.2.1.2");
+        let before = mac(lab);
+        assert!(before.contains("lladdr"), "its cache is warm: {before}");
+        ask(&two, &format!("detach --all --netns {c2}"));
+        ask(&two, &format!("attach ip:10.2.1.2/24 --netns {c3}"));
+        let now = ask(&two, "ps").split(' ').nth(1).expect("a MAC").to_string();
+        assert!(soon(AT_ONCE, || mac(lab).contains(&now)), "{before} {now}");
+        assert!(once(lab, "c1", "10.2.1.2"));
+        // On the other host the same.
+        let c4 = container(lab, "c4");
+        ask(&two, &format!("detach --all --netns {c3}"));
+        ask(&one, &format!("attach ip:10.2.1.2/24 --netns {c4}"));
+        assert!(once(lab, "c1", "10.2.1.2"));
+    });
+}
+
+#[test]
+fn attach_a_container_that_reaches_itself_through_the_bridge() {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        let router = router(lab, "h1", PASSWORD);
+        let c1 = container(lab, "c1");
+        ask(&router, &format!("attach ip:10.2.1.1/24 --netns {c1}"));
+        // What it sends to everybody comes back to it as well.
+        let station = weave_router::host::lab::Capture::start(lab, "c1", "ethwe", "inbound and udp port 9").expect("tcpdump");
+        run(lab, "c1", "ping", "-b -c 1 -W 1 10.2.1.1");
+        crate::scene::shell(
+            lab,
+            "c1",
+            "ip link set ethwe promisc on; python3 -c \"import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1); s.sendto(b'x', ('10.2.1.255', 9))\"",
+        );
+        let seen = station.lines().expect("packets");
+        assert!(!seen.is_empty(), "hairpin");
+    });
+}
+
+/// Attaches and detaches so many containers, all at once.
+fn many(count: usize) {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        let router = router(lab, "h1", PASSWORD);
+        let names: Vec<String> = (0..count).map(|n| container(lab, &format!("c{n}"))).collect();
+        let at_once = |verb: &(dyn Fn(usize, &str) -> String + Sync)| {
+            std::thread::scope(|scope| {
+                names.iter().enumerate().for_each(|(n, name)| drop(scope.spawn(move || ask(&router, &verb(n, name)))));
+            });
+        };
+        let clock = Stopwatch::start();
+        at_once(&|n, name| format!("attach ip:10.2.{}.{}/16 --netns {name}", n / 200, n % 200 + 1));
+        let attached = clock.elapsed();
+        let rows = ask(&router, "ps");
+        assert_eq!((rows.lines().count(), veths(lab, "h1")), (count, count));
+        let clock = Stopwatch::start();
+        at_once(&|_, name| format!("detach --all --netns {name}"));
+        println!("{count} attached within {attached:?}, detached within {:?}", clock.elapsed());
+        assert_eq!((ask(&router, "ps"), veths(lab, "h1")), (String::new(), 0));
+        assert_eq!(ask(&router, "status containers --json").matches("ident").count(), 0);
+    });
+}
+
+#[test]
+fn attach_and_detach_many_at_once() {
+    many(60);
+}
+
+#[test]
+#[ignore = "takes a minute; run it by name"]
+fn attach_and_detach_five_hundred_at_once() {
+    many(500);
+}
+
+#[test]
+#[ignore = "a measurement; run it by name"]
+fn attach_time_with_a_hundred_containers() {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        let router = router(lab, "h1", PASSWORD);
+        let names: Vec<String> = (0..130).map(|n| container(lab, &format!("c{n}"))).collect();
+        let mut times = Vec::new();
+        for (n, name) in names.iter().enumerate() {
+            let clock = Stopwatch::start();
+            ask(&router, &format!("attach ip:10.2.1.{}/24 --netns {name}", n + 1));
+            times.push(clock.elapsed());
+        }
+        let late = &mut times[100..];
+        late.sort_unstable();
+        println!("attach with 100 containers on the host: median {:?}, worst {:?}", late[late.len() / 2], late[late.len() - 1]);
+    });
+}

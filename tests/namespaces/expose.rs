@@ -1,0 +1,168 @@
+//! The host itself on the network, its firewall, and subnets that are kept apart.
+
+use weave_router::host::lab::{Lab, Router};
+
+use crate::attach::{address, ask, container, hosts, refused};
+use crate::common::{router, wait_until};
+use crate::scene::{PASSWORD, PATIENCE, ip, reaches, run, scene};
+
+fn once(lab: &Lab, from: &str, to: &str) -> bool {
+    lab.ping(from, address(to), "-c 1 -W 1").expect("ping is installed")
+}
+
+fn tables(lab: &Lab, host: &str) -> String {
+    run(lab, host, "nft", "list tables").lines().filter(|line| line.contains("weave_router")).map(String::from).collect()
+}
+
+/// A host that forwards, with a host outside behind it.
+fn with_an_outside(lab: &mut Lab, options: &[&str]) -> Router {
+    lab.host("h1").expect("a host");
+    lab.host("out").expect("a host");
+    lab.wire("h1", "out", "10.9.7.0/24").expect("a wire");
+    run(lab, "h1", "sysctl", "-qw net.ipv4.ip_forward=1");
+    router(lab, "h1", &[PASSWORD, options].concat())
+}
+
+#[test]
+fn expose_a_host_to_containers_of_both_and_hide_it() {
+    scene(|lab| {
+        let (one, two) = hosts(lab, &[]);
+        let c2 = container(lab, "c2");
+        ask(&two, &format!("attach ip:10.2.1.2/24 fd00:2::2/64 --netns {c2}"));
+        assert_eq!(ask(&one, "expose ip:10.2.1.101/24 ip:fd00:2::101/64"), "10.2.1.101/24\nfd00:2::101/64\n");
+        reaches(lab, "h1", address("10.2.1.2"));
+        reaches(lab, "c2", address("fd00:2::101"));
+        assert_eq!(ask(&one, "expose ip:10.2.1.101/24"), "10.2.1.101/24\n", "once more");
+        let row = ask(&one, "ps weave:expose");
+        assert!(row.starts_with("weave:expose ") && row.ends_with(" 10.2.1.101/24 fd00:2::101/64\n"), "{row}");
+        assert!(ask(&one, "status").contains("10.2.1.101/24"));
+        assert_eq!(ask(&one, "hide ip:10.2.1.101/24"), "10.2.1.101/24\n");
+        assert_eq!(ask(&one, "hide ip:10.2.1.101/24"), "");
+        assert!(!once(lab, "c2", "10.2.1.101"));
+        assert_eq!(ask(&one, "hide --all"), "fd00:2::101/64\n");
+        assert_eq!((ask(&one, "ps"), tables(lab, "h1")), (String::new(), String::new()), "nothing is left");
+        assert!(!ip(lab, "h1", "addr show weave").contains("inet "));
+        assert!(refused(&one, "expose ip:10.2.1.0/24").contains("is a subnet"));
+    });
+}
+
+#[test]
+fn expose_lets_containers_out_and_its_flushed_rules_come_back() {
+    scene(|lab| {
+        let mut router = with_an_outside(lab, &[]);
+        let c1 = container(lab, "c1");
+        ask(&router, &format!("attach ip:10.2.1.1/24 --netns {c1}"));
+        ask(&router, "expose ip:10.2.1.101/24");
+        run(lab, "c1", "ip", "route add default via 10.2.1.101");
+        reaches(lab, "c1", address("10.9.7.2"));
+        // A host without a router reaches the container by a route.
+        run(lab, "out", "ip", "route add 10.2.1.0/24 via 10.9.7.1");
+        assert!(once(lab, "out", "10.2.1.1"));
+        run(lab, "out", "ip", "route del 10.2.1.0/24");
+        run(lab, "h1", "nft", "flush ruleset");
+        assert!(!once(lab, "c1", "10.9.7.2"));
+        wait_until(PATIENCE, "the rules are back", || once(lab, "c1", "10.9.7.2"));
+        // A killed router's rules stay, and those of one that stopped: containers stay, too.
+        router.process().kill().expect("killed");
+        assert!(once(lab, "c1", "10.9.7.2"));
+        router.restart().expect("started");
+        router.stop().expect("stopped");
+        assert!(once(lab, "c1", "10.9.7.2"));
+        // The whole bridge goes, and all of it is back.
+        ip(lab, "h1", "link del weave");
+        router.restart().expect("started");
+        reaches(lab, "c1", address("10.9.7.2"));
+        ask(&router, "expose ip:10.2.1.101/24 --without-masquerade");
+        assert!(!once(lab, "c1", "10.9.7.2"), "the outside knows no way back");
+        ask(&router, "hide --all");
+        assert_eq!(tables(lab, "h1"), "");
+    });
+}
+
+#[test]
+fn expose_in_two_subnets_keeps_them_apart() {
+    scene(|lab| {
+        let router = with_an_outside(lab, &[]);
+        let (c1, c2) = (container(lab, "c1"), container(lab, "c2"));
+        ask(&router, &format!("attach ip:10.2.1.1/24 --netns {c1}"));
+        ask(&router, &format!("attach ip:10.2.2.1/24 --netns {c2}"));
+        ask(&router, "expose ip:10.2.1.101/24 ip:10.2.2.101/24");
+        run(lab, "c1", "ip", "route add default via 10.2.1.101");
+        run(lab, "c2", "ip", "route add default via 10.2.2.101");
+        assert!(once(lab, "c1", "10.2.1.101") && once(lab, "h1", "10.2.2.1") && once(lab, "c2", "10.9.7.2"));
+        assert!(!once(lab, "c1", "10.2.2.1") && !once(lab, "c2", "10.2.1.1"));
+        assert_eq!(ask(&router, "hide net:10.2.1.0/24"), "10.2.1.101/24\n");
+        assert!(!once(lab, "c1", "10.2.2.1") && once(lab, "c2", "10.9.7.2"));
+    });
+}
+
+#[test]
+fn expose_isolated_containers_to_nobody_elses_subnet() {
+    scene(|lab| {
+        let (mut one, two) = hosts(lab, &["--isolate"]);
+        let (c1, c2, c3) = (container(lab, "c1"), container(lab, "c2"), container(lab, "c3"));
+        ask(&one, &format!("attach ip:10.2.1.1/24 --netns {c1}"));
+        ask(&two, &format!("attach ip:10.2.1.2/24 --netns {c2}"));
+        ask(&two, &format!("attach ip:10.2.2.3/24 --netns {c3}"));
+        reaches(lab, "c1", address("10.2.1.2"));
+        ip(lab, "c1", "addr add 10.2.2.1/24 dev ethwe");
+        assert!(!once(lab, "c1", "10.2.2.3"), "an address that it gave itself");
+        // Nor does a forged answer lead to it: it says that c2's address is here.
+        ip(lab, "c1", "addr add 10.2.1.2/24 dev ethwe");
+        let forge = "import socket;s=socket.socket(socket.AF_PACKET,socket.SOCK_RAW);s.bind(('ethwe',0));m=open('/sys/class/net/ethwe/address').read().strip();\
+                     m=bytes.fromhex(m.replace(':',''));i=socket.inet_aton('10.2.2.3');s.send(b'\\xff'*6+m+bytes.fromhex('08060001080006040002')+m+i+b'\\xff'*6+i)";
+        let macs = |lab: &Lab| ip(lab, "c3", "neigh show");
+        let before = macs(lab);
+        if lab.exec("c1", "python3", &["-c", forge]).is_ok_and(|out| out.status.success()) {
+            assert_eq!(macs(lab), before);
+        }
+        ip(lab, "c1", "addr del 10.2.1.2/24 dev ethwe");
+        assert!(once(lab, "c1", "10.2.1.2"), "its own subnet is there all the time");
+        // A restarted router has not learnt the stolen address.
+        one.process().kill().expect("killed");
+        assert!(!once(lab, "c1", "10.2.2.3"));
+        one.restart().expect("started");
+        reaches(lab, "c1", address("10.2.1.2"));
+        assert!(!once(lab, "c1", "10.2.2.3"));
+        // What was not given is no part of what is taken away.
+        ask(&one, &format!("detach ip:10.2.1.1/24 --netns {c1}"));
+        assert_eq!(ask(&one, "ps"), "");
+        one.stop().expect("stopped");
+        assert_eq!(tables(lab, "h1"), "", "nothing is left where nobody is attached");
+    });
+}
+
+#[test]
+fn expose_without_isolation_after_a_router_with_it() {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        let first = router(lab, "h1", &[PASSWORD, &["--isolate"]].concat());
+        let (c1, c2) = (container(lab, "c1"), container(lab, "c2"));
+        ask(&first, &format!("attach ip:10.2.1.1/24 --netns {c1}"));
+        assert!(!tables(lab, "h1").is_empty());
+        drop(first);
+        assert!(!tables(lab, "h1").is_empty(), "a container is still there");
+        let second = router(lab, "h1", PASSWORD);
+        wait_until(PATIENCE, "the rules are gone", || tables(lab, "h1").is_empty());
+        ask(&second, &format!("attach ip:10.2.1.2/24 --netns {c2}"));
+        assert!(once(lab, "c1", "10.2.1.2"));
+    });
+}
+
+#[test]
+fn expose_another_bridge_to_the_network() {
+    scene(|lab| {
+        let (one, two) = hosts(lab, &[]);
+        lab.bridge("h1", "other0", None).expect("a bridge");
+        ip(lab, "h1", "link set other0 up");
+        let c2 = container(lab, "c2");
+        ask(&two, &format!("attach ip:10.2.1.2/24 --netns {c2}"));
+        let plug = weave_router::host::lab::Plug { bridge: "other0".into(), mtu: Some(1400), ..Default::default() };
+        lab.container_with("h1", "c1", "10.2.1.1/24", &plug).expect("a container");
+        assert!(!once(lab, "c1", "10.2.1.2"));
+        ask(&one, "attach-bridge other0");
+        reaches(lab, "c1", address("10.2.1.2"));
+        ask(&one, "attach-bridge other0");
+        assert_eq!(ip(lab, "h1", "-o link show master other0").lines().count(), 2);
+    });
+}
