@@ -263,6 +263,8 @@ pub enum What {
     Routes,
     /// The name server, and the names of all routers
     Dns,
+    /// Attached containers, and the exposed host
+    Containers,
 }
 
 /// `dns-add` and `dns-remove`.

@@ -23,6 +23,7 @@ pub(super) fn status(api: ApiAddress, args: &StatusArgs) -> anyhow::Result<Strin
         Some(What::Macs) => "/status/macs",
         Some(What::Routes) => "/status/routes",
         Some(What::Dns) => "/status/dns",
+        Some(What::Containers) => "/status/containers",
     };
     let form = if args.json { Form::Json } else { Form::Text };
     Ok(Client::new(api).get(path, form)?)

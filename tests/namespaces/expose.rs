@@ -1,6 +1,7 @@
 //! The host itself on the network, its firewall, and subnets that are kept apart.
 
-use weave_router::host::lab::{Lab, Router};
+use weave_router::host::container::announce::announce;
+use weave_router::host::lab::{Lab, Router, in_namespace};
 
 use crate::attach::{address, ask, container, hosts, refused};
 use crate::common::{router, wait_until};
@@ -107,15 +108,14 @@ fn expose_isolated_containers_to_nobody_elses_subnet() {
         reaches(lab, "c1", address("10.2.1.2"));
         ip(lab, "c1", "addr add 10.2.2.1/24 dev ethwe");
         assert!(!once(lab, "c1", "10.2.2.3"), "an address that it gave itself");
-        // Nor does a forged answer lead to it: it says that c2's address is here.
+        // Nor does what it says of others reach them.
         ip(lab, "c1", "addr add 10.2.1.2/24 dev ethwe");
-        let forge = "import socket;s=socket.socket(socket.AF_PACKET,socket.SOCK_RAW);s.bind(('ethwe',0));m=open('/sys/class/net/ethwe/address').read().strip();\
-                     m=bytes.fromhex(m.replace(':',''));i=socket.inet_aton('10.2.2.3');s.send(b'\\xff'*6+m+bytes.fromhex('08060001080006040002')+m+i+b'\\xff'*6+i)";
-        let macs = |lab: &Lab| ip(lab, "c3", "neigh show");
-        let before = macs(lab);
-        if lab.exec("c1", "python3", &["-c", forge]).is_ok_and(|out| out.status.success()) {
-            assert_eq!(macs(lab), before);
-        }
+        let words: Vec<String> = ip(lab, "c1", "-o link show ethwe").split_whitespace().map(String::from).collect();
+        let index = words[0].trim_end_matches(':').parse().expect("an index");
+        let (macs, before) = (|lab: &Lab| ip(lab, "c3", "neigh show"), ip(lab, "c3", "neigh show"));
+        let forged = [address("10.2.2.3"), address("10.2.2.9")];
+        in_namespace(&lab.namespace("c1"), || announce(index, [2, 0, 0, 0, 0, 0x66], &forged)).expect("the namespace").expect("sent");
+        assert_eq!(macs(lab), before);
         ip(lab, "c1", "addr del 10.2.1.2/24 dev ethwe");
         assert!(once(lab, "c1", "10.2.1.2"), "its own subnet is there all the time");
         // A restarted router has not learnt the stolen address.

@@ -24,7 +24,7 @@ use futures::FutureExt;
 use ipnet::IpNet;
 use rtnetlink::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::aside::aside;
 use super::complain;
@@ -40,6 +40,9 @@ use desk::Desk;
 const LOOK: Duration = Duration::from_secs(10);
 /// How often the firewall's tables are written, where there are any: others flush all tables when they start anew.
 const GUARD: Duration = Duration::from_secs(5);
+
+/// Between attempts to find what is there.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What it is told at the start.
 pub struct Settings {
@@ -114,7 +117,9 @@ impl Containers {
 }
 
 async fn run(desk: Arc<Desk>, mut asks: mpsc::Receiver<Ask>, mut bridges: watch::Receiver<BridgeEnd>) {
-    desk.take_over().await;
+    while !desk.take_over().await {
+        sleep(RETRY).await;
+    }
     let (mut look, mut guard) = (interval(LOOK), interval(GUARD));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     guard.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rtnetlink::Handle;
 use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
 
 use super::super::aside::aside;
@@ -40,8 +39,7 @@ pub struct Known {
 /// The state.
 pub struct Desk {
     pub(super) settings: Settings,
-    pub(super) host: Handle,
-    pub(super) strict: Handle,
+    kernel: tokio::sync::Mutex<Sockets>,
     pub(super) db: Db,
     pub(super) books: Books,
     pub(super) guard: Guard,
@@ -55,11 +53,9 @@ pub struct Desk {
 impl Desk {
     /// Nothing is known yet.
     pub fn new(settings: Settings, bridges: watch::Receiver<BridgeEnd>, sockets: Sockets, db: Db, books: Books) -> Desk {
-        let Sockets { host, strict } = sockets;
         Desk {
             settings,
-            host,
-            strict,
+            kernel: tokio::sync::Mutex::new(sockets),
             db,
             books,
             guard: Guard::default(),
@@ -68,6 +64,11 @@ impl Desk {
             busy: Mutex::default(),
             slots: Semaphore::new(AT_ONCE),
         }
+    }
+
+    /// The sockets to the kernel, for one at a time: of lists it gives one socket no two at once.
+    pub(super) async fn kernel(&self) -> tokio::sync::MutexGuard<'_, Sockets> {
+        self.kernel.lock().await
     }
 
     /// The bridge as it is now.
@@ -242,13 +243,13 @@ impl Desk {
         let bridge = self.bridge();
         let said = |error: HostError| Refusal(error.to_string());
         let mut rows = Vec::new();
-        let exposed = self.exposed();
+        let (kernel, exposed) = (self.kernel().await, self.exposed());
         if !exposed.is_empty() {
-            let mac = link::by_index(&self.host, bridge.index).await.map_err(said)?.map_or([0; 6], |link| link.mac);
+            let mac = link::by_index(&kernel.host, bridge.index).await.map_err(said)?.map_or([0; 6], |link| link.mac);
             rows.push(Row::new(EXPOSED, mac, exposed));
         }
-        for end in found::ends(&self.host, &bridge.name).await.map_err(said)? {
-            if let Some(found) = found::look(&self.strict, &end).await.map_err(said)? {
+        for end in found::ends(&kernel.host, &bridge.name).await.map_err(said)? {
+            if let Some(found) = found::look(&kernel.strict, &end).await.map_err(said)? {
                 rows.push(Row::new(&end.ident, found.mac, found.addresses));
             }
         }
@@ -334,12 +335,12 @@ impl Desk {
     }
 
     async fn look_at(&self, ident: &str, interface: &str) -> Result<Option<found::Attachment>, Refusal> {
-        let bridge = self.bridge().name;
+        let (bridge, kernel) = (self.bridge().name, self.kernel().await);
         let said = |error: HostError| Refusal(error.to_string());
         let name = found::name_of(&bridge, ident, interface);
-        let Some(end) = link::by_name(&self.host, &name).await.map_err(said)? else { return Ok(None) };
+        let Some(end) = link::by_name(&kernel.host, &name).await.map_err(said)? else { return Ok(None) };
         let end = found::End { ident: ident.into(), name, index: end.index, bridge: end.master, other: end.elsewhere.zip(end.other_end) };
-        found::look(&self.strict, &end).await.map_err(said)
+        found::look(&kernel.strict, &end).await.map_err(said)
     }
 
     /// On disk before it is done.

@@ -94,7 +94,7 @@ impl Desk {
 
     async fn rules(&self) -> Result<Rules, HostError> {
         let bridge = self.bridge();
-        let mac = link::by_index(&self.host, bridge.index).await?.map_or([0; 6], |link| link.mac);
+        let mac = link::by_index(&self.kernel().await.host, bridge.index).await?.map_or([0; 6], |link| link.mac);
         let known = self.known();
         let exposed = known.get(EXPOSED).map(|known| known.record.exposures()).unwrap_or_default();
         let mesh = self.settings.ranges.iter().copied().chain(self.subnets()).collect();

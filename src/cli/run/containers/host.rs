@@ -38,7 +38,7 @@ impl Desk {
         self.enforce().await?;
         let bridge = self.bridge();
         for address in &addresses {
-            expose::expose(&self.host, &bridge, *address).await.map_err(said)?;
+            expose::expose(&self.kernel().await.host, &bridge, *address).await.map_err(said)?;
         }
         let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
         self.add_names(EXPOSED, &order.names, &ips).await?;
@@ -53,7 +53,7 @@ impl Desk {
     async fn forget_exposure(&self, before: Option<Known>, gained: &[IpNet]) {
         let bridge = self.bridge();
         for address in gained {
-            if let Err(error) = expose::hide(&self.host, &bridge, *address).await {
+            if let Err(error) = expose::hide(&self.kernel().await.host, &bridge, *address).await {
                 tracing::warn!("the host could not be exposed as {address}, and the address stays: {error}");
             }
         }
@@ -77,7 +77,7 @@ impl Desk {
         let gone = self.select(&addresses, all, &known.record.addresses).await?;
         let bridge = self.bridge();
         for address in &gone {
-            expose::hide(&self.host, &bridge, *address).await.map_err(said)?;
+            expose::hide(&self.kernel().await.host, &bridge, *address).await.map_err(said)?;
         }
         known.record.remove(&gone);
         let ips: Vec<IpAddr> = gone.iter().map(IpNet::addr).collect();
@@ -102,7 +102,7 @@ impl Desk {
     /// Joins another bridge.
     pub async fn join(&self, other: &str) -> Result<(), Refusal> {
         let _turn = self.turn("weave:bridges").await;
-        join::join(&self.host, &self.bridge(), other).await.map(drop).map_err(said)
+        join::join(&self.kernel().await.host, &self.bridge(), other).await.map(drop).map_err(said)
     }
 
     /// Takes everything away. What fails does not keep the rest.
@@ -110,13 +110,13 @@ impl Desk {
         let mut failures = Vec::new();
         let bridge = self.bridge();
         failures.extend(self.hide(Vec::new(), true).await.err());
-        let ends = container::found::ends(&self.host, &bridge.name).await.map_err(said)?;
+        let ends = container::found::ends(&self.kernel().await.host, &bridge.name).await.map_err(said)?;
         for end in ends {
             let _turn = self.turn(&end.ident).await;
-            failures.extend(container::found::remove(&self.host, end.index, &end.name).await.map_err(said).err());
+            failures.extend(container::found::remove(&self.kernel().await.host, end.index, &end.name).await.map_err(said).err());
             failures.extend(self.bury(&end.ident, true).await.err());
         }
-        failures.extend(join::part(&self.host, &bridge).await.map_err(said).err());
+        failures.extend(join::part(&self.kernel().await.host, &bridge).await.map_err(said).err());
         self.lock().clear();
         failures.extend(self.enforce().await.err());
         failures.into_iter().next().map_or(Ok(()), Err)

@@ -16,10 +16,11 @@ use crate::host::container::{End, expose, found};
 use crate::store::db::Table;
 
 impl Desk {
-    /// Finds everything that an earlier router left in place, and takes it over. What it says to the others goes on in the background.
-    pub async fn take_over(self: &Arc<Self>) {
+    /// Finds everything that an earlier router left in place, and takes it over; false where that has to be tried again. What it says to the
+    /// others goes on in the background.
+    pub async fn take_over(self: &Arc<Self>) -> bool {
         let bridge = self.bridge();
-        match found::sweep(&self.host, &bridge.name).await {
+        match found::sweep(&self.kernel().await.host, &bridge.name).await {
             Ok(swept) => swept.iter().for_each(|name| tracing::info!("{name} was never finished by an earlier router; it is removed")),
             Err(error) => complain("cannot look for unfinished interfaces", &error),
         }
@@ -33,7 +34,10 @@ impl Desk {
             Ok(count) if count > 0 => tracing::info!("{count} containers are attached already"),
             Ok(_) => {}
             // Without knowing who is there nobody may be called dead.
-            Err(error) => return complain("cannot look for attached containers", &error),
+            Err(error) => {
+                complain("cannot look for attached containers, and tries again", &error);
+                return false;
+            }
         }
         if let Some(record) = records.remove(EXPOSED).filter(|record| !record.addresses.is_empty()) {
             self.lock().insert(EXPOSED.to_owned(), Known { record, port: None });
@@ -50,13 +54,14 @@ impl Desk {
             }
             desk.reaffirm().await;
         });
+        true
     }
 
     /// Takes every attached container in; its record leaves `records`.
     async fn find(&self, records: &mut BTreeMap<String, Record>) -> Result<usize, HostError> {
-        let ends = found::ends(&self.host, &self.bridge().name).await?;
+        let ends = found::ends(&self.kernel().await.host, &self.bridge().name).await?;
         for end in &ends {
-            let Some(attachment) = found::look(&self.strict, end).await? else { continue };
+            let Some(attachment) = found::look(&self.kernel().await.strict, end).await? else { continue };
             let record = records.remove(&end.ident).filter(|record| !record.addresses.is_empty()).unwrap_or_else(|| {
                 // What was remembered is lost: it has what it has.
                 let mut record = Record::default();
@@ -90,18 +95,18 @@ impl Desk {
     /// Puts back what fell off the bridge, and notices who is gone.
     pub async fn look(self: &Arc<Self>) {
         let bridge = self.bridge();
-        let ends = match found::ends(&self.host, &bridge.name).await {
+        let ends = match found::ends(&self.kernel().await.host, &bridge.name).await {
             Ok(ends) => ends,
             Err(error) => return complain("cannot look after containers", &error),
         };
         for end in ends.iter().filter(|end| end.bridge != Some(bridge.index)) {
-            match found::plug(&self.host, end.index, bridge.index).await {
+            match found::plug(&self.kernel().await.host, end.index, bridge.index).await {
                 Ok(()) => tracing::info!("{} is plugged into bridge {} again", end.ident, bridge.name),
                 Err(error) => complain("cannot plug a container in again", &error),
             }
         }
         for address in self.exposed() {
-            match expose::expose(&self.host, &bridge, address).await {
+            match expose::expose(&self.kernel().await.host, &bridge, address).await {
                 Ok(true) => tracing::info!("the host has its address {address} on bridge {} again", bridge.name),
                 Ok(false) => {}
                 Err(error) => complain("cannot give the host its address back", &error),
@@ -121,7 +126,7 @@ impl Desk {
                 // Somebody may have attached it again meanwhile.
                 let name = desk.lock().get(&ident).and_then(|known| known.port.clone()).map(|port| port.0);
                 let Some(name) = name else { return };
-                if !matches!(crate::host::link::by_name(&desk.host, &name).await, Ok(None)) {
+                if !matches!(crate::host::link::by_name(&desk.kernel().await.host, &name).await, Ok(None)) {
                     return;
                 }
                 tracing::info!("{ident} is gone");
