@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::answer::{failure, json, plain, wants_json};
 use super::section::Section;
 use super::state::Refusal;
+use super::text::clean;
 use crate::dns::listen::Ears;
 use crate::dns::upstream::Upstream;
 use crate::dns::{PORT, SERVICE_ADDRESS};
@@ -317,7 +318,8 @@ async fn look_up(State(names): State<NamesHandle>, Path(what): Path<String>, hea
     }
 }
 
-async fn add(State(names): State<NamesHandle>, Path((ident, ip)): Path<(String, IpAddr)>, Query(which): Query<Which>) -> Response {
+async fn add(State(names): State<NamesHandle>, Path((ident, ip)): Path<(String, String)>, Query(which): Query<Which>) -> Response {
+    let Ok(ip) = ip.parse() else { return no_address(&ip) };
     let Some(name) = which.fqdn.filter(|name| !name.is_empty()) else {
         return failure(StatusCode::BAD_REQUEST, "give the name as ?fqdn=NAME");
     };
@@ -325,6 +327,10 @@ async fn add(State(names): State<NamesHandle>, Path((ident, ip)): Path<(String, 
         Some(_) => done(names.add_for_good(&ident, &name, &[ip]).await),
         None => off(),
     }
+}
+
+fn no_address(text: &str) -> Response {
+    failure(StatusCode::BAD_REQUEST, &format!("'{text}' is not an IP address"))
 }
 
 async fn remove_all(names: State<NamesHandle>, which: Query<Which>) -> Response {
@@ -335,8 +341,11 @@ async fn remove_ident(names: State<NamesHandle>, Path(ident): Path<String>, whic
     give_up(&names, Some(&ident), &which, &[]).await
 }
 
-async fn remove(names: State<NamesHandle>, Path((ident, ip)): Path<(String, IpAddr)>, which: Query<Which>) -> Response {
-    give_up(&names, Some(&ident), &which, &[ip]).await
+async fn remove(names: State<NamesHandle>, Path((ident, ip)): Path<(String, String)>, which: Query<Which>) -> Response {
+    match ip.parse() {
+        Ok(address) => give_up(&names, Some(&ident), &which, &[address]).await,
+        Err(_) => no_address(&ip),
+    }
 }
 
 async fn give_up(names: &NamesHandle, ident: Option<&str>, which: &Which, addresses: &[IpAddr]) -> Response {
@@ -421,7 +430,7 @@ pub fn text(status: &DnsStatus) -> String {
 
 fn row(entry: &NameRow) -> [String; 4] {
     let away = if entry.answered { "" } else { ", not reached: not answered" };
-    let peer = format!("{}({}){away}", entry.peer, entry.nickname);
+    let peer = format!("{}({}){away}", entry.peer, clean(&entry.nickname));
     [entry.name.clone(), entry.address.to_string(), entry.container.clone(), peer]
 }
 

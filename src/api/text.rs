@@ -236,7 +236,7 @@ fn named(name: &str, nickname: Option<&str>) -> String {
 }
 
 /// Text from another router must not drive the operator's terminal.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -367,3 +367,73 @@ fn dns_follows_the_bridge() {
         assert!(!ip(lab, "h1", "addr show dev weave").contains(SERVER), "it goes with the router");
     });
 }
+
+#[test]
+fn dns_under_load_while_names_come_and_go() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &Setting::default());
+        route(lab, "c1");
+        verb(&pair.r1, "dns-add 10.32.0.1 --hostname always");
+        let queries: String = (0..50).map(|n| format!("name-{n}.weave.local A\nalways.weave.local A\nalways.weave.local AAAA\n")).collect();
+        let file = std::env::temp_dir().join(format!("{}queries", lab.namespace("")));
+        fs::write(&file, queries).expect("a file");
+        let path = file.to_string_lossy().into_owned();
+        let said = std::thread::scope(|scope| {
+            let load = scope.spawn(|| {
+                let words = ["-s", SERVER, "-d", &path, "-l", "4", "-q", "50", "-t", "2"];
+                let output = lab.exec("c1", "dnsperf", &words).expect("dnsperf is installed");
+                String::from_utf8_lossy(&output.stdout).into_owned()
+            });
+            let mut round = 0;
+            while !load.is_finished() {
+                let (router, n) = if round % 2 == 0 { (&pair.r1, round % 50) } else { (&pair.r2, round % 50) };
+                verb(router, &format!("dns-add 10.32.1.{n} --hostname name-{n}"));
+                verb(router, &format!("dns-remove --hostname name-{n}"));
+                round += 1;
+            }
+            assert!(round > 20, "only {round} names came and went");
+            load.join().expect("dnsperf ran")
+        });
+        fs::remove_file(&file).expect("it is there");
+        let number = |label: &str| -> u64 {
+            let words = said.split(label).nth(1).unwrap_or_else(|| panic!("dnsperf says nothing of {label}: {said}"));
+            words.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{label}: {said}"))
+        };
+        assert_eq!(number("Queries lost:"), 0, "{said}");
+        assert!(number("Queries completed:") > 1000, "{said}");
+        for code in ["SERVFAIL", "FORMERR", "REFUSED", "NOTIMP"] {
+            assert!(!said.contains(code), "{said}");
+        }
+        assert!(said.contains("NXDOMAIN") && number("NOERROR ") > 0, "{said}");
+        becomes(lab, "h2", "always.weave.local", &["10.32.0.1"]);
+        for router in [&pair.r1, &pair.r2] {
+            wait_until(PATIENCE, "nothing is left of the others", || {
+                router.status("dns").is_some_and(|status| status["entries"].as_array().is_some_and(|all| all.len() == 1))
+            });
+        }
+    });
+}
+
+#[test]
+fn dns_serves_the_resolver_of_the_c_library() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &Setting::default());
+        route(lab, "c1");
+        verb(&pair.r2, "dns-add 10.32.0.2 fd00:32::2 --hostname web");
+        becomes(lab, "h1", "web.weave.local", &["10.32.0.2"]);
+        let conf = resolv_conf(lab, &[SERVER]);
+        fs::write(&conf, format!("nameserver {SERVER}\nsearch weave.local\noptions timeout:2 attempts:1\n")).expect("a file");
+        let resolve = |how: &str| {
+            let script = format!("mount --bind {} /etc/resolv.conf; getent {how}", conf.display());
+            let output = lab.exec("c1", "unshare", &["-m", "sh", "-ec", &script]).expect("unshare is installed");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        for name in ["web", "WEB.weave.local", "web.weave.local."] {
+            assert!(resolve(&format!("ahostsv4 {name}")).starts_with("10.32.0.2 "), "{name}");
+            assert!(resolve(&format!("ahostsv6 {name}")).starts_with("fd00:32::2 "), "{name}");
+        }
+        assert!(resolve("hosts 10.32.0.2").contains("web.weave.local"));
+        assert_eq!(resolve("ahosts nobody"), "");
+        fs::remove_file(&conf).expect("it is there");
+    });
+}
