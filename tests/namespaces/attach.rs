@@ -126,7 +126,7 @@ fn attach_is_found_again_by_a_restarted_and_by_a_killed_router() {
             if kill {
                 one.process().kill().expect("killed")
             } else {
-                drop(one.stop().expect("stopped"))
+                one.stop().map(|_| ()).expect("stopped")
             }
             one.restart().expect("started");
             assert_eq!(ask(&one, "ps"), before);
