@@ -191,6 +191,33 @@ fn attach_of_a_used_address_is_noticed_at_once_by_the_others() {
 }
 
 #[test]
+fn attach_gives_names_that_go_with_the_container() {
+    scene(|lab| {
+        let (mut one, two) = hosts(lab, &[]);
+        let c1 = container(lab, "c1");
+        let known = |name: &str, on: &Router| on.client(&["dns-lookup", name]).is_ok_and(|out| out.stdout.starts_with(b"10.2.1."));
+        ask(&one, &format!("attach ip:10.2.1.1/24 --hostname web --netns {c1}"));
+        ask(&one, "expose ip:10.2.1.101/24 --hostname gate");
+        wait_until(PATIENCE, "the names are known elsewhere", || known("web", &two) && known("gate.weave.local", &two));
+        one.process().kill().expect("killed");
+        one.restart().expect("started");
+        wait_until(PATIENCE, "the names are known again", || known("web", &one) && known("gate", &one));
+        wait_until(PATIENCE, "and elsewhere", || known("web", &two));
+        lab.remove("c1").expect("removed");
+        wait_until(PATIENCE, "the name is gone with its container", || !known("web", &two));
+        let c1 = container(lab, "c1");
+        ask(&one, &format!("attach ip:10.2.1.1/24 --hostname web --netns {c1}"));
+        wait_until(PATIENCE, "the name is back", || known("web", &two));
+        ask(&one, &format!("detach ip:10.2.1.1/24 --netns {c1}"));
+        ask(&one, "hide --all");
+        wait_until(PATIENCE, "both are gone", || !known("web", &two) && !known("gate", &two));
+        // A name that cannot be is no reason to be half attached.
+        assert!(refused(&one, &format!("attach ip:10.2.1.1/24 --hostname web.example --netns {c1}")).contains("web.example"));
+        assert_eq!((ask(&one, "ps"), veths(lab, "h1")), (String::new(), 0));
+    });
+}
+
+#[test]
 fn attach_a_container_that_reaches_itself_through_the_bridge() {
     scene(|lab| {
         lab.host("h1").expect("a host");

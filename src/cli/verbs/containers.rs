@@ -65,7 +65,9 @@ fn find(named: &Named, running: bool) -> anyhow::Result<Found> {
             if running && found.pid.is_none() {
                 anyhow::bail!("the Docker container {name} is not running; start it first");
             }
-            Ok(Found { ident: found.id, netns: found.pid.map(namespace_of), names: vec![found.name] })
+            // A name with dots would have to be in the mesh's domain, which no name of Docker's is by chance.
+            let names = Some(found.name).filter(|name| !name.contains('.')).into_iter().collect();
+            Ok(Found { ident: found.id, netns: found.pid.map(namespace_of), names })
         }
     }
 }
