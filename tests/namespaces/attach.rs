@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use weave_router::host::lab::clock::{Stopwatch, wait_until as soon};
+use weave_router::host::lab::clock::{Stopwatch, pause, wait_until as soon};
 use weave_router::host::lab::{Capture, Lab, Router, in_namespace};
 
 use crate::common::{router, wait_until};
@@ -214,6 +214,49 @@ fn attach_gives_names_that_go_with_the_container() {
         // A name that cannot be is no reason to be half attached.
         assert!(refused(&one, &format!("attach ip:10.2.1.1/24 --hostname web.example --netns {c1}")).contains("web.example"));
         assert_eq!((ask(&one, "ps"), veths(lab, "h1")), (String::new(), 0));
+    });
+}
+
+/// What a name server says of a name to a container.
+fn dig(lab: &Lab, from: &str, name: &str, options: &[&str]) -> String {
+    let args = [&["@169.254.53.53", name, "+short", "+time=1", "+tries=1"][..], options].concat();
+    String::from_utf8_lossy(&lab.exec(from, "dig", &args).expect("dig is installed").stdout).trim().to_string()
+}
+
+#[test]
+fn attach_leads_to_the_name_server_whether_or_not_the_host_is_exposed() {
+    scene(|lab| {
+        let (one, two) = hosts(lab, &[]);
+        let (c1, c2) = (container(lab, "c1"), container(lab, "c2"));
+        ask(&one, &format!("attach ip:10.2.1.1/24 --hostname web --netns {c1}"));
+        ask(&two, &format!("attach ip:10.2.1.2/24 --hostname db --netns {c2}"));
+        for exposed in [false, true] {
+            if exposed {
+                ask(&one, "expose ip:10.2.1.101/24");
+            }
+            wait_until(PATIENCE, "names are known in a container", || dig(lab, "c1", "db.weave.local", &[]) == "10.2.1.2");
+            assert_eq!(dig(lab, "c1", "db.weave.local", &["+tcp"]), "10.2.1.2");
+            // A host that checks where packets come from has no route to the container.
+            run(lab, "h1", "sysctl", "-qw net.ipv4.conf.all.rp_filter=1");
+            assert_eq!(dig(lab, "c1", "web.weave.local", &[]), "10.2.1.1");
+        }
+    });
+}
+
+#[test]
+fn expose_and_hide_stay_as_they_were_asked_for() {
+    scene(|lab| {
+        let (one, _two) = hosts(lab, &[]);
+        for round in 0..20 {
+            assert_eq!(ask(&one, "expose ip:10.2.1.101/24"), "10.2.1.101/24\n");
+            assert_eq!(ask(&one, "hide ip:10.2.1.101/24"), "10.2.1.101/24\n");
+            // What happens on the bridge meanwhile has the router look at it.
+            ip(lab, "h1", &format!("link add d{round} type dummy"));
+            ip(lab, "h1", &format!("link set d{round} master weave"));
+            assert!(!ip(lab, "h1", "addr show dev weave").contains("10.2.1.101"), "round {round}");
+        }
+        pause(AT_ONCE);
+        assert!(!ip(lab, "h1", "addr show dev weave").contains("10.2.1.101"));
     });
 }
 

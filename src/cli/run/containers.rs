@@ -16,6 +16,7 @@ mod host;
 mod record;
 mod survey;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub isolate: bool,
     /// The ranges that addresses are given from.
     pub ranges: Vec<IpNet>,
+    /// Where containers find the name server, if it is on the bridge.
+    pub name_server: Option<Ipv4Addr>,
 }
 
 /// Its netlink sockets, which are opened while a failure still leaves nothing behind.

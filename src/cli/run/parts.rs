@@ -56,7 +56,9 @@ impl Parts {
     pub fn start(config: &RunConfig, ground: Ground<'_>, apps: &mut Apps) -> Parts {
         let (dns, names) = start_names(config, &ground, apps).unzip();
         let books = Books { addresses: None, names: names.clone().map(|names| Arc::new(names) as Arc<dyn book::Names>) };
-        let settings = Settings { isolate: config.isolate, ranges: Vec::new() };
+        let on_the_bridge = config.dns.as_ref().is_some_and(|dns| dns.listen.is_empty());
+        let name_server = on_the_bridge.then_some(crate::dns::SERVICE_ADDRESS);
+        let settings = Settings { isolate: config.isolate, ranges: Vec::new(), name_server };
         let containers = Containers::start(settings, ground.sockets, ground.bridge, ground.db, books);
         let names = names.unwrap_or_else(NamesHandle::off);
         let routes = names::routes(names.clone()).merge(containers.routes());

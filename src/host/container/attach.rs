@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo};
+use netlink_packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::super::HostError;
@@ -20,6 +21,9 @@ use super::{MAX_IDENT, found, knobs};
 const FORWARDING: Duration = Duration::from_millis(200);
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// Where multicast of IPv4 goes.
+const MULTICAST: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 0);
 
 /// The bridge to attach to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct Order {
     pub addresses: Vec<IpNet>,
     /// Multicast of IPv4 goes out of this interface.
     pub multicast_route: bool,
+    /// An address of the bridge at which the name server is: the container reaches it without being in any subnet of the host.
+    pub name_server: Option<Ipv4Addr>,
     /// The bridge.
     pub bridge: BridgeEnd,
 }
@@ -225,7 +231,10 @@ async fn furnish(visit: &Visit, order: &Order, near: &Link, far: &Link, added: &
         added.push(*address);
     }
     if order.multicast_route {
-        multicast_route(&visit.inside, far.index, &what("route multicast to")).await?;
+        route(&visit.inside, far.index, (MULTICAST, 4), &what("route multicast to")).await?;
+    }
+    if let Some(server) = order.name_server {
+        route(&visit.inside, far.index, (server, 32), &what("route names to")).await?;
     }
     found::plug(&visit.host, near.index, order.bridge.index).await
 }
@@ -267,10 +276,11 @@ pub(super) async fn withdraw(handle: &Handle, index: u32, gone: &[IpNet], stay: 
     Ok(())
 }
 
-/// A route for multicast of IPv4; IPv6 has one from the kernel. One that leads elsewhere is left to whoever made it.
-async fn multicast_route(handle: &Handle, index: u32, what: &str) -> Result<(), HostError> {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(Ipv4Addr::new(224, 0, 0, 0), 4).output_interface(index);
-    match handle.route().add(route.build()).execute().await.map_err(|e| HostError::netlink(what, e)) {
+/// A route of IPv4 to what is on the bridge itself; IPv6 has its own for multicast from the kernel. One that leads elsewhere is left to whoever
+/// made it.
+async fn route(handle: &Handle, index: u32, (address, length): (Ipv4Addr, u8), what: &str) -> Result<(), HostError> {
+    let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, length).output_interface(index);
+    match handle.route().add(route.scope(RouteScope::Link).build()).execute().await.map_err(|e| HostError::netlink(what, e)) {
         Err(e) if e.errno() == Some(libc::EEXIST) => Ok(()),
         other => other,
     }

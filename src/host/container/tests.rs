@@ -47,6 +47,7 @@ impl Scene {
             interface: INTERFACE.into(),
             addresses: addresses.iter().map(|text| net(text)).collect(),
             multicast_route: true,
+            name_server: None,
             bridge: self.bridge.clone(),
         }
     }

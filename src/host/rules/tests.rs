@@ -49,6 +49,7 @@ impl Scene {
             interface: INTERFACE.into(),
             addresses: addresses.clone(),
             multicast_route: true,
+            name_server: None,
             bridge: self.bridge.clone(),
         };
         let attached = in_namespace(&self.host, || crate::host::container::attach(&order)).expect("the namespace").expect("attached");

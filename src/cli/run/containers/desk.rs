@@ -159,6 +159,7 @@ impl Desk {
             interface: order.interface.clone(),
             addresses: addresses.to_vec(),
             multicast_route: order.multicast_route,
+            name_server: self.settings.name_server,
             bridge: self.bridge(),
         };
         self.blocking("attach", move || attach(&work)).await

@@ -12,7 +12,7 @@ use super::record::Record;
 use crate::api::Refusal;
 use crate::api::containers::EXPOSED;
 use crate::host::HostError;
-use crate::host::container::{End, expose, found};
+use crate::host::container::{BridgeEnd, End, expose, found};
 use crate::store::db::Table;
 
 impl Desk {
@@ -105,14 +105,23 @@ impl Desk {
                 Err(error) => complain("cannot plug a container in again", &error),
             }
         }
+        self.expose_again(&bridge).await;
+        self.miss(&ends);
+    }
+
+    /// Gives the host back what somebody took from the bridge. Whoever is exposing or hiding sees to it himself.
+    async fn expose_again(&self, bridge: &BridgeEnd) {
+        if self.is_busy(EXPOSED) {
+            return;
+        }
+        let _turn = self.turn(EXPOSED).await;
         for address in self.exposed() {
-            match expose::expose(&self.kernel().await.host, &bridge, address).await {
+            match expose::expose(&self.kernel().await.host, bridge, address).await {
                 Ok(true) => tracing::info!("the host has its address {address} on bridge {} again", bridge.name),
                 Ok(false) => {}
                 Err(error) => complain("cannot give the host its address back", &error),
             }
         }
-        self.miss(&ends);
     }
 
     /// Those that are known and not there any more.
