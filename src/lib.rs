@@ -5,7 +5,7 @@
 //!
 //! * ground, which knows bytes: [`wire`] the format, [`crypto`] identity, handshake and sessions, [`time`], [`mod@counters`];
 //! * middle, which knows the rules and is told time and randomness: [`forward`] where a frame goes, [`mesh`] links, gossip, routes and paths,
-//!   [`names`] the names of containers, [`sim`] a whole mesh in one process;
+//!   [`ipam`] who gives which addresses, [`names`] the names of containers, [`sim`] a whole mesh in one process;
 //! * top, which knows the operating system: [`io`] TAP, sockets and event loops, [`host`] bridge, firewall, fast datapath and the laboratory of
 //!   namespaces, [`api`] status pages and control, [`dns`] the name server, [`docker`] what Docker knows of containers, [`store`] the state
 //!   directory, [`cli`] options, verbs, and [`cli::run`], which joins the planes.
@@ -22,6 +22,7 @@ pub mod docker;
 pub mod forward;
 pub mod host;
 pub mod io;
+pub mod ipam;
 pub mod mesh;
 pub mod names;
 pub mod sim;

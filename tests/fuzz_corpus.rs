@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mutate::Mutator;
-use weave_router::{crypto, dns, forward, mesh, names, wire};
+use weave_router::{crypto, dns, forward, ipam, mesh, names, wire};
 
 /// Mutations of seeds per target: together some seconds.
 const MANY: usize = 10_000;
@@ -24,7 +24,7 @@ const SOME: usize = 2000;
 type Body = fn(&[u8]);
 
 /// Every target, with its body and how many mutations it is given.
-const TARGETS: [(&str, Body, usize); 11] = [
+const TARGETS: [(&str, Body, usize); 12] = [
     ("header", wire::fuzz::header, MANY),
     ("control", wire::fuzz::control, MANY),
     ("handshake", crypto::fuzz::fuzz_handshake, MANY),
@@ -36,6 +36,7 @@ const TARGETS: [(&str, Body, usize); 11] = [
     ("mesh", mesh::fuzz::mesh, SOME),
     ("names", names::fuzz::names, MANY),
     ("dns", dns::fuzz::dns, MANY),
+    ("ipam", ipam::fuzz::ipam, SOME),
 ];
 
 fn gossip(data: &[u8]) {
@@ -103,7 +104,7 @@ macro_rules! replays {
 mod each {
     use super::replay;
 
-    replays!(header, control, handshake, bundle, sealed, datagrams, cut_rejoin, gossip, mesh, names, dns);
+    replays!(header, control, handshake, bundle, sealed, datagrams, cut_rejoin, gossip, mesh, names, dns, ipam);
 
     #[test]
     fn every_target_is_replayed() {

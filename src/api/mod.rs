@@ -25,6 +25,7 @@ pub mod address;
 pub mod answer;
 pub mod client;
 pub mod containers;
+pub mod ipam;
 pub mod listen;
 pub mod metrics;
 pub mod names;

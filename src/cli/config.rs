@@ -1,6 +1,7 @@
 //! From options to a configuration that holds: a [`RunConfig`] exists only if it is good.
 
 mod dns;
+mod ipam;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -79,6 +80,8 @@ pub struct RunConfig {
     pub discovery: bool,
     /// Containers are held to their addresses.
     pub isolate: bool,
+    /// What the address book is told; `None` where this router gives no addresses.
+    pub ipam: Option<crate::ipam::Config>,
     /// Which offloads are tried.
     pub offload: OffloadPolicy,
     /// How many packet threads; `None` leaves it to the number of cores.
@@ -155,9 +158,16 @@ impl RunConfig {
         };
         let trusted = split(options.trusted_subnets, listed("trusted_subnets"));
         let fastdp = fast_datapath(options.fastdp, options.fastdp_port, &trusted, options.no_encryption, options.port)?;
+        let peers = unique(peers);
+        let (ranges, subnets) = (
+            split(options.ipalloc_range, listed("ipalloc_range")),
+            split(options.ipalloc_default_subnet, listed("ipalloc_default_subnet")),
+        );
+        let ipam = ipam::config(&options.network, &ranges, &subnets, &options.ipalloc_init, peers.len())?;
         Ok(RunConfig {
             fastdp,
-            peers: unique(peers),
+            ipam,
+            peers,
             port: options.port,
             bind: unique(bind),
             bridge: options.bridge,

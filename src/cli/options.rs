@@ -99,6 +99,12 @@ pub enum Verb {
     AttachBridge(BridgeArgs),
     /// Print the whole state of the running router as JSON
     Report,
+    /// Wait until the routers have agreed on who gives which addresses
+    Prime,
+    /// Take over the addresses of a router that is gone for good
+    Rmpeer(RmpeerArgs),
+    /// Hand the addresses of this router to another, before it is taken out of service
+    Reset(ForceArgs),
     /// Print this router's public key, for --allow on other hosts
     ShowKey(KeyArgs),
     /// Print the version of this program and of the running router
@@ -198,6 +204,16 @@ pub struct RunOptions {
     /// [default: subnets are kept apart where packets are routed]
     #[arg(long, env = "WEAVE_ISOLATE", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub isolate: bool,
+    /// Addresses that the routers of the mesh give to containers, the same on all of them; once for IPv4 and once for IPv6; empty gives none
+    #[arg(long, env = "WEAVE_IPALLOC_RANGE", value_name = "CIDR", default_value = "10.32.0.0/12")]
+    pub ipalloc_range: Vec<String>,
+    /// Subnet of a container that asks for none; once for each family [default: the range]
+    #[arg(long, env = "WEAVE_IPALLOC_DEFAULT_SUBNET", value_name = "CIDR")]
+    pub ipalloc_default_subnet: Vec<String>,
+    /// How the addresses are divided first: by more than half of so many routers (consensus; without a number, of the peers given and this one),
+    /// among named routers (seed, the same list everywhere), or by others (observer)
+    #[arg(long, env = "WEAVE_IPALLOC_INIT", value_name = "consensus[=ROUTERS]|seed=NAME,...|observer", default_value = "consensus")]
+    pub ipalloc_init: String,
     /// Segmentation and checksum offloads: auto tries each and gives up what fails, off uses none, a comma list switches single ones
     /// off: of the TAP no-csum, no-tso, no-ecn, no-uso, of UDP no-gso, no-gro
     #[arg(long, env = "WEAVE_OFFLOAD", value_name = "auto|off|LIST", value_parser = OffloadPolicy::from_str, default_value = "auto")]
@@ -265,6 +281,8 @@ pub enum What {
     Dns,
     /// Attached containers, and the exposed host
     Containers,
+    /// Who gives which addresses
+    Ipam,
 }
 
 /// `dns-add` and `dns-remove`.
@@ -292,6 +310,25 @@ pub struct HostArgs {
     /// Hosts; IPv6 addresses in brackets where a port follows
     #[arg(required = true, value_name = "HOST[:PORT]")]
     pub hosts: Vec<String>,
+}
+
+/// `rmpeer`.
+#[derive(Debug, Args)]
+pub struct RmpeerArgs {
+    /// Names or nicknames of routers that are gone for good
+    #[arg(required = true, value_name = "NAME")]
+    pub peers: Vec<String>,
+    /// How.
+    #[command(flatten)]
+    pub force: ForceArgs,
+}
+
+/// `--force` of `rmpeer` and `reset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct ForceArgs {
+    /// Ask no other router: its addresses may then be given twice if you are wrong [default: more than half of the owners agree]
+    #[arg(long, env = "WEAVE_FORCE", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub force: bool,
 }
 
 /// `show-key`.

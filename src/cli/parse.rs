@@ -7,7 +7,9 @@ use std::ffi::{OsStr, OsString};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::config::{ConfigError, RunConfig};
-use super::options::{DemoArgs, GlobalOptions, KeyArgs, RunOptions, StatusArgs, Topology, Verb, WithVerb, WithoutVerb};
+use super::options::{
+    DemoArgs, ForceArgs, GlobalOptions, KeyArgs, RmpeerArgs, RunOptions, StatusArgs, Topology, Verb, WithVerb, WithoutVerb,
+};
 use super::verbs::Naming;
 use crate::mesh::command::Target;
 use containers::ContainerAction;
@@ -42,6 +44,12 @@ pub enum Action {
     Containers(ContainerAction),
     /// Print everything.
     Report,
+    /// Wait for a ring of addresses.
+    Prime,
+    /// Take over addresses.
+    Rmpeer(RmpeerArgs),
+    /// Hand addresses over.
+    Reset(ForceArgs),
     /// Print the public key.
     ShowKey(KeyArgs),
     /// Print the versions.
@@ -104,6 +112,9 @@ fn with_verb(parsed: WithVerb, matches: &ArgMatches, hostname: &str) -> Result<C
         Verb::Hide(args) => Action::Containers(containers::hide(&args)?),
         Verb::AttachBridge(args) => Action::Containers(containers::join(args)),
         Verb::Report => Action::Report,
+        Verb::Prime => Action::Prime,
+        Verb::Rmpeer(args) => Action::Rmpeer(args),
+        Verb::Reset(args) => Action::Reset(args),
         Verb::ShowKey(args) => Action::ShowKey(args),
         Verb::Version => Action::Version,
         Verb::SystemdUnit => Action::SystemdUnit,

@@ -11,6 +11,7 @@ mod aside;
 mod containers;
 mod dns;
 mod fastdp;
+mod ipam;
 mod keeper;
 mod names;
 mod network;

@@ -2,6 +2,7 @@
 
 pub(super) mod containers;
 pub(super) mod dns;
+pub(super) mod ipam;
 
 use std::path::Path;
 
@@ -24,6 +25,7 @@ pub(super) fn status(api: ApiAddress, args: &StatusArgs) -> anyhow::Result<Strin
         Some(What::Routes) => "/status/routes",
         Some(What::Dns) => "/status/dns",
         Some(What::Containers) => "/status/containers",
+        Some(What::Ipam) => "/status/ipam",
     };
     let form = if args.json { Form::Json } else { Form::Text };
     Ok(Client::new(api).get(path, form)?)

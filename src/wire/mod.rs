@@ -10,6 +10,7 @@ pub mod fuzz;
 pub mod gossip;
 pub mod handshake;
 pub mod header;
+pub mod ipam;
 pub mod name;
 pub mod names;
 pub mod record;

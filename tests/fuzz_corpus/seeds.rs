@@ -1,5 +1,7 @@
 //! The seeds of the fuzz targets: small, meaningful inputs from which mutations reach every parser.
 
+mod ipam;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ pub fn all() -> Seeds {
         ("mesh", named(scripts())),
         ("names", named(names())),
         ("dns", named(queries())),
+        ("ipam", named(ipam::seeds())),
     ])
 }
 

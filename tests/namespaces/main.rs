@@ -18,6 +18,7 @@ mod firewall;
 mod frames;
 mod host;
 mod hostile;
+mod ipam;
 mod line;
 mod offloads;
 mod overload;

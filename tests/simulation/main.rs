@@ -2,6 +2,7 @@
 //!
 //! `WEAVE_SIM_FULL=1` runs the large sizes.
 
+mod addresses;
 mod apps;
 mod attacks;
 mod churn;

@@ -5,26 +5,33 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures::FutureExt;
+use ipnet::IpNet;
 
 use super::super::RunConfig;
 use super::apps::Apps;
 use super::containers::book::{self, Books, Told};
 use super::containers::{Containers, Settings, Sockets};
 use super::dns::{self, Dns};
+use super::ipam;
 use super::planes::Planes;
 use super::status::Count;
+use crate::api::ipam::IpamHandle;
 use crate::api::names::{self, NamesHandle};
 use crate::api::section::Ask;
+use crate::crypto::Identity;
 use crate::host::container::BridgeEnd;
 use crate::io::clock::Clock;
-use crate::mesh::apps::{Channel, NAMES_RECORD};
+use crate::mesh::apps::{Channel, IPAM_RECORD, NAMES_RECORD};
 use crate::store::db::Db;
 use crate::wire::PeerName;
+use crate::wire::ipam::{Range, address};
 
 /// What the parts stand on.
 pub struct Ground<'a> {
     /// This router's name.
     pub name: PeerName,
+    /// Its keys.
+    pub identity: Arc<Identity>,
     /// The time.
     pub clock: Clock,
     /// The state.
@@ -55,17 +62,33 @@ impl Parts {
     /// Starts them.
     pub fn start(config: &RunConfig, ground: Ground<'_>, apps: &mut Apps) -> Parts {
         let (dns, names) = start_names(config, &ground, apps).unzip();
-        let books = Books { addresses: None, names: names.clone().map(|names| Arc::new(names) as Arc<dyn book::Names>) };
         let on_the_bridge = config.dns.as_ref().is_some_and(|dns| dns.listen.is_empty());
         let name_server = on_the_bridge.then_some(crate::dns::SERVICE_ADDRESS);
-        let settings = Settings { isolate: config.isolate, ranges: Vec::new(), name_server };
+        let addresses = start_addresses(config, &ground, apps);
+        let given = addresses.clone().map(|addresses| Arc::new(addresses) as Arc<dyn book::Addresses>);
+        let books = Books { addresses: given, names: names.clone().map(|names| Arc::new(names) as Arc<dyn book::Names>) };
+        let ranges = config.ipam.iter().flat_map(|book| &book.ranges).filter_map(net_of).collect();
+        let settings = Settings { isolate: config.isolate, ranges, name_server };
         let containers = Containers::start(settings, ground.sockets, ground.bridge, ground.db, books);
         let names = names.unwrap_or_else(NamesHandle::off);
-        let routes = names::routes(names.clone()).merge(containers.routes());
-        let sections = vec![of_names(names), containers.section()];
+        let mut routes = names::routes(names.clone()).merge(containers.routes());
+        let mut sections = vec![of_names(names), containers.section()];
+        if let Some(addresses) = addresses {
+            routes = routes.merge(crate::api::ipam::routes(addresses.clone()));
+            sections.insert(0, Box::new(move || crate::api::ipam::section(addresses.clone()).boxed()));
+        }
         let counts = dns.iter().flat_map(Dns::counters).collect();
         Parts { routes, sections, counts, dns, containers }
     }
+}
+
+/// The address book, where `--ipalloc-range` is not empty.
+fn start_addresses(config: &RunConfig, ground: &Ground<'_>, apps: &mut Apps) -> Option<IpamHandle> {
+    let book = config.ipam.clone()?;
+    let (handle, asks) = IpamHandle::new();
+    let ends = ipam::Ends { events: apps.join(Channel::Ipam, IPAM_RECORD), asks, mesh: ground.planes.mesh() };
+    tokio::spawn(ipam::run(book, Arc::clone(&ground.identity), ground.db.clone(), ground.clock, ends));
+    Some(handle)
 }
 
 /// Names, where they are not switched off. Without them the router does everything else.
@@ -75,6 +98,14 @@ fn start_names(config: &RunConfig, ground: &Ground<'_>, apps: &mut Apps) -> Opti
     let (name, nickname, clock) = (ground.name, config.nickname.clone(), ground.clock);
     let needs = dns::Needs { name, nickname, db: ground.db.clone(), mesh: ground.planes.mesh(), events, clock };
     Dns::start(dns, needs).inspect_err(|error| tracing::error!("names are not served: {error:#}")).ok()
+}
+
+/// The network that a range of addresses is.
+fn net_of(range: &Range) -> Option<IpNet> {
+    let first = address(range.first);
+    let bits = if first.is_ipv4() { 32 } else { 128 };
+    let host_bits = u8::try_from(range.size().checked_ilog2()?).ok()?;
+    IpNet::new(first, bits - host_bits).ok()
 }
 
 fn of_names(names: NamesHandle) -> Ask {
@@ -91,5 +122,31 @@ impl book::Names for NamesHandle {
 
     fn remove<'a>(&'a self, ident: &'a str, name: Option<&'a str>, addresses: &'a [IpAddr]) -> Told<'a, ()> {
         self.remove(ident, name, addresses).boxed()
+    }
+}
+
+impl book::Addresses for IpamHandle {
+    fn allocate<'a>(&'a self, ident: &'a str, subnet: Option<IpNet>) -> Told<'a, IpNet> {
+        self.allocate(ident, subnet).boxed()
+    }
+
+    fn claim<'a>(&'a self, ident: &'a str, address: IpNet) -> Told<'a, ()> {
+        self.claim(ident, address).boxed()
+    }
+
+    fn lookup<'a>(&'a self, ident: &'a str) -> Told<'a, Vec<IpNet>> {
+        self.lookup(ident).boxed()
+    }
+
+    fn free<'a>(&'a self, ident: &'a str, address: Option<IpAddr>) -> Told<'a, ()> {
+        self.free(ident, address).boxed()
+    }
+
+    fn released<'a>(&'a self, ident: &'a str) -> Told<'a, ()> {
+        self.released(ident).boxed()
+    }
+
+    fn default_subnet(&self) -> Told<'_, IpNet> {
+        self.default_subnet().boxed()
     }
 }

@@ -58,6 +58,8 @@ pub struct Foundation {
     pub counters: Counters,
     /// What the ciphers cost here, and which library computes them.
     pub ciphers: Ciphers,
+    /// This router's keys.
+    pub identity: Arc<Identity>,
     seed: u64,
 }
 
@@ -70,7 +72,7 @@ impl Foundation {
         let incarnation = store.next_incarnation()?;
         let ciphers = ciphers(config, clock)?;
         let mesh = MeshConfig {
-            identity,
+            identity: Arc::clone(&identity),
             network: config.network.clone(),
             nickname: config.nickname.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -99,7 +101,7 @@ impl Foundation {
             load: (0..threads).map(|_| Arc::default()).collect(),
         };
         let fib = Arc::new(ArcSwap::from(mesh.fib()));
-        Ok(Foundation { mesh, sockets, fib, macs, counters, ciphers, seed: rng.next_u64() })
+        Ok(Foundation { mesh, sockets, fib, macs, counters, ciphers, identity, seed: rng.next_u64() })
     }
 
     /// This router's name.
@@ -135,7 +137,7 @@ impl Planes {
         (events, switchboard, apps): (mpsc::Sender<Event>, Arc<Switchboard>, AppSink),
         clock: Clock,
     ) -> anyhow::Result<Planes> {
-        let Foundation { mesh, sockets, fib, macs, counters, ciphers: _, seed } = base;
+        let Foundation { mesh, sockets, fib, macs, counters, ciphers: _, identity: _, seed } = base;
         let (poll, mesh_sender, mesh_receiver) = mesh_thread::inbox().context("cannot make the mesh thread's poll")?;
         let inboxes: Result<Vec<_>, _> = queues.iter().map(|_| PacketInbox::new()).collect();
         let inboxes = inboxes.context("cannot make the packet threads' polls")?;

@@ -77,7 +77,7 @@ impl Router {
     pub(super) async fn start(config: RunConfig) -> anyhow::Result<Router> {
         let Claims { signals, clock, store, remembered, db, threads, foundation, api, pages, fast, sockets } =
             Claims::make(&config).await?;
-        let name = foundation.name();
+        let (name, identity) = (foundation.name(), foundation.identity.clone());
         let (network, tap) = Network::build(&config, name, threads).await?;
         let (event_sink, events) = mpsc::channel(EVENTS);
         let mut status = StatusSource::new(&config, clock, &foundation);
@@ -91,7 +91,7 @@ impl Router {
             }
         };
         let mut apps = Apps::new(lost);
-        let ground = Ground { name, clock, db: &db, planes: &planes, sockets, bridge: network.bridge_end() };
+        let ground = Ground { name, identity, clock, db: &db, planes: &planes, sockets, bridge: network.bridge_end() };
         let parts = Parts::start(&config, ground, &mut apps);
         (status.sections, status.counts) = (parts.sections, parts.counts);
         let (handle, requests) = Handle::new();

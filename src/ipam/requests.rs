@@ -1,0 +1,380 @@
+//! What containers want: addresses, very addresses, and to be rid of them.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+use super::types::{Answer, Init, Kind, Output, Request, Sorry};
+use super::{AGAIN, GRACE, Ipam, PATIENCE};
+use crate::time::Time;
+use crate::wire::PeerName;
+use crate::wire::ipam::{self, Body, Range};
+
+/// A request that cannot be answered yet.
+pub struct Waiting {
+    pub deadline: Time,
+    pub need: Need,
+}
+
+/// What it waits for.
+pub enum Need {
+    Space { ident: String, subnet: IpNet, hosts: Range },
+    Claim { ident: String, address: IpNet },
+    Ring,
+}
+
+/// Our space on its way to somebody else.
+pub struct Handover {
+    request: u64,
+    heir: PeerName,
+    size: u128,
+    until: Time,
+}
+
+/// What became of an attempt.
+enum Attempt {
+    Answered(Result<Answer, Sorry>),
+    Ask(Range, bool),
+    Later,
+}
+
+impl Ipam {
+    /// A request, under a number that the caller has not used before; it is answered within [`PATIENCE`] or so.
+    pub fn request(&mut self, now: Time, request: u64, what: Request) {
+        self.now = now;
+        self.open.insert(request, now + PATIENCE);
+        let refused =
+            self.refused.clone().filter(|_| !matches!(what, Request::Free { .. } | Request::Released { .. } | Request::Reset { .. }));
+        if let Some(text) = refused {
+            self.answer(request, Err(Sorry::new(Kind::Unavailable, text)));
+        } else {
+            self.begin_request(request, what);
+        }
+        self.finish();
+    }
+
+    /// Nobody waits for the answer any more.
+    pub fn cancel(&mut self, request: u64) {
+        self.open.remove(&request);
+        self.waiting.remove(&request);
+    }
+
+    /// The addresses of a container.
+    pub fn lookup(&self, ident: &str) -> Vec<IpNet> {
+        self.book.of(ident).into_iter().filter_map(|(address, prefix)| IpNet::new(ipam::address(address), prefix).ok()).collect()
+    }
+
+    /// Every address with its container, ascending.
+    pub fn addresses(&self) -> Vec<(IpNet, String)> {
+        self.book
+            .iter()
+            .filter_map(|(address, holder)| Some((IpNet::new(ipam::address(address), holder.prefix).ok()?, holder.ident.clone())))
+            .collect()
+    }
+
+    /// The subnet that is meant where none is said.
+    pub fn default_subnet(&self) -> Option<IpNet> {
+        self.config.subnets.first().copied()
+    }
+
+    fn begin_request(&mut self, request: u64, what: Request) {
+        let need = match what {
+            Request::Allocate { ident, subnet } => self.allocate(&ident, subnet),
+            Request::Claim { ident, address } => self.claim(&ident, address),
+            Request::Prime => Ok(Need::Ring),
+            Request::Free { ident, address } => {
+                self.free(&ident, address);
+                Err(Ok(Answer::Done))
+            }
+            Request::Released { ident } => {
+                self.book.release(&ident, self.now + GRACE);
+                Err(Ok(Answer::Done))
+            }
+            Request::Remove { dead, force } => return self.remove(request, dead, force),
+            Request::Reset { force } => return self.reset(request, force),
+        };
+        match need {
+            Ok(need) => {
+                let deadline = self.now + PATIENCE;
+                self.waiting.insert(request, Waiting { deadline, need });
+                self.progress();
+                self.run_founding();
+            }
+            Err(answer) => self.answer(request, answer),
+        }
+    }
+
+    fn allocate(&mut self, ident: &str, subnet: Option<IpNet>) -> Result<Need, Result<Answer, Sorry>> {
+        let bad = |text: String| Err(Err(Sorry::new(Kind::Bad, text)));
+        let Some(subnet) = subnet.or(self.default_subnet()).map(|subnet| subnet.trunc()) else {
+            return bad("no address is given: this router runs without --ipalloc-range".to_string());
+        };
+        let (Some(hosts), Ok(ident)) = (hosts(&subnet), check_ident(ident)) else {
+            return bad(format!(
+                "no address can be given in {subnet}: a subnet has at least 4 addresses, and a container a name of 1 to 255 bytes"
+            ));
+        };
+        let Some(hosts) = self.config.ranges.iter().find_map(|range| range.intersect(&hosts)) else {
+            return bad(format!("no address can be given in {subnet}: nothing of it is in --ipalloc-range"));
+        };
+        self.book.revive(ident);
+        let known = self.book.of(ident).into_iter().find(|(address, prefix)| *prefix == subnet.prefix_len() && hosts.contains(*address));
+        match known.and_then(|(address, prefix)| IpNet::new(ipam::address(address), prefix).ok()) {
+            Some(address) => Err(Ok(Answer::Address(address))),
+            None => Ok(Need::Space { ident: ident.to_string(), subnet, hosts }),
+        }
+    }
+
+    fn claim(&mut self, ident: &str, address: IpNet) -> Result<Need, Result<Answer, Sorry>> {
+        let number = ipam::number(address.addr());
+        let Ok(ident) = check_ident(ident) else {
+            return Err(Err(Sorry::new(Kind::Bad, "a container has a name of 1 to 255 bytes")));
+        };
+        if hosts(&address.trunc()).is_some_and(|hosts| !hosts.contains(number)) {
+            return Err(Err(Sorry::new(
+                Kind::Bad,
+                format!("{address} is the first or the last address of its subnet, which no container can have"),
+            )));
+        }
+        self.book.revive(ident);
+        match self.book.holder(number) {
+            Some(holder) if holder.ident == ident => Err(Ok(Answer::Done)),
+            Some(holder) => Err(Err(Sorry::new(Kind::Conflict, format!("{address} is the address of container {}", holder.ident)))),
+            None if self.config.ranges.iter().any(|range| range.contains(number)) => Ok(Need::Claim { ident: ident.to_string(), address }),
+            None => {
+                self.record_address(ident, number, address.prefix_len());
+                Err(Ok(Answer::Done))
+            }
+        }
+    }
+
+    fn record_address(&mut self, ident: &str, address: u128, prefix: u8) {
+        self.book.give(ident, address, prefix);
+        self.write_address(address, Some((prefix, ident)));
+        self.sync.publish_soon();
+    }
+
+    fn free(&mut self, ident: &str, address: Option<IpAddr>) {
+        let wanted = address.map(ipam::number);
+        for (address, _) in self.book.of(ident) {
+            if wanted.is_none_or(|wanted| wanted == address) {
+                self.book.take(address);
+                self.write_address(address, None);
+                self.sync.publish_soon();
+            }
+        }
+        let of = |need: &Need| match need {
+            Need::Space { ident: of, .. } | Need::Claim { ident: of, .. } => of == ident,
+            Need::Ring => false,
+        };
+        if wanted.is_none() {
+            let given_up: Vec<u64> = self.waiting.iter().filter(|(_, waiting)| of(&waiting.need)).map(|(request, _)| *request).collect();
+            for request in given_up {
+                self.waiting.remove(&request);
+                self.answer(request, Err(Sorry::new(Kind::Conflict, format!("container {ident} was freed meanwhile"))));
+            }
+        }
+        self.progress();
+    }
+
+    /// The dead whose time has come give their addresses back.
+    pub(super) fn free_the_dead(&mut self) {
+        for ident in self.book.due(self.now) {
+            self.free(&ident, None);
+        }
+    }
+
+    /// Answers what can be answered, and finds out what must be asked for.
+    pub(super) fn serve(&mut self) {
+        let mut wanted = Vec::new();
+        let waiting: Vec<u64> = self.waiting.keys().copied().collect();
+        for request in waiting {
+            match self.attempt(request) {
+                Attempt::Answered(result) => {
+                    self.waiting.remove(&request);
+                    self.answer(request, result);
+                }
+                Attempt::Ask(range, exact) => wanted.push((range, exact)),
+                Attempt::Later => {}
+            }
+        }
+        self.want(&wanted);
+    }
+
+    fn attempt(&mut self, request: u64) -> Attempt {
+        let Some(waiting) = self.waiting.get(&request) else { return Attempt::Later };
+        let Some(ring) = &self.ring else { return Attempt::Later };
+        match &waiting.need {
+            Need::Ring => Attempt::Answered(Ok(Answer::Done)),
+            Need::Space { .. } | Need::Claim { .. } if self.hold.is_some() || self.handover.is_some() => Attempt::Later,
+            Need::Space { ident, subnet, hosts } => {
+                // Two requests of one container are one.
+                let (prefix, hosts, ident) = (subnet.prefix_len(), *hosts, ident.clone());
+                let known = self.book.of(&ident).into_iter().find(|(address, length)| *length == prefix && hosts.contains(*address));
+                let parts = || self.mine.iter().filter_map(|(range, _)| range.intersect(&hosts));
+                let fresh = || parts().find_map(|part| self.book.lowest_free(&part));
+                match known.map(|(address, _)| address).or_else(fresh) {
+                    Some(address) => {
+                        if known.is_none() {
+                            self.record_address(&ident, address, prefix);
+                        }
+                        let net = IpNet::new(ipam::address(address), prefix);
+                        Attempt::Answered(net.map(Answer::Address).map_err(|_| Sorry::new(Kind::Bad, "the prefix is too long")))
+                    }
+                    None => Attempt::Ask(hosts, false),
+                }
+            }
+            Need::Claim { ident, address } => {
+                let (number, prefix, ident) = (ipam::number(address.addr()), address.prefix_len(), ident.clone());
+                if let Some(holder) = self.book.holder(number) {
+                    let text = format!("{address} is the address of container {}", holder.ident);
+                    return Attempt::Answered(if holder.ident == ident { Ok(Answer::Done) } else { Err(Sorry::new(Kind::Conflict, text)) });
+                }
+                if self.mine.iter().any(|(range, _)| range.contains(number)) {
+                    self.record_address(&ident, number, prefix);
+                    return Attempt::Answered(Ok(Answer::Done));
+                }
+                let theirs = ring.leaves().at(number).is_some_and(|(_, leaf)| leaf.owner.name() != self.name && !leaf.disputed);
+                if theirs { Attempt::Ask(Range { first: number, last: number }, true) } else { Attempt::Later }
+            }
+        }
+    }
+
+    /// Fails the claims of an address that its owner does not give.
+    pub(super) fn fail_claims(&mut self, number: u128, text: &str) {
+        let of = |need: &Need| matches!(need, Need::Claim { address, .. } if ipam::number(address.addr()) == number);
+        let failed: Vec<u64> = self.waiting.iter().filter(|(_, waiting)| of(&waiting.need)).map(|(request, _)| *request).collect();
+        for request in failed {
+            self.waiting.remove(&request);
+            self.answer(request, Err(Sorry::new(Kind::Conflict, text)));
+        }
+    }
+
+    /// Ends what has taken too long, with the reason.
+    pub(super) fn give_up(&mut self) {
+        let late: Vec<u64> = self.waiting.iter().filter(|(_, waiting)| waiting.deadline <= self.now).map(|(request, _)| *request).collect();
+        for request in late {
+            let Some(waiting) = self.waiting.remove(&request) else { continue };
+            let text = self.reason(&waiting.need);
+            self.answer(request, Err(Sorry::new(Kind::Unavailable, text)));
+        }
+        self.end_handover();
+        let late: Vec<u64> = self.open.iter().filter(|(_, end)| **end + AGAIN <= self.now).map(|(request, _)| *request).collect();
+        for request in late {
+            self.open.remove(&request);
+            let of = |output: &Output| matches!(output, Output::Answer { request: r, result: Ok(_) } if *r == request);
+            if let Some(Output::Answer { result, .. }) = self.queue.iter_mut().find(|output| of(output)) {
+                *result =
+                    Err(Sorry::new(Kind::Unavailable, "the address book cannot be written to the state directory; is the disk full?"));
+            }
+        }
+        self.serve();
+    }
+
+    fn reason(&self, need: &Need) -> String {
+        let what = match need {
+            Need::Space { subnet, .. } => format!("no address could be given in {subnet}"),
+            Need::Claim { address, .. } => format!("{address} could not be taken"),
+            Need::Ring => "there is no ring of addresses yet".to_string(),
+        };
+        if self.ring.is_none() {
+            let why = match &self.config.init {
+                Init::Consensus(_) => {
+                    let (quorum, known) = self.founding.standing(self);
+                    format!("awaiting consensus (quorum: {quorum}, known: {known}); start more of the routers, or check --ipalloc-init")
+                }
+                Init::Observer => "this router is an observer, and none of the others has a ring yet".to_string(),
+                Init::Seed(_) => "the list of seeds made no ring".to_string(),
+            };
+            return format!("{what}: {why}");
+        }
+        if self.hold.is_some() {
+            return format!("{what}: this router has just started and has not yet compared its ring with another");
+        }
+        let range = match need {
+            Need::Space { hosts, .. } => *hosts,
+            Need::Claim { address, .. } => Range { first: ipam::number(address.addr()), last: ipam::number(address.addr()) },
+            Need::Ring => return what,
+        };
+        format!("{what}: {}", self.why_no_space(&range))
+    }
+
+    /// Gives a request its answer, once.
+    pub(super) fn answer(&mut self, request: u64, result: Result<Answer, Sorry>) {
+        if result.is_err() {
+            self.counters.requests_refused.inc();
+        }
+        if self.in_flight.is_none() && self.changes.is_empty() {
+            self.open.remove(&request);
+        }
+        self.said.push(Output::Answer { request, result });
+    }
+
+    fn reset(&mut self, request: u64, force: bool) {
+        let own: Vec<(Range, ipam::EntryId)> = match &self.ring {
+            Some(ring) => {
+                ring.leaves().iter().filter(|(_, leaf)| leaf.owner.is(&self.key)).map(|(range, leaf)| (range, leaf.node)).collect()
+            }
+            None => Vec::new(),
+        };
+        let alone = self.ring.as_ref().is_none_or(|ring| ring.owners().iter().all(|owner| *owner == self.name)) && self.peers.is_empty();
+        let mesh = self.mesh();
+        let heir = self
+            .reachable()
+            .filter(|(_, book)| book.mesh == mesh)
+            .min_by_key(|(name, book)| (book.observer, book.on_hold, *name))
+            .map(|(name, book)| (name, book.key));
+        let Some((heir, key)) = heir.filter(|_| !own.is_empty()) else {
+            let result = if own.is_empty() || alone || force {
+                Ok(Answer::Taken(0, self.name))
+            } else {
+                Err(Sorry::new(
+                    Kind::Unavailable,
+                    "no other router is reachable that could take this one's addresses; use --force to leave without",
+                ))
+            };
+            return self.answer(request, result);
+        };
+        // From here on nothing is given any more, not even of what is freed now.
+        self.handover = Some(Handover { request, heir, size: 0, until: self.now + AGAIN * 5 });
+        let idents: Vec<String> = self.addresses().into_iter().map(|(_, ident)| ident).collect();
+        idents.iter().for_each(|ident| self.free(ident, None));
+        for (range, parent) in &own {
+            self.author(&Body::Grant { parent: *parent, range: *range, owner: key }, &[heir]);
+        }
+        if let Some(handover) = &mut self.handover {
+            handover.size = own.iter().fold(0, |sum, (range, _)| sum.saturating_add(range.size()));
+        }
+    }
+
+    /// Answers a reset once the heir has all that we have.
+    pub(super) fn end_handover(&mut self) {
+        let Some(handover) = &self.handover else { return };
+        let sum = self.ring.as_ref().map(super::Ring::sum);
+        let heir = self.peers.get(&handover.heir).and_then(|peer| peer.book.as_ref()).map(|book| book.sum);
+        let (request, known, late) = (handover.request, heir == sum, handover.until <= self.now);
+        let result = match (known, late) {
+            (true, _) => Ok(Answer::Taken(handover.size, handover.heir)),
+            (false, true) => {
+                Err(Sorry::new(Kind::Unavailable, format!("{} has not confirmed that it has this router's addresses", handover.heir)))
+            }
+            (false, false) => return,
+        };
+        self.handover = None;
+        self.answer(request, result);
+    }
+}
+
+/// The addresses of a subnet that containers may have: all but the first and the last; `None` if it has fewer than four.
+pub(super) fn hosts(subnet: &IpNet) -> Option<Range> {
+    let range = range_of(subnet);
+    (range.last - range.first >= 3).then(|| Range { first: range.first + 1, last: range.last - 1 })
+}
+
+/// All addresses of a subnet.
+pub(super) fn range_of(subnet: &IpNet) -> Range {
+    Range { first: ipam::number(subnet.network()), last: ipam::number(subnet.broadcast()) }
+}
+
+fn check_ident(ident: &str) -> Result<&str, ()> {
+    if (1..=255).contains(&ident.len()) { Ok(ident) } else { Err(()) }
+}
