@@ -119,13 +119,7 @@ impl Ipam {
             Message::Accept { ballot, genesis } if votes => self.accept(from, ballot, genesis),
             Message::Promise { ballot, size, accepted } => self.promised(from, ballot, size, accepted),
             Message::Accepted { ballot } => self.accepted(from, ballot),
-            Message::Refuse { ballot, promised } => {
-                if self.founding.proposal.as_ref().is_some_and(|proposal| proposal.ballot == ballot) && promised > self.founding.promised {
-                    self.founding.promised = promised;
-                    self.founding.proposal = None;
-                    self.write_vote();
-                }
-            }
+            Message::Refuse { ballot, promised } => self.refuse(ballot, promised),
             Message::Need => self.founding.wanted = true,
             _ => {}
         }
@@ -211,6 +205,16 @@ impl Ipam {
         let body = Body::Genesis { nonce, ranges, founders: Founders::Keys(keys) };
         let domain = self.domain();
         Entry::build(EntryId::NONE, &self.key, &body, |bytes| self.signatures.sign(&self.identity, &domain, bytes)).ok()
+    }
+
+    /// Somebody has promised a higher ballot than ours: the next of ours is to be higher still.
+    fn refuse(&mut self, ballot: Ballot, promised: Ballot) {
+        let ours = self.founding.proposal.as_ref().is_some_and(|proposal| proposal.ballot == ballot);
+        if ours && promised > self.founding.promised {
+            self.founding.promised = promised;
+            self.founding.proposal = None;
+            self.write_vote();
+        }
     }
 
     fn accepted(&mut self, from: PeerName, ballot: Ballot) {

@@ -96,7 +96,7 @@ impl Stage {
                 let subnet = "10.32.0.0/24".parse().ok();
                 self.book.request(now, number, Request::Allocate { ident: format!("c{}", bytes.len()), subnet });
             }
-            Step::Peer => self.book.peer(now, other.name(), "other", bytes.len() % 2 == 0),
+            Step::Peer => self.book.peer(now, other.name(), "other", bytes.len().is_multiple_of(2)),
             Step::Wait => {
                 for _ in 0..bytes.len().min(100) {
                     self.now = Time(self.now.0 + 100_000_000);

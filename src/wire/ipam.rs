@@ -96,6 +96,14 @@ impl Range {
         (first <= last).then_some(Range { first, last })
     }
 
+    /// The range as a network, if it is one.
+    pub fn network(&self) -> Option<ipnet::IpNet> {
+        let (first, bits) = (address(self.first), self.size().checked_ilog2()? as u8);
+        let most = if first.is_ipv4() { 32 } else { 128 };
+        let net = ipnet::IpNet::new(first, most - bits.min(most)).ok()?;
+        (number(net.network()) == self.first && number(net.broadcast()) == self.last).then_some(net)
+    }
+
     /// How many addresses; saturates.
     pub fn size(&self) -> u128 {
         (self.last - self.first).saturating_add(1)

@@ -423,6 +423,30 @@ fn dns_under_load_while_names_come_and_go() {
 }
 
 #[test]
+fn dns_finds_attached_containers_and_is_found_by_them() {
+    scene(|lab| {
+        for host in ["h1", "h2", "box1", "box2"] {
+            lab.host(host).expect("a host");
+        }
+        let wire = lab.wire("h1", "h2", "10.9.1.0/24").expect("a wire");
+        let r1 = common::router(lab, "h1", PASSWORD);
+        let first = peer(wire.a.ip);
+        let r2 = common::router(lab, "h2", &[&["--peer", &first], PASSWORD].concat());
+        for (router, name, address) in [(&r1, "box1", "10.32.0.1/24"), (&r2, "box2", "10.32.0.2/24")] {
+            verb(router, &format!("attach ip:{address} --netns /run/netns/{} --hostname {name}", lab.namespace(name)));
+        }
+        for name in ["box1", "box2"] {
+            wait_until(PATIENCE, "both know each other", || {
+                let ask = |other: &str| dig(lab, name, SERVER, &format!("{other}.weave.local")).answers;
+                ask("box1") == ["10.32.0.1"] && ask("box2") == ["10.32.0.2"]
+            });
+        }
+        verb(&r2, &format!("detach --all --netns /run/netns/{}", lab.namespace("box2")));
+        wait_until(PATIENCE, "it is gone", || dig(lab, "box1", SERVER, "box2.weave.local").code == "NXDOMAIN");
+    });
+}
+
+#[test]
 fn dns_serves_the_resolver_of_the_c_library() {
     scene(|lab| {
         let pair = connected_pair(lab, &Setting::default());

@@ -30,6 +30,9 @@ pub struct Ends {
     pub mesh: Sender<MeshInput>,
 }
 
+/// What was asked to be written, and whether it is on disk.
+type Written = (u64, bool);
+
 /// The address book and what waits for it.
 struct Actor {
     ipam: Ipam,
@@ -39,7 +42,7 @@ struct Actor {
     waiting: BTreeMap<u64, oneshot::Sender<Result<Answer, Sorry>>>,
     requests: u64,
     names: BTreeMap<PeerName, String>,
-    written: (mpsc::UnboundedSender<(u64, bool)>, mpsc::UnboundedReceiver<(u64, bool)>),
+    written: (mpsc::UnboundedSender<Written>, mpsc::UnboundedReceiver<Written>),
 }
 
 /// Reads what the disk has, and runs until the channels close.

@@ -24,7 +24,7 @@ use crate::io::clock::Clock;
 use crate::mesh::apps::{Channel, IPAM_RECORD, NAMES_RECORD};
 use crate::store::db::Db;
 use crate::wire::PeerName;
-use crate::wire::ipam::{Range, address};
+use crate::wire::ipam::Range;
 
 /// What the parts stand on.
 pub struct Ground<'a> {
@@ -67,7 +67,7 @@ impl Parts {
         let addresses = start_addresses(config, &ground, apps);
         let given = addresses.clone().map(|addresses| Arc::new(addresses) as Arc<dyn book::Addresses>);
         let books = Books { addresses: given, names: names.clone().map(|names| Arc::new(names) as Arc<dyn book::Names>) };
-        let ranges = config.ipam.iter().flat_map(|book| &book.ranges).filter_map(net_of).collect();
+        let ranges = config.ipam.iter().flat_map(|book| &book.ranges).filter_map(Range::network).collect();
         let settings = Settings { isolate: config.isolate, ranges, name_server };
         let containers = Containers::start(settings, ground.sockets, ground.bridge, ground.db, books);
         let names = names.unwrap_or_else(NamesHandle::off);
@@ -98,14 +98,6 @@ fn start_names(config: &RunConfig, ground: &Ground<'_>, apps: &mut Apps) -> Opti
     let (name, nickname, clock) = (ground.name, config.nickname.clone(), ground.clock);
     let needs = dns::Needs { name, nickname, db: ground.db.clone(), mesh: ground.planes.mesh(), events, clock };
     Dns::start(dns, needs).inspect_err(|error| tracing::error!("names are not served: {error:#}")).ok()
-}
-
-/// The network that a range of addresses is.
-fn net_of(range: &Range) -> Option<IpNet> {
-    let first = address(range.first);
-    let bits = if first.is_ipv4() { 32 } else { 128 };
-    let host_bits = u8::try_from(range.size().checked_ilog2()?).ok()?;
-    IpNet::new(first, bits - host_bits).ok()
 }
 
 fn of_names(names: NamesHandle) -> Ask {
