@@ -123,10 +123,9 @@ fn attach_is_found_again_by_a_restarted_and_by_a_killed_router() {
         reaches(lab, "c1", address("10.2.1.2"));
         let before = ask(&one, "ps");
         for kill in [false, true] {
-            if kill {
-                one.process().kill().expect("killed")
-            } else {
-                one.stop().map(|_| ()).expect("stopped")
+            match kill {
+                true => one.process().kill().expect("killed"),
+                false => assert!(one.stop().expect("stopped").is_some()),
             }
             one.restart().expect("started");
             assert_eq!(ask(&one, "ps"), before);

@@ -137,7 +137,9 @@ impl Desk {
         let addresses = self.resolve(&order.ident, &order.addresses, &held, gained).await?;
         let mut known = before.cloned().unwrap_or_default();
         known.record.add(&addresses, &order.names);
-        self.remember(&order.ident, Some(&known.record)).await?;
+        if before.is_none_or(|before| before.record != known.record) {
+            self.remember(&order.ident, Some(&known.record)).await?;
+        }
         let attached = self.make(order, &addresses).await?;
         known.port = Some((attached.host_end.clone(), attached.mac));
         let subnets = self.subnets();
