@@ -32,9 +32,9 @@
 //! * `MSG_ZEROCOPY` costs a quarter: pages are pinned and completions read for each send, and a virtual link copies the bytes all the same.
 //! * Larger batches save calls and nothing else, and a small frame waits longer behind them.
 //! * The fair queues cost this stream nothing that shows.
-//! * io_uring was not built in: it saves entries into the kernel, not the work inside. In a profile of that stream entering and leaving the
-//!   kernel is 1.5 % of the routers' time; the two copies of each direction are a fifth, AES-256-GCM 29 %, and the bridge, netfilter and
-//!   TCP's receiver inside the write to the TAP as much again.
+//! * io_uring was not built in: it saves entries into the kernel, not the work inside. In a profile of that stream (`perf`, cpu-clock, one
+//!   second) entering and leaving the kernel is 1.3 % of the routers' time; copies in the kernel are 18 %, AES-256-GCM a quarter, and the write
+//!   to the TAP, in which the bridge, netfilter and TCP's receiver run, another quarter.
 //! * vhost-net could not be tried, as this machine has no `/dev/vhost-net`; nor pinning, as with two cores for two hosts the bench confines each
 //!   router to one.
 
