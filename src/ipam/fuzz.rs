@@ -75,7 +75,13 @@ impl Stage {
     fn new() -> Stage {
         let (own, others) = (identity(1), vec![identity(2), identity(3), identity(4), identity(5)]);
         let founders = vec![own.name(), others[0].name()];
-        let config = Config { network: "fuzz".to_string(), ranges: vec![RANGE], subnets: Vec::new(), init: Init::Seed(founders) };
+        let config = Config {
+            network: "fuzz".to_string(),
+            ranges: vec![RANGE],
+            subnets: Vec::new(),
+            init: Init::Seed(founders),
+            nickname: String::new(),
+        };
         let book = Ipam::new(config, own, Arc::new(SimulatedSignatures), [1; 32], Time(1), Vec::new(), Vec::new());
         let mesh = book.mesh();
         Stage { book, others, mesh, now: Time(1) }

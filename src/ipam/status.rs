@@ -97,9 +97,10 @@ impl Ipam {
     fn owner_status(&self, peer: PeerName, owned: u128) -> OwnerStatus {
         let own = peer == self.name;
         let managed = |address: u128| self.config.ranges.iter().any(|range| range.contains(address));
+        let other = || self.peers.get(&peer).map(|peer| peer.nickname.clone()).unwrap_or_default();
         OwnerStatus {
             peer,
-            nickname: self.peers.get(&peer).map(|peer| peer.nickname.clone()).unwrap_or_default(),
+            nickname: if own { self.config.nickname.clone() } else { other() },
             owned,
             active: own.then(|| self.book.iter().filter(|(address, _)| managed(*address)).count()),
             reachable: own || self.is_reachable(peer),

@@ -10,7 +10,13 @@ fn identity(n: u8) -> Arc<Identity> {
 
 fn config(init: Init) -> Config {
     let range = Range { first: 0xffff_0a20_0000, last: 0xffff_0a20_00ff };
-    Config { network: "test".to_string(), ranges: vec![range], subnets: vec!["10.32.0.0/24".parse().expect("a subnet")], init }
+    Config {
+        network: "test".to_string(),
+        ranges: vec![range],
+        subnets: vec!["10.32.0.0/24".parse().expect("a subnet")],
+        init,
+        nickname: String::new(),
+    }
 }
 
 fn book(init: Init, ring: Vec<Pair>, addresses: Vec<Pair>) -> Ipam {

@@ -28,6 +28,8 @@ pub struct Config {
     pub subnets: Vec<IpNet>,
     /// How a mesh begins.
     pub init: Init,
+    /// What this router is called in the status.
+    pub nickname: String,
 }
 
 /// A table of the disk.

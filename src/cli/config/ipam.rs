@@ -38,7 +38,7 @@ pub fn config(network: &str, ranges: &[String], subnets: &[String], init: &str, 
     let subnets = ranges.iter().map(|range| default_subnet(range, &subnets)).collect::<Result<Vec<IpNet>, ConfigError>>()?;
     let mut ranges: Vec<Range> = ranges.iter().map(range).collect();
     ranges.sort_unstable();
-    Ok(Some(Config { network: network.to_string(), ranges, subnets, init }))
+    Ok(Some(Config { network: network.to_string(), ranges, subnets, init, nickname: String::new() }))
 }
 
 fn nets(what: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {

@@ -84,7 +84,7 @@ impl Parts {
 
 /// The address book, where `--ipalloc-range` is not empty.
 fn start_addresses(config: &RunConfig, ground: &Ground<'_>, apps: &mut Apps) -> Option<IpamHandle> {
-    let book = config.ipam.clone()?;
+    let book = crate::ipam::Config { nickname: config.nickname.clone(), ..config.ipam.clone()? };
     let (handle, asks) = IpamHandle::new();
     let ends = ipam::Ends { events: apps.join(Channel::Ipam, IPAM_RECORD), asks, mesh: ground.planes.mesh() };
     tokio::spawn(ipam::run(book, Arc::clone(&ground.identity), ground.db.clone(), ground.clock, ends));

@@ -114,7 +114,7 @@ impl World {
         seed[..8].copy_from_slice(&(self.hosts.len() as u64).to_be_bytes());
         let identity = Arc::new(Identity::from_seed(&seed));
         let net = subnet.parse().expect("a subnet");
-        let config = Config { network: "test".to_string(), ranges: vec![range(subnet)], subnets: vec![net], init };
+        let config = Config { network: "test".to_string(), ranges: vec![range(subnet)], subnets: vec![net], init, nickname: String::new() };
         let (host, name) = (self.hosts.len(), identity.name());
         let none = (None, None, None);
         self.hosts.push(Host {
