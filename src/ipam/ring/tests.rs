@@ -224,8 +224,8 @@ fn what_is_lacking_is_found() {
     for missing in 0..entries.len() {
         let mut other = again(&ring);
         let known: Vec<Entry> = entries[..missing].to_vec();
-        for entry in &known {
-            let _ = other.insert(entry.clone(), verify);
+        for entry in known {
+            assert_eq!(other.insert(entry, verify), Ok(Outcome::Added));
         }
         let lacking: Vec<EntryId> = ring.lacking(other.buckets(), missing, 100).iter().map(|entry| entry.id()).collect();
         for entry in &entries[missing..] {
