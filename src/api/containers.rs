@@ -285,6 +285,7 @@ pub fn routes(handle: ContainersHandle) -> Router {
         .route("/expose/{address}/{bits}", post(expose_one))
         .route("/hide", post(hide))
         .route("/attach-bridge", post(join))
+        .route("/reset", post(reset))
         .with_state(handle)
 }
 
@@ -346,6 +347,10 @@ async fn hide(State(handle): State<ContainersHandle>, headers: HeaderMap, body: 
         Ok((addresses, all)) => show(&headers, handle.hide(addresses, all).await),
         Err(answer) => *answer,
     }
+}
+
+async fn reset(State(handle): State<ContainersHandle>) -> Response {
+    done(handle.reset().await)
 }
 
 async fn join(State(handle): State<ContainersHandle>, body: Body<BridgeBody>) -> Response {

@@ -32,6 +32,9 @@ const MAX_HOSTS: usize = 1024;
 /// Connections served at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 32;
 
+/// What is said of a page that is not there.
+pub const NOTHING_HERE: &str = "there is no such page";
+
 /// Longest a client may take for its request and for reading the answer.
 const EXCHANGE: Duration = Duration::from_secs(15);
 
@@ -191,7 +194,7 @@ fn targets(body: Result<Json<Hosts>, JsonRejection>) -> Result<Vec<Target>, Box<
 }
 
 async fn nothing_here() -> Response {
-    failure(StatusCode::NOT_FOUND, "there is no such page")
+    failure(StatusCode::NOT_FOUND, NOTHING_HERE)
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub enum Verb {
     Prime,
     /// Take over the addresses of a router that is gone for good
     Rmpeer(RmpeerArgs),
-    /// Hand the addresses of this router to another, before it is taken out of service
+    /// Take all containers and this host off the network, and hand the addresses to another router, before this one is taken out of service
     Reset(ForceArgs),
     /// Print this router's public key, for --allow on other hosts
     ShowKey(KeyArgs),

@@ -30,4 +30,5 @@ mod runtime;
 mod sizes;
 mod surroundings;
 mod threads;
+mod together;
 mod underlay;

@@ -4,6 +4,7 @@ use hyper::Method;
 
 use crate::api::ApiAddress;
 use crate::api::client::{Client, ClientError};
+use crate::api::server::NOTHING_HERE;
 
 /// `prime`: silent once there is a ring. The router answers within ten seconds; until it says yes it is asked again.
 pub fn prime(api: ApiAddress) -> anyhow::Result<String> {
@@ -24,9 +25,15 @@ pub fn rmpeer(api: ApiAddress, peers: &[String], force: bool) -> anyhow::Result<
     Ok(each.collect::<Result<String, ClientError>>()?)
 }
 
-/// `reset`: to whom the addresses went.
+/// `reset`: containers, the host's own addresses and the firewall's rules go first, then the addresses; answers with to whom. A router that gives
+/// no addresses has none to hand over.
 pub fn reset(api: ApiAddress, force: bool) -> anyhow::Result<String> {
-    Ok(Client::new(api).act(Method::DELETE, &format!("/peer{}", query(force)), None)?)
+    let client = Client::new(api);
+    client.act(Method::POST, "/reset", None)?;
+    match client.act(Method::DELETE, &format!("/peer{}", query(force)), None) {
+        Err(ClientError::Refused { sentence, .. }) if sentence == NOTHING_HERE => Ok(String::new()),
+        other => Ok(other?),
+    }
 }
 
 fn query(force: bool) -> &'static str {
