@@ -36,6 +36,9 @@ pub const MOST_WAITING: usize = 16;
 /// How long a message waits for a session.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Routers that are remembered as forgotten.
+const MOST_GONE: usize = 4096;
+
 /// A part of the program that sends messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -104,6 +107,10 @@ pub(super) struct Apps {
     waiting: BTreeMap<PeerName, Vec<(Time, Channel, Vec<u8>)>>,
     /// What was told of each router last.
     peers: BTreeMap<PeerName, Standing>,
+    /// Records that were told of, also those that say nothing any more: whoever missed that must hear it again.
+    told: BTreeSet<(PeerName, u8, u16)>,
+    /// Routers of which it was told that they are forgotten, for the same reason.
+    gone: BTreeSet<PeerName>,
     /// True where that may have changed.
     pub(super) stale: bool,
 }
@@ -146,13 +153,15 @@ impl Mesh {
     pub(super) fn refresh_apps(&mut self, out: &mut Outbox) {
         self.apps.peers.clear();
         self.apps.stale = true;
-        let records: Vec<(PeerName, u8, u16)> = self.store.app_records().collect();
+        out.events.extend(self.apps.gone.iter().map(|peer| Event::App(AppEvent::Forgotten { peer: *peer })));
+        let records: BTreeSet<(PeerName, u8, u16)> = self.store.app_records().chain(self.apps.told.iter().copied()).collect();
         records.into_iter().for_each(|(origin, kind, chunk)| self.app_record(origin, kind, chunk, out));
     }
 
     /// A record of that kind came, or went.
-    pub(super) fn app_record(&self, origin: PeerName, kind: u8, chunk: u16, out: &mut Outbox) {
+    pub(super) fn app_record(&mut self, origin: PeerName, kind: u8, chunk: u16, out: &mut Outbox) {
         if origin != self.own {
+            self.apps.told.insert((origin, kind, chunk));
             let body = self.store.app_record(origin, kind, chunk).map(Arc::from);
             out.events.push(Event::App(AppEvent::Record { origin, kind, chunk, body }));
         }
@@ -204,6 +213,7 @@ impl Mesh {
         let mut seen = BTreeSet::new();
         for node in self.store.nodes().filter(|node| node.name != self.own) {
             seen.insert(node.name);
+            self.apps.gone.remove(&node.name);
             let reachable = self.routes.reachable(node.name);
             let known = self.apps.peers.get(&node.name);
             let same =
@@ -217,6 +227,11 @@ impl Mesh {
         let gone: Vec<PeerName> = self.apps.peers.keys().filter(|peer| !seen.contains(peer)).copied().collect();
         for peer in gone {
             self.apps.peers.remove(&peer);
+            self.apps.told.retain(|(origin, ..)| *origin != peer);
+            self.apps.gone.insert(peer);
+            if self.apps.gone.len() > MOST_GONE {
+                self.apps.gone.pop_first();
+            }
             out.events.push(Event::App(AppEvent::Forgotten { peer }));
         }
     }

@@ -136,9 +136,20 @@ fn records_of_a_former_life_are_gone_after_a_restart() {
     sim.run_for(seconds(1));
     let first = sim.name(hosts[0]);
     assert_eq!(records(&sim, hosts[2]), BTreeMap::from([((first, 0), b"new".to_vec())]));
+    // Whoever lost events hears all of it again, also what is no more.
+    let again = |sim: &mut Sim| {
+        let before = heard(sim, hosts[2]).count();
+        sim.command(hosts[2], Command::Refresh);
+        sim.run_for(ms(100));
+        heard(sim, hosts[2]).skip(before).cloned().collect::<Vec<_>>()
+    };
+    let record = |chunk, body: Option<&[u8]>| AppEvent::Record { origin: first, kind: NAMES_RECORD, chunk, body: body.map(Into::into) };
+    let said = again(&mut sim);
+    assert!(said.contains(&record(0, Some(b"new"))) && said.contains(&record(1, None)), "{said:?}");
     sim.stop(hosts[0]);
     sim.run_for(seconds(2));
     assert!(records(&sim, hosts[2]).is_empty(), "a goodbye takes them along");
+    assert!(again(&mut sim).contains(&AppEvent::Forgotten { peer: first }));
     nothing_went_wrong(&sim);
 }
 
