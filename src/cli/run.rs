@@ -134,8 +134,8 @@ impl Router {
                 }
                 _ = tidy.tick() => {
                     self.network.check_firewall();
-                    if self.apps.take_lost() {
-                        self.planes.command(Command::Refresh);
+                    if self.apps.take_lost() && !planes::send(&self.planes.mesh(), Command::Refresh) {
+                        self.apps.keep_lost();
                     }
                     // What could not be mended is tried again, however quiet the host is.
                     if self.network.is_broken() {

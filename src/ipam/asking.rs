@@ -98,7 +98,8 @@ impl Ipam {
 
     fn give(&mut self, to: PeerName, range: Range, exact: bool) -> Result<EntryId, Denial> {
         let Some(key) = self.peers.get(&to).and_then(|peer| peer.book.as_ref()).map(|book| book.key) else { return Err(Denial::NotNow) };
-        if self.ring.is_none() || self.hold.is_some() || self.handover.is_some() {
+        // While the disk refuses, what is given would not be known to anybody, and be gone all the same.
+        if self.ring.is_none() || self.hold.is_some() || self.handover.is_some() || self.disk_fails {
             return Err(Denial::NotNow);
         }
         let (block, parent) = if exact { self.exactly(range)? } else { self.spare(&range).ok_or(Denial::Full)? };

@@ -129,6 +129,8 @@ pub struct Ipam {
     queue: VecDeque<Output>,
     in_flight: Option<(u64, Vec<Change>)>,
     again_at: Option<Time>,
+    /// The last attempt at writing failed.
+    disk_fails: bool,
     tokens: u64,
     /// Requests with their end, for those whose answers wait for the disk.
     open: BTreeMap<u64, Time>,
@@ -179,6 +181,7 @@ impl Ipam {
             queue: VecDeque::new(),
             in_flight: None,
             again_at: None,
+            disk_fails: false,
             tokens: 0,
             open: BTreeMap::new(),
             config,
@@ -252,6 +255,7 @@ impl Ipam {
     pub fn persisted(&mut self, now: Time, token: u64, done: bool) {
         self.now = now;
         if self.in_flight.as_ref().is_some_and(|(expected, _)| *expected == token) {
+            self.disk_fails = !done;
             if done {
                 self.in_flight = None;
             } else {

@@ -310,6 +310,14 @@ impl Ipam {
     }
 
     fn reset(&mut self, request: u64, force: bool) {
+        let wait = match (&self.hold, &self.handover) {
+            (_, Some(_)) => Some("this router is handing its addresses over already"),
+            (Some(_), None) if !force => Some("this router has not yet compared its ring with the others'; try again, or use --force"),
+            _ => None,
+        };
+        if let Some(sentence) = wait {
+            return self.answer(request, Err(Sorry::new(Kind::Unavailable, sentence)));
+        }
         let own: Vec<(Range, ipam::EntryId)> = match &self.ring {
             Some(ring) => {
                 ring.leaves().iter().filter(|(_, leaf)| leaf.owner.is(&self.key)).map(|(range, leaf)| (range, leaf.node)).collect()
@@ -376,5 +384,5 @@ pub(super) fn range_of(subnet: &IpNet) -> Range {
 }
 
 fn check_ident(ident: &str) -> Result<&str, ()> {
-    if (1..=255).contains(&ident.len()) { Ok(ident) } else { Err(()) }
+    if (1..=255).contains(&ident.len()) && !ident.chars().any(char::is_control) { Ok(ident) } else { Err(()) }
 }

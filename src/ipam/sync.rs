@@ -165,7 +165,11 @@ impl Ipam {
 
     /// Compares with one router, drawn by lot among those that differ.
     pub(super) fn run_sync(&mut self) {
-        if self.sync.at.is_none_or(|at| at > self.now) || self.refused.is_some() {
+        if self.refused.is_some() {
+            self.sync.at = None;
+            return;
+        }
+        if self.sync.at.is_none_or(|at| at > self.now) {
             return;
         }
         let (own, mesh, hold) = (self.ring.as_ref().map_or(0, super::Ring::sum), self.mesh(), self.hold.is_some());

@@ -71,7 +71,7 @@ impl Db {
         let database = open(&path)?;
         super::close_to_others(&path)?;
         let (jobs, queue) = crossbeam::channel::bounded(QUEUE);
-        let thread = Worker { database, path: path.clone(), queue };
+        let thread = Worker { database: Some(database), path: path.clone(), queue };
         let spawned = std::thread::Builder::new().name("store".into()).spawn(move || thread.run());
         spawned.map_err(|e| StoreError::system("start the thread that writes", &path, e))?;
         Ok(Db { jobs, path })
@@ -112,13 +112,14 @@ fn open(path: &Path) -> Result<Database, StoreError> {
 }
 
 struct Worker {
-    database: Database,
+    /// None after a failure of the disk: the library then refuses everything until the file is opened again.
+    database: Option<Database>,
     path: PathBuf,
     queue: crossbeam::channel::Receiver<Job>,
 }
 
 impl Worker {
-    fn run(self) {
+    fn run(mut self) {
         while let Ok(job) = self.queue.recv() {
             let mut commits = Vec::new();
             let mut next = Some(job);
@@ -127,7 +128,8 @@ impl Worker {
                     Job::Commit(changes, answer) => commits.push((changes, answer)),
                     Job::All(table, answer) => {
                         self.commit(std::mem::take(&mut commits));
-                        drop(answer.send(self.read(table).map_err(|e| self.explain("read", e))));
+                        let rows = self.read(table);
+                        drop(answer.send(rows.map_err(|e| self.explain("read", e))));
                     }
                 }
                 next = if commits.len() < GATHER { self.queue.try_recv().ok() } else { None };
@@ -136,7 +138,7 @@ impl Worker {
         }
     }
 
-    fn commit(&self, commits: Vec<Commit>) {
+    fn commit(&mut self, commits: Vec<Commit>) {
         if commits.is_empty() {
             return;
         }
@@ -155,33 +157,35 @@ impl Worker {
         }
     }
 
-    fn write<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        for (table, key, value) in changes {
-            let mut table = transaction.open_table(table.definition())?;
-            match value {
-                Some(value) => drop(table.insert(key.as_str(), value.as_slice())?),
-                None => drop(table.remove(key.as_str())?),
-            }
-        }
-        Ok(transaction.commit()?)
+    fn write<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) -> Result<(), redb::Error> {
+        let result = self.database().and_then(|database| write(database, changes));
+        self.reopen_after(&result);
+        result
     }
 
-    fn read(&self, table: Table) -> Result<Rows, redb::Error> {
-        let transaction = self.database.begin_write()?;
-        // Opening for writing makes the table where it is missing.
-        let rows = {
-            let table = transaction.open_table(table.definition())?;
-            let rows = table.iter()?.map(|row| row.map(|(key, value)| (key.value().to_string(), value.value().to_vec())));
-            rows.collect::<Result<Rows, _>>()?
-        };
-        transaction.abort()?;
-        Ok(rows)
+    fn read(&mut self, table: Table) -> Result<Rows, redb::Error> {
+        let result = self.database().and_then(|database| read(database, table));
+        self.reopen_after(&result);
+        result
+    }
+
+    fn database(&mut self) -> Result<&Database, redb::Error> {
+        if self.database.is_none() {
+            self.database = Some(Database::builder().set_cache_size(CACHE).create(&self.path)?);
+        }
+        self.database.as_ref().ok_or(redb::Error::PreviousIo)
+    }
+
+    fn reopen_after<T>(&mut self, result: &Result<T, redb::Error>) {
+        if matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
+            self.database = None;
+        }
     }
 
     fn explain(&self, action: &'static str, error: redb::Error) -> StoreError {
         match error {
             redb::Error::Io(e) => StoreError::system(action, &self.path, e),
+            redb::Error::PreviousIo => StoreError::system(action, &self.path, std::io::Error::other("the disk failed before")),
             other => StoreError::Damaged {
                 path: self.path.display().to_string(),
                 what: other.to_string(),
@@ -189,6 +193,30 @@ impl Worker {
             },
         }
     }
+}
+
+fn write<'a>(database: &Database, changes: impl Iterator<Item = &'a Change>) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    for (table, key, value) in changes {
+        let mut table = transaction.open_table(table.definition())?;
+        match value {
+            Some(value) => drop(table.insert(key.as_str(), value.as_slice())?),
+            None => drop(table.remove(key.as_str())?),
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+fn read(database: &Database, table: Table) -> Result<Rows, redb::Error> {
+    let transaction = database.begin_write()?;
+    // Opening for writing makes the table where it is missing.
+    let rows = {
+        let table = transaction.open_table(table.definition())?;
+        let rows = table.iter()?.map(|row| row.map(|(key, value)| (key.value().to_string(), value.value().to_vec())));
+        rows.collect::<Result<Rows, _>>()?
+    };
+    transaction.abort()?;
+    Ok(rows)
 }
 
 #[cfg(test)]

@@ -14,13 +14,13 @@ use crate::restart::stops;
 use crate::scene::{PASSWORD, PATIENCE, connections, ip, links, nft, rows, run, scene};
 
 /// The program, started by a script that has prepared a mount namespace and an environment for it.
-struct Prepared {
+pub struct Prepared {
     directory: tempfile::TempDir,
 }
 
 impl Prepared {
     /// `@` in the script stands for a directory of the test.
-    fn new(script: &str) -> Prepared {
+    pub fn new(script: &str) -> Prepared {
         let directory = tempfile::tempdir().expect("a directory");
         let place = directory.path().to_str().expect("the name is UTF-8").to_string();
         let text = format!("{}\nexec \"$@\"\n", script.replace('@', &place));
@@ -41,7 +41,7 @@ impl Prepared {
     }
 
     #[track_caller]
-    fn up(&self, lab: &Lab, host: &str, arguments: &[&str]) -> Router {
+    pub fn up(&self, lab: &Lab, host: &str, arguments: &[&str]) -> Router {
         Router::up(lab, host, &self.at("program"), arguments).unwrap_or_else(|error| panic!("{error}"))
     }
 }
@@ -142,11 +142,11 @@ fn a_disk_that_is_full_refuses_what_is_to_be_remembered() {
         hosts(lab);
         let first = crate::common::router(lab, "h1", PASSWORD);
         // `launch --state-dir DIR …`
-        let prepared = Prepared::new("[ \"$2\" != launch ] || { mkdir -p \"$4\"; mount -t tmpfs -o size=64k none \"$4\"; }");
+        let prepared = Prepared::new("[ \"$2\" != launch ] || { mkdir -p \"$4\"; mount -t tmpfs -o size=8m none \"$4\"; }");
         let mut second = prepared.up(lab, "h2", PASSWORD);
         let state = format!("/proc/{}/root{}", second.process().id(), second.state_dir().display());
         let ballast = format!("{state}/ballast");
-        assert!(std::fs::write(&ballast, vec![0; 256 << 10]).is_err(), "the disk is full");
+        assert!(std::fs::write(&ballast, vec![0; 16 << 20]).is_err(), "the disk is full");
         let refused = second.client(&["connect", "10.9.1.1"]).expect("the client runs");
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(1), "{said}");

@@ -1,12 +1,14 @@
 //! Attach, addresses and names together, as a user has them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use weave_router::host::lab::Lab;
 
 use crate::attach::{ask, container, hosts, refused};
 use crate::common::wait_until;
-use crate::scene::{PATIENCE, ip, reaches, scene, shell};
+use crate::scene::{PASSWORD, PATIENCE, ip, reaches, scene, shell};
+use crate::surroundings::Prepared;
 
 /// The address in what `attach` and `expose` print.
 #[track_caller]
@@ -65,6 +67,42 @@ fn together_a_subnet_of_its_own_and_several_addresses() {
         reaches(lab, "c2", lines[1].split('/').next().and_then(|text| text.parse().ok()).expect("an address"));
         assert_eq!(ask(&one, &format!("detach net:10.33.1.0/24 --netns {c1}")), format!("{}\n", lines[1]));
         assert!(ip(lab, "c1", "addr show dev ethwe").contains("10.99.1.1/24"));
+    });
+}
+
+#[test]
+fn together_a_full_disk_loses_nothing_that_was_said_and_is_over_once_there_is_room() {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        // The router's own view of the file system begins when it starts: containers that are to be seen in it are there before.
+        let containers: Vec<String> = (0..40).map(|n| container(lab, &format!("c{n}"))).collect();
+        // `launch --state-dir DIR …`
+        let prepared = Prepared::new("[ \"$2\" != launch ] || { mkdir -p \"$4\"; mount -t tmpfs -o size=8m none \"$4\"; }");
+        let mut one = prepared.up(lab, "h1", PASSWORD);
+        let (c0, last) = (&containers[0], &containers[39]);
+        let first = only(&ask(&one, &format!("attach --netns {c0}")));
+        let ballast = format!("/proc/{}/root{}/ballast", one.process().id(), one.state_dir().display());
+        assert!(std::fs::write(&ballast, vec![0; 16 << 20]).is_err(), "the disk is full");
+        // What the file has room for is still done, the rest refused in a sentence.
+        let mut given = vec![first];
+        let long = "x".repeat(60);
+        for netns in &containers[1..39] {
+            let out = one.client(&["attach", "--hostname", &long, "--netns", netns]).expect("the client runs");
+            match out.status.success() {
+                true => given.push(only(&String::from_utf8_lossy(&out.stdout))),
+                false => assert_eq!(String::from_utf8_lossy(&out.stderr).lines().count(), 1, "{out:?}"),
+            }
+            if !out.status.success() {
+                break;
+            }
+        }
+        std::fs::remove_file(&ballast).expect("removed");
+        wait_until(PATIENCE, "it works again", || one.client(&["attach", "--netns", last]).is_ok_and(|out| out.status.success()));
+        given.push(only(&ask(&one, &format!("attach --netns {last}"))));
+        let unique: BTreeSet<IpAddr> = given.iter().copied().collect();
+        assert_eq!(unique.len(), given.len(), "none is given twice: {given:?}");
+        let listed = ask(&one, "ps");
+        assert!(given.iter().all(|address| listed.contains(&format!("{address}/12"))), "{listed}");
     });
 }
 

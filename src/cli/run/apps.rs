@@ -82,6 +82,11 @@ impl Apps {
         }
     }
 
+    /// The mesh plane could not be asked.
+    pub fn keep_lost(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
     /// True, once, after something was lost: the mesh plane is to be asked for everything again.
     pub fn take_lost(&self) -> bool {
         self.lost.swap(false, Ordering::Relaxed)

@@ -253,6 +253,7 @@ impl Keeper {
             None => self.own.holdings().map(|holding| holding.ident).collect(),
         };
         let mut rows: Vec<Change> = Vec::new();
+        let mut gone = Vec::new();
         for ident in idents {
             let changed = self.own.remove(&ident, name, addresses).map_err(|error| Refusal(error.to_string()))?;
             for holding in changed {
@@ -261,15 +262,22 @@ impl Keeper {
                     rows.push(row(&key, Some(&holding).filter(|holding| !holding.addresses.is_empty())));
                 }
                 if holding.addresses.is_empty() {
-                    self.kept.remove(&key);
+                    gone.push(key);
                 }
-                self.changed();
             }
         }
-        if rows.is_empty() {
-            return Ok(());
+        self.changed();
+        // What an earlier removal could not take from the disk.
+        let stale: Vec<(String, String)> = self.kept.iter().filter(|key| self.own.get(&key.0, &key.1).is_none()).cloned().collect();
+        rows.extend(stale.iter().map(|key| row(key, None)));
+        gone.extend(stale);
+        if !rows.is_empty() {
+            self.db.commit(rows).await.map_err(|e| Refusal(e.to_string()))?;
         }
-        self.db.commit(rows).await.map_err(|e| Refusal(e.to_string()))
+        for key in &gone {
+            self.kept.remove(key);
+        }
+        Ok(())
     }
 
     /// Answers here are true at once; the record follows.

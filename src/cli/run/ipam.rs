@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand_core::Rng;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::planes::send;
 use crate::api::ipam::Ask;
@@ -30,6 +31,9 @@ pub struct Ends {
     pub mesh: Sender<MeshInput>,
 }
 
+/// Between attempts to tell a mesh plane that is too busy.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// What was asked to be written, and whether it is on disk.
 type Written = (u64, bool);
 
@@ -42,6 +46,8 @@ struct Actor {
     waiting: BTreeMap<u64, oneshot::Sender<Result<Answer, Sorry>>>,
     requests: u64,
     names: BTreeMap<PeerName, String>,
+    /// When our record is to be said again, which the mesh plane was too busy to hear.
+    unsaid: Option<Instant>,
     written: (mpsc::UnboundedSender<Written>, mpsc::UnboundedReceiver<Written>),
 }
 
@@ -68,12 +74,15 @@ impl Actor {
             requests: 0,
             names: BTreeMap::new(),
             written: mpsc::unbounded_channel(),
+            unsaid: None,
         })
     }
 
     async fn run(mut self) {
         // Whatever the mesh plane has said before we listened is said again.
-        send(&self.ends.mesh, Command::Refresh);
+        while !send(&self.ends.mesh, Command::Refresh) {
+            sleep(AGAIN).await;
+        }
         loop {
             self.drain();
             let now = self.clock.now();
@@ -88,6 +97,10 @@ impl Actor {
                     None => return,
                 },
                 Some((token, done)) = self.written.1.recv() => self.ipam.persisted(self.clock.now(), token, done),
+                () = sleep_until(self.unsaid.unwrap_or_else(Instant::now)), if self.unsaid.is_some() => {
+                    self.unsaid = None;
+                    self.ipam.republish();
+                }
                 () = sleep(pause) => self.ipam.timeout(self.clock.now()),
             }
         }
@@ -155,7 +168,10 @@ impl Actor {
                     });
                 }
                 Output::Tell { to, body } => drop(send(&self.ends.mesh, Command::Tell { to, channel: Channel::Ipam, body })),
-                Output::Publish(body) => drop(send(&self.ends.mesh, Command::Publish { kind: IPAM_RECORD, chunks: vec![body] })),
+                Output::Publish(body) => {
+                    let sent = send(&self.ends.mesh, Command::Publish { kind: IPAM_RECORD, chunks: vec![body] });
+                    self.unsaid = (!sent).then(|| Instant::now() + AGAIN);
+                }
                 Output::Answer { request, result } => {
                     if let Some(answer) = self.waiting.remove(&request) {
                         let _ = answer.send(result);
