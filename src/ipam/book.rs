@@ -71,9 +71,14 @@ impl Book {
         }
     }
 
-    /// The container is alive.
-    pub fn revive(&mut self, ident: &str) {
-        self.released.remove(ident);
+    /// The container is alive; false if nobody thought otherwise.
+    pub fn revive(&mut self, ident: &str) -> bool {
+        self.released.remove(ident).is_some()
+    }
+
+    /// True of a dead container that still has addresses.
+    pub fn is_released(&self, ident: &str) -> bool {
+        self.released.contains_key(ident)
     }
 
     /// The next moment at which addresses go back.

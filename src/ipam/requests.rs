@@ -87,6 +87,9 @@ impl Ipam {
             }
             Request::Released { ident } => {
                 self.book.release(&ident, self.now + GRACE);
+                if self.book.is_released(&ident) {
+                    self.write_dead(&ident, true);
+                }
                 Err(Ok(Answer::Done))
             }
             Request::Remove { dead, force } => return self.remove(request, dead, force),
@@ -116,7 +119,7 @@ impl Ipam {
         let Some(hosts) = self.config.ranges.iter().find_map(|range| range.intersect(&hosts)) else {
             return bad(format!("no address can be given in {subnet}: nothing of it is in --ipalloc-range"));
         };
-        self.book.revive(ident);
+        self.revive(ident);
         let known = self.book.of(ident).into_iter().find(|(address, prefix)| *prefix == subnet.prefix_len() && hosts.contains(*address));
         match known.and_then(|(address, prefix)| IpNet::new(ipam::address(address), prefix).ok()) {
             Some(address) => Err(Ok(Answer::Address(address))),
@@ -135,15 +138,23 @@ impl Ipam {
                 format!("{address} is the first or the last address of its subnet, which no container can have"),
             )));
         }
-        self.book.revive(ident);
+        if let Some(holder) = self.book.holder(number).filter(|holder| holder.ident != ident) {
+            return Err(Err(Sorry::new(Kind::Conflict, format!("{address} is the address of container {}", holder.ident))));
+        }
+        self.revive(ident);
         match self.book.holder(number) {
-            Some(holder) if holder.ident == ident => Err(Ok(Answer::Done)),
-            Some(holder) => Err(Err(Sorry::new(Kind::Conflict, format!("{address} is the address of container {}", holder.ident)))),
+            Some(_) => Err(Ok(Answer::Done)),
             None if self.config.ranges.iter().any(|range| range.contains(number)) => Ok(Need::Claim { ident: ident.to_string(), address }),
             None => {
                 self.record_address(ident, number, address.prefix_len());
                 Err(Ok(Answer::Done))
             }
+        }
+    }
+
+    fn revive(&mut self, ident: &str) {
+        if self.book.revive(ident) {
+            self.write_dead(ident, false);
         }
     }
 
@@ -154,13 +165,16 @@ impl Ipam {
     }
 
     fn free(&mut self, ident: &str, address: Option<IpAddr>) {
-        let wanted = address.map(ipam::number);
+        let (wanted, dead) = (address.map(ipam::number), self.book.is_released(ident));
         for (address, _) in self.book.of(ident) {
             if wanted.is_none_or(|wanted| wanted == address) {
                 self.book.take(address);
                 self.write_address(address, None);
                 self.sync.publish_soon();
             }
+        }
+        if dead && !self.book.is_released(ident) {
+            self.write_dead(ident, false);
         }
         let of = |need: &Need| match need {
             Need::Space { ident: of, .. } | Need::Claim { ident: of, .. } => of == ident,

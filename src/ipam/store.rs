@@ -3,6 +3,7 @@
 //! ```text
 //! Ring       e/NAME in hexadecimal  number 8, entry
 //!            behind                 nothing: the ring came from others and has never been all that another had
+//!            dead/CONTAINER         nothing: the container is dead, and its addresses go back after a while
 //!            vote                   promised ballot 38, [accepted ballot 38, genesis]
 //! Addresses  ADDRESS                prefix 1, container in UTF-8
 //! ```
@@ -11,12 +12,13 @@ use std::net::IpAddr;
 
 use super::ring::{Outcome, Ring};
 use super::types::{Init, Pair, Table};
-use super::{Ipam, founding};
+use super::{GRACE, Ipam, founding};
 use crate::wire::ipam::message::Ballot;
 use crate::wire::ipam::{self, Body, Entry};
 
 const VOTE: &str = "vote";
 const BEHIND: &str = "behind";
+const DEAD: &str = "dead/";
 
 impl Ipam {
     pub(super) fn write_entry(&mut self, entry: &Entry, number: usize) {
@@ -36,6 +38,11 @@ impl Ipam {
     /// Whether our ring, which came from others, has never been all that another had.
     pub(super) fn write_behind(&mut self, behind: bool) {
         self.changes.insert((Table::Ring, BEHIND.to_string()), behind.then(Vec::new));
+    }
+
+    /// Whether a container that has addresses is dead: they go back also where the router is restarted meanwhile.
+    pub(super) fn write_dead(&mut self, ident: &str, dead: bool) {
+        self.changes.insert((Table::Ring, format!("{DEAD}{ident}")), dead.then(Vec::new));
     }
 
     pub(super) fn write_address(&mut self, address: u128, value: Option<(u8, &str)>) {
@@ -68,6 +75,9 @@ impl Ipam {
         }
         for (key, value) in &addresses {
             lost |= self.load_address(key, value).is_none();
+        }
+        for ident in ring.iter().filter_map(|(key, _)| key.strip_prefix(DEAD)) {
+            self.book.release(ident, self.now + GRACE);
         }
         if lost {
             self.refused =

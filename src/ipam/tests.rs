@@ -190,3 +190,30 @@ fn both_families_follow_the_same_rules() {
     book.request(Time(SECOND), 4, Request::Free { ident: "c".to_string(), address: "fd00::1".parse().ok() });
     assert_eq!(book.lookup("c").len(), 1);
 }
+
+#[test]
+fn a_dead_containers_address_goes_back_also_where_the_router_is_restarted_meanwhile() {
+    let (mut disk, mut now) = (BTreeMap::new(), Time(SECOND));
+    let mut first = book(Init::Consensus(1), Vec::new(), Vec::new());
+    for (request, what) in [
+        (1, allocate("c")),
+        (2, allocate("d")),
+        (3, Request::Released { ident: "c".to_string() }),
+        (4, Request::Released { ident: "d".to_string() }),
+        // One of them is seen again.
+        (5, allocate("d")),
+    ] {
+        first.request(now, request, what);
+        drained(&mut first, now, &mut disk);
+    }
+    let mut second = book(Init::Consensus(1), table(&disk, Table::Ring), table(&disk, Table::Addresses));
+    drained(&mut second, now, &mut disk);
+    assert_eq!((second.lookup("c").len(), second.lookup("d").len()), (1, 1), "not at once");
+    for _ in 0..40 {
+        now = Time(now.0 + SECOND);
+        second.timeout(now);
+        drained(&mut second, now, &mut disk);
+    }
+    assert_eq!((second.lookup("c").len(), second.lookup("d").len()), (0, 1));
+    assert!(!disk.keys().any(|(_, key)| key.contains("dead")), "{:?}", disk.keys());
+}
