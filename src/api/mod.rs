@@ -14,6 +14,7 @@
 //! | `GET /status/PART` | a part of the container network, see [`section`] |
 //! | `GET /report` | [`types::Report`], always JSON |
 //! | `GET /metrics` | Prometheus text, see [`metrics`] |
+//! | `GET /openapi.json` | all of this for programs, see [`openapi`]; API only |
 //! | `GET /key` | [`types::Key`]; API only |
 //! | `POST /connect`, `POST /forget` | takes [`types::Hosts`], answers 204; API only |
 //!
@@ -29,6 +30,7 @@ pub mod ipam;
 pub mod listen;
 pub mod metrics;
 pub mod names;
+pub mod openapi;
 pub mod section;
 pub mod server;
 pub mod state;

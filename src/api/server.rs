@@ -43,7 +43,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The pages of the API, with those of the parts of the container network.
 pub fn api(handle: Handle, parts: Router) -> Router {
-    let own = pages().route("/key", get(key)).route("/connect", post(connect)).route("/forget", post(forget));
+    let own = pages()
+        .route("/key", get(key))
+        .route("/openapi.json", get(openapi))
+        .route("/connect", post(connect))
+        .route("/forget", post(forget));
     finish(own.merge(parts.with_state(())), handle)
 }
 
@@ -168,6 +172,10 @@ async fn key(State(handle): State<Handle>, headers: HeaderMap) -> Response {
         Ok(full) => plain(format!("{}\n", full.snapshot.key)),
         Err(refusal) => unavailable(&refusal),
     }
+}
+
+async fn openapi() -> Response {
+    json(&super::openapi::document())
 }
 
 async fn connect(State(handle): State<Handle>, body: Result<Json<Hosts>, JsonRejection>) -> Response {
