@@ -1,7 +1,7 @@
 //! Containers on the bridge: a veth pair each, one end in the container's network namespace as `ethwe`, the other a port of the bridge.
 //!
 //! * [`address`]: what `attach` and `expose` take for an address.
-//! * [`attach`]: makes the pair and its addresses, all or nothing, and takes them away again.
+//! * [`mod@attach`]: makes the pair and its addresses, all or nothing, and takes them away again.
 //! * [`found`]: the attachments that are there, read from the kernel alone. The end on the host carries the container's ident in its alias
 //!   (`ip link show` prints it) and has a name derived from it, so that a router that starts anew knows all its containers.
 //! * [`announce`]: tells the neighbours where an address is now.

@@ -6,11 +6,11 @@
 //! * **Masquerading**, for each subnet that the host is exposed in, unless it is to be without: what leaves the subnet by another interface, and
 //!   what comes into it from outside, takes the host's address; so no other host needs a route.
 //! * **Layer 3**: the host routes nothing from its bridge into a subnet that does not belong to the sender. A bridged frame is not concerned.
-//! * **Layer 2** ([`Isolation`], `--isolate`): a frame from a container passes only with the MAC and the addresses that the container was given,
+//! * **Layer 2** (`--isolate`): a frame from a container passes only with the MAC and the addresses that the container was given,
 //!   in ARP and neighbour discovery as well, and only to its own subnets or out of the mesh; a frame to it only from there. Nothing but IP
 //!   and ARP passes. A port whose container is not known yet is closed.
 //!
-//! Running `nft` blocks for some milliseconds: call [`write`] and [`remove`] on a thread of their own.
+//! Running `nft` blocks for some milliseconds: call [`write()`] and [`remove`] on a thread of their own.
 
 mod layer2;
 
