@@ -24,7 +24,9 @@ Type=simple
 EnvironmentFile=-/etc/default/weave-router
 ";
 
-/// The router needs two capabilities, its TAP device, and /run to write in (its socket, the lock of iptables).
+/// The router needs its TAP device, /run to write in (its socket, the lock of iptables), and capabilities: NET_ADMIN and NET_RAW for the bridge
+/// and its frames, NET_BIND_SERVICE for the name server's port 53, SYS_ADMIN to enter the network namespace of a container, and SYS_PTRACE to
+/// open `/proc/PID/ns/net` of another user's process. Of namespaces it enters those of networks and no others.
 const TAIL: &str = "\
 Restart=on-failure
 RestartSec=1
@@ -33,8 +35,8 @@ StateDirectory=weave-router
 StateDirectoryMode=0700
 RuntimeDirectory=weave-router
 RuntimeDirectoryMode=0755
-AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
+AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_SYS_PTRACE
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_SYS_PTRACE
 DevicePolicy=closed
 DeviceAllow=/dev/net/tun rw
 NoNewPrivileges=yes
@@ -46,7 +48,7 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectControlGroups=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
-RestrictNamespaces=yes
+RestrictNamespaces=net
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes

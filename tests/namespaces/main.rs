@@ -27,6 +27,7 @@ mod passwords;
 mod refusals;
 mod restart;
 mod runtime;
+mod service;
 mod sizes;
 mod surroundings;
 mod threads;
