@@ -1,6 +1,7 @@
 //! Docker's engine, as far as the command line asks it: which container a name means, and where its network namespace is.
 //!
-//! Its API (v1.24 and later) is HTTP over a unix socket; one request, one answer.
+//! Its API is HTTP over a unix socket; one request, one answer. What is asked for is in all its versions, so none is named: an engine refuses
+//! those that it finds too old.
 
 use std::io;
 use std::path::PathBuf;
@@ -106,7 +107,7 @@ impl Question<'_> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.strange(e))?;
         let driver = tokio::spawn(connection);
-        let request = Request::get(format!("/v1.24/containers/{}/json", self.name)).header(HOST, "docker");
+        let request = Request::get(format!("/containers/{}/json", self.name)).header(HOST, "docker");
         let request = request.body(Empty::<Bytes>::new()).map_err(|e| self.strange(e))?;
         let response = sender.send_request(request).await.map_err(|e| self.strange(e))?;
         let status = response.status();
@@ -183,7 +184,7 @@ mod tests {
         let found = inspect(&host, "web").expect("found");
         assert_eq!((found.name.as_str(), found.pid, found.id.len()), ("web", Some(4711), 64));
         assert_eq!(inspect(&host, "web").expect("found").pid, None);
-        assert_eq!(serving.join().expect("the engine")[0], "GET /v1.24/containers/web/json HTTP/1.1");
+        assert_eq!(serving.join().expect("the engine")[0], "GET /containers/web/json HTTP/1.1");
     }
 
     #[test]
