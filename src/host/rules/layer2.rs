@@ -9,7 +9,7 @@ use crate::host::container::found;
 ///
 /// `from…`: what a container sends, before the bridge learns from it and before every other chain. It says, asks and answers for itself alone,
 /// with the exception of asking whether an address is free (RFC 5227). IPv6's link-local addresses are nobody's in particular:
-/// neighbour discovery uses them, and nothing else may; 64,128 is the target of an advertisement (RFC 4861 section 4.4). No container is
+/// neighbour discovery and the joining of multicast groups use them, and nothing else may; 64,128 is the target of an advertisement (RFC 4861 section 4.4). No container is
 /// a router.
 ///
 /// `to`: what a container hears, after every other chain: its own subnets, and what is no container's, such as a host outside whose packets
@@ -42,11 +42,12 @@ const CHAINS: &str = r#" chain prerouting {
  chain from_ip6 {
   icmpv6 type nd-neighbor-advert @th,64,10 != 0x3fa iifname . @th,64,128 != @targets drop
   icmpv6 type { nd-router-advert, nd-redirect } drop
-  ip6 saddr { ::, fe80::/10 } meta l4proto ipv6-icmp accept
+  ip6 saddr { ::, fe80::/10 } icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
+  ip6 saddr { ::, fe80::/10 } icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept
   iifname . ip6 saddr != @addresses6 drop
   ether daddr GATEWAY accept
   ip6 daddr ff00::/8 accept
-  ip6 daddr fe80::/10 meta l4proto ipv6-icmp accept
+  ip6 daddr fe80::/10 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
   iifname . ip6 daddr @subnets6 accept
   ip6 daddr @mesh6 drop
   ip6 daddr fe80::/10 drop

@@ -1,11 +1,14 @@
 //! The rules as the kernel takes them, in network namespaces; they need root and `nft`.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 use rtnetlink::LinkUnspec;
 
 use super::*;
 use crate::host::container::attach::{BridgeEnd, Order};
 use crate::host::container::{INTERFACE, expose, found};
+use crate::host::lab::clock::wait_until;
 use crate::host::lab::tests::lab_or_skip;
 use crate::host::lab::{BRIDGE, Lab, in_namespace, with_netlink};
 use crate::host::link;
@@ -154,7 +157,13 @@ fn an_isolated_container_is_itself_and_nobody_else() {
     scene.run("c1", "ip addr add 10.2.2.7/24 dev ethwe");
     scene.run("c1", "ip -6 addr add fd00:2:2::7/64 dev ethwe nodad");
     assert!(scene.ping("c1", "10.2.2.1") && scene.ping("c1", "fd00:2:2::1"), "it reaches that without rules");
+    let shown = scene.run("c3", "ip -6 -o addr show dev ethwe scope link");
+    let local = shown.split_whitespace().find(|word| word.starts_with("fe80:")).and_then(|word| word.split('/').next());
+    let by_link = format!("ping -6 -c 1 -W 1 {}%ethwe", local.expect("a link-local address"));
+    let links = |scene: &Scene| scene.lab.exec("c1", "sh", &["-c", &by_link]).expect("ping").status.success();
+    assert!(wait_until(Duration::from_secs(5), || links(&scene)), "by its link-local address, too");
     scene.write(&scene.rules(&[], true));
+    assert!(!links(&scene), "which is for neighbour discovery alone");
     assert!(scene.ping("c1", "10.2.1.2") && scene.ping("c1", "fd00:2:1::2"), "its own subnet");
     assert!(!scene.ping("c1", "10.2.2.1") && !scene.ping("c1", "fd00:2:2::1"), "no other");
     // Nor by a route and its own address, with or without ARP.
