@@ -27,15 +27,16 @@ impl Visit {
         let what = format!("enter the network namespace {}", path.display());
         let failed = |e| HostError::io(&*what, e);
         let home = netns::current().map_err(failed)?;
-        let there = File::open(path).map_err(failed)?;
-        let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-        let here = File::open("/proc/thread-self/ns/net").and_then(|file| file.metadata()).map_err(failed)?;
-        if id(here) == id(there.metadata().map_err(failed)?) {
+        let there = netns::open(path).map_err(failed)?;
+        let id = |namespace: &OwnedFd| {
+            let meta = File::from(namespace.try_clone()?).metadata()?;
+            Ok((meta.dev(), meta.ino()))
+        };
+        if id(&home).map_err(failed)? == id(&there).map_err(failed)? {
             let reason = "it is the host's own; a container that shares the host's network has no interface of its own";
             return Err(HostError::refused(what, reason));
         }
         let host = connect()?;
-        let there: OwnedFd = there.into();
         let inside = go(&there, &home, &what, connect)??;
         Ok(Visit { host, inside, home, there, what })
     }

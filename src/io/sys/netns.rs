@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -10,9 +11,18 @@ use std::sync::Arc;
 
 use super::check;
 
-/// The namespace at `path`: `/run/netns/NAME`, or `/proc/PID/ns/net`.
+/// The namespace at `path`: `/run/netns/NAME`, or `/proc/PID/ns/net`. Anything else is refused, without waiting: a pipe would wait for its other
+/// end, and a device may do something when it is opened.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
-    Ok(File::open(path)?.into())
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    // SAFETY: a statfs of zeros is valid, as it consists of integers only.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, and the kernel writes no more than the one structure.
+    check(unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut about) })?;
+    match about.f_type {
+        libc::NSFS_MAGIC => Ok(file.into()),
+        _ => Err(io::Error::other("it is no namespace; /run/netns/NAME and /proc/PID/ns/net are")),
+    }
 }
 
 /// The calling thread's own namespace.
@@ -51,6 +61,17 @@ mod tests {
 
     fn here() -> PathBuf {
         std::fs::read_link("/proc/thread-self/ns/net").expect("a namespace")
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_refused_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pipe = dir.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        for path in [&*pipe, dir.path(), Path::new("/dev/null"), Path::new("/proc/self/status")] {
+            let said = open(path).expect_err("refused").to_string();
+            assert!(said.contains("no namespace"), "{}: {said}", path.display());
+        }
     }
 
     #[test]
