@@ -200,7 +200,8 @@ pub struct RunOptions {
     /// Link with configured peers only [default: also with the routers they know]
     #[arg(long, env = "WEAVE_NO_DISCOVERY", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub no_discovery: bool,
-    /// Hold every attached container to its MAC, addresses and subnets, in the bridge itself; nothing but IP and ARP passes to and from them
+    /// Hold every attached container to its MAC, addresses and subnets, in the bridge itself; nothing but IP and ARP passes to and from them.
+    /// Subnets outside of --ipalloc-range that only other hosts use are not known here, and not kept apart
     /// [default: subnets are kept apart where packets are routed]
     #[arg(long, env = "WEAVE_ISOLATE", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub isolate: bool,
