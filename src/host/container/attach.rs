@@ -92,10 +92,12 @@ pub fn attach(order: &Order) -> Result<Attached, HostError> {
             false => added.iter().map(IpNet::addr).collect(),
         };
         if made {
-            wait_until_open(&visit, &near, &far).await?;
+            wait_until_open(&visit, &near, &far).await;
         }
         // It is attached, heard of or not: neighbours find out by themselves within seconds.
-        if let Err(error) = visit.within(|| announce(far.index, far.mac, &addresses))? {
+        let announced =
+            visit.within(|| announce(far.index, far.mac, &addresses)).map(|sent| sent.map_err(|e| HostError::io("announce", e)));
+        if let Err(error) | Ok(Err(error)) = announced {
             tracing::debug!("could not announce the addresses of {}: {error}", order.ident);
         }
         Ok(Attached { host_end: near.name, index: near.index, mac: far.mac, made, added })
@@ -118,6 +120,9 @@ pub fn detach(bridge: &str, ident: &str, interface: &str, netns: &Path, removal:
         let (host, strict) = (super::super::connect()?, found::connect()?);
         let name = found::name_of(bridge, ident, interface);
         let Some(near) = link::by_name(&host, &name).await? else { return Ok(Vec::new()) };
+        if !near.alias.is_empty() && found::ident_in(bridge, &near.alias) != Some(ident) {
+            return Ok(Vec::new());
+        }
         let other = near.elsewhere.zip(near.other_end);
         let end = found::End { ident: ident.into(), name, index: near.index, bridge: near.master, other };
         let has = found::look(&strict, &end).await?.map(|a| a.addresses).unwrap_or_default();
@@ -152,7 +157,10 @@ async fn pair(visit: &Visit, order: &Order) -> Result<(Link, Link, bool), HostEr
     let near = link::by_name(&visit.host, &name).await?;
     let far = link::by_name(&visit.inside, &order.interface).await?;
     match (near, far) {
-        (Some(near), Some(far)) if joined(&near, &far) => return Ok((near, far, false)),
+        (Some(near), Some(far)) if joined(&near, &far) => {
+            let unfinished = near.alias.is_empty();
+            return Ok((near, far, unfinished));
+        }
         (_, Some(far)) => {
             let whose = owner(visit, order, &far).await.map_or(String::new(), |ident| format!(", by which {ident} is attached"));
             let reason = format!("its namespace already has an interface {}{whose}; detach that first", order.interface);
@@ -215,8 +223,8 @@ async fn bridge_mtu(visit: &Visit, order: &Order) -> Result<u32, HostError> {
 async fn furnish(visit: &Visit, order: &Order, near: &Link, far: &Link, added: &mut Vec<IpNet>) -> Result<(), HostError> {
     let what = |step: &str| format!("{step} {} of {}", order.interface, order.ident);
     let mtu = bridge_mtu(visit, order).await?;
-    let alias = LinkUnspec::new_with_index(near.index).alias(found::alias_of(&order.bridge.name, &order.ident)).mtu(mtu).build();
-    link::set(&visit.host, alias, format!("mark the interface {}", near.name)).await?;
+    let size = LinkUnspec::new_with_index(near.index).mtu(mtu).build();
+    link::set(&visit.host, size, format!("set the MTU of the interface {}", near.name)).await?;
     if near.master.is_none() {
         link::silence(&near.name);
         link::no_link_local(&visit.host, near.index).await?;
@@ -236,6 +244,9 @@ async fn furnish(visit: &Visit, order: &Order, near: &Link, far: &Link, added: &
     if let Some(server) = order.name_server {
         route(&visit.inside, far.index, (server, 32), &what("route names to")).await?;
     }
+    // Last: an end without a mark is one that was never finished.
+    let alias = LinkUnspec::new_with_index(near.index).alias(found::alias_of(&order.bridge.name, &order.ident)).build();
+    link::set(&visit.host, alias, format!("mark the interface {}", near.name)).await?;
     found::plug(&visit.host, near.index, order.bridge.index).await
 }
 
@@ -287,15 +298,18 @@ async fn route(handle: &Handle, index: u32, (address, length): (Ipv4Addr, u8), w
 }
 
 /// What is sent before the bridge forwards it, or before the interface has noticed that its other end is up, is lost.
-async fn wait_until_open(visit: &Visit, near: &Link, far: &Link) -> Result<(), HostError> {
+async fn wait_until_open(visit: &Visit, near: &Link, far: &Link) {
     let open = async {
         loop {
             let port = link::by_index(&visit.host, near.index).await?.is_none_or(|port| port.forwarding);
             if port && link::by_index(&visit.inside, far.index).await?.is_none_or(|far| far.running) {
-                return Ok(());
+                return Ok::<(), HostError>(());
             }
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(FORWARDING, open).await.unwrap_or(Ok(()))
+    // It is attached, looked at or not.
+    if let Ok(Err(error)) = tokio::time::timeout(FORWARDING, open).await {
+        tracing::debug!("could not look at the port {}: {error}", near.name);
+    }
 }

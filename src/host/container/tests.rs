@@ -220,6 +220,28 @@ fn an_unfinished_end_is_swept_and_others_are_not() {
 }
 
 #[test]
+fn an_end_that_was_cut_short_has_no_mark_and_is_begun_anew() {
+    let Some(mut scene) = Scene::new() else { return };
+    let mut order = scene.container("c1", &["10.2.1.1/24"]);
+    let name = found::name_of(BRIDGE, &order.ident, INTERFACE);
+    let far = scene.lab.namespace("c1");
+    scene.run("h1", &format!("ip link add {name} type veth peer name {INTERFACE} netns {far}"));
+    order.addresses.push(net("ff02::9/64"));
+    scene.attach(&order).expect_err("refused");
+    assert_eq!(scene.veths(), 0, "with an error nothing of it is left");
+    order.addresses.pop();
+    scene.run("h1", &format!("ip link add {name} type veth peer name {INTERFACE} netns {far}"));
+    assert!(scene.attach(&order).expect("attached").made);
+    assert_eq!(scene.attachments().len(), 1);
+    // One of that name which is somebody else's is let be.
+    scene.detach(&order, &Removal::All).expect("detached");
+    scene.run("h1", &format!("ip link add {name} type veth peer name other0"));
+    scene.run("h1", &format!("ip link set {name} alias mine"));
+    assert_eq!(scene.detach(&order, &Removal::All).expect("nothing to detach"), []);
+    assert_eq!(scene.veths(), 2);
+}
+
+#[test]
 fn many_at_once_leave_nothing() {
     let Some(mut scene) = Scene::new() else { return };
     let orders: Vec<Order> = (1..=40).map(|n| scene.container(&format!("c{n}"), &[&format!("10.2.1.{n}/24")])).collect();
