@@ -10,6 +10,7 @@ use crate::api::client::{Client, Form};
 use crate::api::containers::{AttachBody, BridgeBody, DetachBody, EXPOSED, ExposeBody, HideBody, Row, is_meant};
 use crate::docker;
 use crate::host::container::{AddressSpec, INTERFACE};
+use crate::wire::names::is_name;
 
 /// Does what the verb says; answers with what is to be printed.
 pub(in super::super) fn act(api: ApiAddress, action: ContainerAction) -> anyhow::Result<String> {
@@ -66,7 +67,9 @@ fn find(named: &Named, running: bool) -> anyhow::Result<Found> {
                 anyhow::bail!("the Docker container {name} is not running; start it first");
             }
             // A name with dots would have to be in the mesh's domain, which no name of Docker's is by chance.
-            let names = Some(found.name).filter(|name| !name.contains('.')).into_iter().collect();
+            // Nor can all of them be names at all: an underscore may, a name of 64 characters may not.
+            let usable = |name: &String| !name.contains('.') && is_name(&name.to_ascii_lowercase());
+            let names = Some(found.name).filter(usable).into_iter().collect();
             Ok(Found { ident: found.id, netns: found.pid.map(namespace_of), names })
         }
     }
