@@ -27,7 +27,6 @@ use rtnetlink::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
-use super::aside::aside;
 use super::complain;
 use crate::api::containers::{self, Ask, ContainersHandle};
 use crate::api::section;
@@ -111,10 +110,10 @@ impl Containers {
             return;
         }
         let name = self.bridge.borrow().name.clone();
-        match timeout_at(deadline, aside("nft", move || rules::remove(&name))).await {
-            Ok(Ok(Err(error))) => complain("the rules for containers may still be there", &error),
-            Ok(Ok(Ok(()))) => {}
-            Ok(Err(_)) | Err(_) => tracing::warn!("the rules for containers may still be there: nft does not answer in time"),
+        match timeout_at(deadline, self.desk.nft(move || rules::remove(&name))).await {
+            Ok(Err(error)) => complain("the rules for containers may still be there", &error),
+            Ok(Ok(())) => {}
+            Err(_) => tracing::warn!("the rules for containers may still be there: nft does not answer in time"),
         }
     }
 }

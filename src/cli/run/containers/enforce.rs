@@ -26,11 +26,44 @@ pub struct Guard {
     written: Mutex<u64>,
     /// True where there are tables of ours.
     present: AtomicBool,
+    /// True while nft runs. One that hangs still may write what is out of date by then: no other is started beside it.
+    running: Arc<AtomicBool>,
     /// The last failure, so that it is said once.
     said: std::sync::Mutex<Option<String>>,
 }
 
+/// As long as it lives nft runs.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 impl Desk {
+    /// Lets nft work, for a while: where that is not enough it goes on alone, and nothing else is written before its end.
+    pub(super) async fn nft(&self, work: impl FnOnce() -> Result<(), HostError> + Send + 'static) -> Result<(), HostError> {
+        let lost = |why: &str| HostError::refused("write the firewall's rules", why);
+        if self.guard.running.swap(true, Ordering::SeqCst) {
+            return Err(lost("an nft that was started before does not end"));
+        }
+        let running = Running(Arc::clone(&self.guard.running));
+        let done = aside("nft", move || {
+            let _running = running;
+            work()
+        });
+        match timeout(PATIENCE, done).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(lost("the thread that runs nft failed")),
+            Err(_) => {
+                // What it writes in the end is to be written over.
+                self.guard.present.store(true, Ordering::SeqCst);
+                Err(lost("nft does not answer"))
+            }
+        }
+    }
+
     /// The state changed: answers when the tables hold the change. Several at once are written as one.
     pub(super) async fn enforce(&self) -> Result<(), Refusal> {
         let change = self.guard.changes.fetch_add(1, Ordering::SeqCst) + 1;
@@ -64,12 +97,7 @@ impl Desk {
     async fn write(&self) -> Result<(), HostError> {
         let rules = self.rules().await?;
         let (bridge, present) = (self.bridge().name, !rules.is_empty());
-        let lost = |why: &str| HostError::refused("write the firewall's rules", why);
-        match timeout(PATIENCE, aside("nft", move || rules::write(&bridge, &rules))).await {
-            Ok(Ok(done)) => done?,
-            Ok(Err(_)) => return Err(lost("the thread that runs nft failed")),
-            Err(_) => return Err(lost("nft does not answer")),
-        }
+        self.nft(move || rules::write(&bridge, &rules)).await?;
         self.guard.present.store(present, Ordering::SeqCst);
         Ok(())
     }
@@ -80,10 +108,7 @@ impl Desk {
         let bridge = self.bridge().name;
         let outcome = match wanted {
             true => self.enforce().await,
-            false => match timeout(PATIENCE, aside("nft", move || rules::remove(&bridge))).await {
-                Ok(Ok(done)) => done.map_err(|error| Refusal(error.to_string())),
-                Ok(Err(_)) | Err(_) => Err(Refusal("nft does not answer".into())),
-            },
+            false => self.nft(move || rules::remove(&bridge)).await.map_err(|error| Refusal(error.to_string())),
         };
         if let Err(refusal) = outcome {
             tracing::warn!("{refusal}; containers are not kept apart as they should be until this works");
