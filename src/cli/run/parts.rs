@@ -15,6 +15,7 @@ use super::dns::{self, Dns};
 use super::ipam;
 use super::planes::Planes;
 use super::status::Count;
+use crate::api::Refusal;
 use crate::api::ipam::IpamHandle;
 use crate::api::names::{self, NamesHandle};
 use crate::api::section::Ask;
@@ -108,6 +109,10 @@ fn of_names(names: NamesHandle) -> Ask {
 }
 
 impl book::Names for NamesHandle {
+    fn check(&self, name: &str) -> Result<(), Refusal> {
+        self.known().map_or(Ok(()), |known| known.domain.relative(name).map(drop).map_err(|bad| Refusal(bad.to_string())))
+    }
+
     fn add<'a>(&'a self, ident: &'a str, name: &'a str, addresses: &'a [IpAddr]) -> Told<'a, ()> {
         self.add(ident, name, addresses).boxed()
     }

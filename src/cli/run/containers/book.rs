@@ -29,6 +29,8 @@ pub trait Addresses: Send + Sync {
 
 /// Keeps names.
 pub trait Names: Send + Sync {
+    /// Says why it will not take this name, before anything is done.
+    fn check(&self, name: &str) -> Result<(), Refusal>;
     /// Adds addresses to a name.
     fn add<'a>(&'a self, ident: &'a str, name: &'a str, addresses: &'a [IpAddr]) -> Told<'a, ()>;
     /// Removes names, `None` for all, with these addresses, none for all.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +33,21 @@ pub struct Known {
     pub record: Record,
     /// Name of the end on the host, and MAC in the container; `None` for the host.
     pub port: Option<(String, [u8; 6])>,
+}
+
+/// What was done so far, for the case that the next step fails.
+#[derive(Debug, Default)]
+pub struct Steps {
+    /// Addresses that were taken for this.
+    pub gained: Vec<IpNet>,
+    /// The container's interface, or what is in it, may have changed.
+    pub tried: bool,
+    /// The container's interface was made.
+    pub made: bool,
+    /// Addresses that the host has got on its bridge.
+    pub placed: Vec<IpNet>,
+    /// Addresses that names were given to.
+    pub named: Vec<IpNet>,
 }
 
 /// The state.
@@ -119,29 +133,36 @@ impl Desk {
     /// Attaches a container: its addresses, then what is remembered, then the interface, the rules and the names. What fails on the way takes
     /// all before it back.
     pub async fn attach(&self, order: Attach) -> Result<Row, Refusal> {
-        if order.ident == EXPOSED {
-            return Err(Refusal(format!("{EXPOSED} is the host itself and no container")));
-        }
+        no_host(&order.ident)?;
         let _turn = self.turn(&order.ident).await;
         let before = self.lock().get(&order.ident).cloned();
-        let mut gained = Vec::new();
-        let outcome = self.attach_all(&order, before.as_ref(), &mut gained).await;
+        self.same_interface(&order.ident, &order.interface, before.as_ref())?;
+        self.check_names(&order.names)?;
+        let mut steps = Steps::default();
+        let outcome = self.attach_all(&order, before.as_ref(), &mut steps).await;
         if outcome.is_err() {
-            self.forget_failed(&order.ident, before, &gained).await;
+            self.take_back(&order, before, &steps).await;
         }
         outcome
     }
 
-    async fn attach_all(&self, order: &Attach, before: Option<&Known>, gained: &mut Vec<IpNet>) -> Result<Row, Refusal> {
+    async fn attach_all(&self, order: &Attach, before: Option<&Known>, steps: &mut Steps) -> Result<Row, Refusal> {
         let held = before.map(|known| known.record.addresses.clone()).unwrap_or_default();
-        let addresses = self.resolve(&order.ident, &order.addresses, &held, gained).await?;
+        let addresses = self.resolve(&order.ident, &order.addresses, &held, &mut steps.gained).await?;
         let mut known = before.cloned().unwrap_or_default();
         known.record.add(&addresses, &order.names);
         if before.is_none_or(|before| before.record != known.record) {
             self.remember(&order.ident, Some(&known.record)).await?;
         }
+        steps.tried = true;
         let attached = self.make(order, &addresses).await?;
-        known.port = Some((attached.host_end.clone(), attached.mac));
+        steps.made = attached.made;
+        let mac = known.record.mac.filter(|_| !attached.made).unwrap_or(attached.mac);
+        if known.record.mac != Some(mac) {
+            known.record.mac = Some(mac);
+            self.remember(&order.ident, Some(&known.record)).await?;
+        }
+        known.port = Some((attached.host_end.clone(), mac));
         let subnets = self.subnets();
         self.lock().insert(order.ident.clone(), known);
         // Masquerading tells the mesh's subnets from the outside.
@@ -149,6 +170,7 @@ impl Desk {
             self.enforce().await?;
         }
         let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+        steps.named.clone_from(&addresses);
         self.add_names(&order.ident, &order.names, &ips).await?;
         self.announce_again(attached.mac, ips);
         Ok(Row::new(&order.ident, attached.mac, addresses))
@@ -167,46 +189,62 @@ impl Desk {
         self.blocking("attach", move || attach(&work)).await
     }
 
-    /// Takes back what a failed attachment did. What the container had before, it keeps.
-    async fn forget_failed(&self, ident: &str, before: Option<Known>, gained: &[IpNet]) {
-        let bridge = self.bridge().name;
-        let now = self.lock().get(ident).cloned();
-        let extra = |known: &Known| {
-            let had = before.as_ref().map_or(&[][..], |b| &b.record.addresses);
-            known.record.addresses.iter().copied().filter(|a| !had.contains(a)).collect::<Vec<_>>()
-        };
-        // The interface was made, and something after it failed.
-        if let Some(now) = now.filter(|now| now.port.is_some() && before.is_none()) {
-            let (owned, gone) = (ident.to_owned(), extra(&now));
-            let interface = crate::host::container::INTERFACE;
-            let undo = self.blocking("detach", move || detach(&bridge, &owned, interface, Path::new(""), &Removal::All)).await;
-            if let Err(refusal) = undo {
-                tracing::warn!("{ident} could not be attached, and {gone:?} stays with it: {refusal}");
+    /// Takes back what a failed attachment did. What the container had before, it keeps; and what cannot be taken from it, it keeps as well.
+    async fn take_back(&self, order: &Attach, before: Option<Known>, steps: &Steps) {
+        let ident = &order.ident;
+        if steps.tried {
+            let new = before.is_none() || steps.made;
+            let removal = if new { Removal::All } else { Removal::These(steps.gained.clone()) };
+            let (bridge, owned, interface, netns) = (self.bridge().name, ident.clone(), order.interface.clone(), order.netns.clone());
+            if let Err(refusal) = self.blocking("detach", move || detach(&bridge, &owned, &interface, &netns, &removal)).await {
+                tracing::warn!("{ident} could not be attached, and {:?} stays with it: {refusal}", steps.gained);
+                self.lock().get_mut(ident).iter_mut().for_each(|known| known.record.add(&steps.gained, &[]));
+                return;
             }
         }
-        match &before {
-            Some(before) => drop(self.lock().insert(ident.to_owned(), before.clone())),
-            None => drop(self.lock().remove(ident)),
-        }
-        if let Err(refusal) = self.remember(ident, before.as_ref().map(|known| &known.record)).await {
+        self.take_back_names(ident, before.as_ref(), &order.names, &steps.named).await;
+        let was = match &before {
+            Some(before) => self.lock().insert(ident.clone(), before.clone()),
+            None => self.lock().remove(ident),
+        };
+        if was.is_some()
+            && self.settings.isolate
+            && let Err(refusal) = self.enforce().await
+        {
             tracing::warn!("{refusal}");
         }
-        for address in gained {
-            self.free(ident, *address).await;
+        if let Err(refusal) = self.settle(ident, before.map(|known| known.record), &steps.gained, false).await {
+            tracing::warn!("{refusal}");
+        }
+    }
+
+    /// Takes back names that were, or may have been, given to these addresses.
+    pub(super) async fn take_back_names(&self, ident: &str, before: Option<&Known>, names: &[String], addresses: &[IpNet]) {
+        let Some(book) = self.books.names.as_deref() else { return };
+        for name in names {
+            let had = before.and_then(|known| known.record.names.iter().find(|(known, _)| known == name)).map_or(&[][..], |(_, of)| of);
+            let ips: Vec<IpAddr> = addresses.iter().filter(|address| !had.contains(address)).map(IpNet::addr).collect();
+            if !ips.is_empty()
+                && let Err(refusal) = book.remove(ident, Some(name), &ips).await
+            {
+                tracing::warn!("{ident} still has the name {name}: {refusal}");
+            }
         }
     }
 
     /// Detaches a container, or some of its addresses.
     pub async fn detach(&self, order: Detach) -> Result<Vec<IpNet>, Refusal> {
+        no_host(&order.ident)?;
         let _turn = self.turn(&order.ident).await;
         let known = self.lock().get(&order.ident).cloned();
-        let has = match self.look_at(&order.ident, &order.interface).await? {
-            Some(attachment) => attachment.addresses,
-            None => known.as_ref().map(|known| known.record.addresses.clone()).unwrap_or_default(),
-        };
+        self.same_interface(&order.ident, &order.interface, known.as_ref())?;
+        let mut has = self.look_at(&order.ident, &order.interface).await?.map(|attachment| attachment.addresses).unwrap_or_default();
+        // Also what it was given and took off by itself.
+        let given = known.as_ref().map_or(Vec::new(), |known| known.record.addresses.clone());
+        has.extend(given.iter().filter(|address| !has.contains(address)).copied().collect::<Vec<_>>());
         let gone = self.select(&order.addresses, order.all, &has).await?;
         // Without an address that was given it is not on the network, whatever it gave itself.
-        let given = known.as_ref().map_or(&has, |known| &known.record.addresses);
+        let given = if known.is_some() { given } else { has };
         let everything = order.all || (!gone.is_empty() && given.iter().all(|a| gone.contains(a)));
         let removal = if everything { Removal::All } else { Removal::These(gone.clone()) };
         let (ident, interface) = (order.ident.clone(), order.interface.clone());
@@ -226,19 +264,54 @@ impl Desk {
             known.record.remove(gone);
             known
         });
-        self.remember(ident, left.as_ref().map(|known| &known.record)).await?;
-        let was = match left {
-            Some(left) => self.lock().insert(ident.to_owned(), left),
+        let was = match &left {
+            Some(left) => self.lock().insert(ident.to_owned(), left.clone()),
             None => self.lock().remove(ident),
         };
-        if was.is_some() && self.settings.isolate {
-            self.enforce().await?;
+        let enforced = if was.is_some() && self.settings.isolate { self.enforce().await } else { Ok(()) };
+        let settled = self.settle(ident, left.map(|known| known.record), gone, everything).await;
+        enforced.and(settled)
+    }
+
+    /// Gives addresses back, or `all` of them, and then remembers what is `left`. What is not free is remembered as well, for the next start:
+    /// that it cannot be given back now is no reason not to detach.
+    pub(super) async fn settle(&self, ident: &str, left: Option<Record>, gone: &[IpNet], all: bool) -> Result<(), Refusal> {
+        let mut record = left.clone().unwrap_or_default();
+        record.leaving.extend(gone.iter().filter(|address| !record.leaving.contains(address)).copied().collect::<Vec<_>>());
+        record.leaving = self.free(ident, &record.leaving, all).await;
+        self.lock().get_mut(ident).iter_mut().for_each(|known| known.record.leaving.clone_from(&record.leaving));
+        let keep = left.is_some() || !record.leaving.is_empty();
+        self.remember(ident, keep.then_some(&record)).await
+    }
+
+    /// Gives addresses back, or `all` that the container has; answers with those that are not free.
+    async fn free(&self, ident: &str, addresses: &[IpNet], all: bool) -> Vec<IpNet> {
+        let Some(book) = self.books.addresses.as_deref() else { return Vec::new() };
+        if all {
+            let freed = book.free(ident, None).await;
+            return freed.map_or_else(|refusal| not_free(ident, addresses, &refusal), |()| Vec::new());
         }
-        match everything {
-            true => self.free_all(ident).await,
-            false => futures::future::join_all(gone.iter().map(|address| self.free(ident, *address))).await.into_iter().collect(),
+        let freed = addresses.iter().map(|address| async move {
+            let freed = book.free(ident, Some(address.addr())).await;
+            freed.map_or_else(|refusal| not_free(ident, std::slice::from_ref(address), &refusal), |()| Vec::new())
+        });
+        futures::future::join_all(freed).await.concat()
+    }
+
+    /// A container is on the network by one interface.
+    fn same_interface(&self, ident: &str, interface: &str, known: Option<&Known>) -> Result<(), Refusal> {
+        match known.and_then(|known| known.port.as_ref()) {
+            Some((end, _)) if *end != found::name_of(&self.bridge().name, ident, interface) => {
+                Err(Refusal(format!("{ident} is attached by another interface than {interface}; name that one, or detach it first")))
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Names are looked at before anything is done.
+    pub(super) fn check_names(&self, names: &[String]) -> Result<(), Refusal> {
+        let Some(book) = self.books.names.as_deref() else { return Ok(()) };
+        names.iter().try_for_each(|name| book.check(name))
     }
 
     /// All containers as the kernel has them, the exposed host first.
@@ -360,23 +433,6 @@ impl Desk {
         Ok(())
     }
 
-    /// Gives an address back. That it cannot be given back now is no reason not to detach: it is found out at the next start.
-    pub(super) async fn free(&self, ident: &str, address: IpNet) {
-        if let Some(book) = self.books.addresses.as_deref()
-            && let Err(refusal) = book.free(ident, Some(address.addr())).await
-        {
-            tracing::warn!("the address {address} of {ident} is not free yet: {refusal}");
-        }
-    }
-
-    async fn free_all(&self, ident: &str) {
-        if let Some(book) = self.books.addresses.as_deref()
-            && let Err(refusal) = book.free(ident, None).await
-        {
-            tracing::warn!("the addresses of {ident} are not free yet: {refusal}");
-        }
-    }
-
     /// Says again, out of the bridge, where the addresses are.
     fn announce_again(&self, mac: [u8; 6], ips: Vec<IpAddr>) {
         let bridges = self.bridges.clone();
@@ -403,4 +459,16 @@ impl Desk {
             Err(_) => Err(Refusal(format!("the thread that was to {name} failed"))),
         }
     }
+}
+
+fn no_host(ident: &str) -> Result<(), Refusal> {
+    match ident == EXPOSED {
+        true => Err(Refusal(format!("{EXPOSED} is the host itself and no container; `expose` and `hide` are for it"))),
+        false => Ok(()),
+    }
+}
+
+fn not_free(ident: &str, addresses: &[IpNet], refusal: &Refusal) -> Vec<IpNet> {
+    tracing::warn!("{addresses:?} of {ident} cannot be given back before the next start: {refusal}");
+    addresses.to_vec()
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::desk::{Desk, Known};
+use super::desk::{Desk, Known, Steps};
 use crate::api::Refusal;
 use crate::api::containers::{EXPOSED, Expose};
 use crate::host::container::{AddressSpec, expose, join};
@@ -14,18 +14,20 @@ impl Desk {
     /// Gives the host addresses on its bridge, with rules and names.
     pub async fn expose(&self, order: Expose) -> Result<Vec<IpNet>, Refusal> {
         let _turn = self.turn(EXPOSED).await;
+        self.check_names(&order.names)?;
         let before = self.lock().get(EXPOSED).cloned();
-        let mut gained = Vec::new();
-        let outcome = self.expose_all(&order, before.as_ref(), &mut gained).await;
+        let mut steps = Steps::default();
+        let outcome = self.expose_all(&order, before.as_ref(), &mut steps).await;
         if outcome.is_err() {
-            self.forget_exposure(before, &gained).await;
+            self.forget_exposure(&order, before, &steps).await;
         }
         outcome
     }
 
-    async fn expose_all(&self, order: &Expose, before: Option<&Known>, gained: &mut Vec<IpNet>) -> Result<Vec<IpNet>, Refusal> {
+    async fn expose_all(&self, order: &Expose, before: Option<&Known>, steps: &mut Steps) -> Result<Vec<IpNet>, Refusal> {
         let held = before.map(|known| known.record.addresses.clone()).unwrap_or_default();
-        let addresses = self.resolve(EXPOSED, &order.addresses, &held, gained).await?;
+        let addresses = self.resolve(EXPOSED, &order.addresses, &held, &mut steps.gained).await?;
+        self.no_strangers(&addresses, &held).await?;
         let mut known = before.cloned().unwrap_or_default();
         known.record.add(&addresses, &order.names);
         known.record.plain.retain(|address| !addresses.contains(address));
@@ -38,8 +40,11 @@ impl Desk {
         self.enforce().await?;
         let bridge = self.bridge();
         for address in &addresses {
-            expose::expose(&self.kernel().await.host, &bridge, *address).await.map_err(said)?;
+            if expose::expose(&self.kernel().await.host, &bridge, *address).await.map_err(said)? {
+                steps.placed.push(*address);
+            }
         }
+        steps.named.clone_from(&addresses);
         let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
         self.add_names(EXPOSED, &order.names, &ips).await?;
         if order.masquerade && !forwards(&addresses) {
@@ -50,23 +55,42 @@ impl Desk {
         Ok(addresses)
     }
 
-    async fn forget_exposure(&self, before: Option<Known>, gained: &[IpNet]) {
+    /// Refuses an address that somebody else gave the bridge: it is not ours to take away again.
+    async fn no_strangers(&self, addresses: &[IpNet], held: &[IpNet]) -> Result<(), Refusal> {
         let bridge = self.bridge();
-        for address in gained {
+        let present = container::found::addresses_on(&self.kernel().await.host, bridge.index).await.map_err(said)?;
+        let among = |list: &[IpNet], address: &IpNet| list.iter().any(|other| other.addr() == address.addr());
+        match addresses.iter().find(|address| among(&present, address) && !among(held, address)) {
+            Some(address) => Err(Refusal(format!(
+                "could not expose this host as {address}: bridge {} already has this address, and it is not the router's; remove it there, or choose another",
+                bridge.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes back what a failed exposure did; an address that cannot be taken from the bridge is kept.
+    async fn forget_exposure(&self, order: &Expose, before: Option<Known>, steps: &Steps) {
+        let bridge = self.bridge();
+        let mut stays = false;
+        let held = before.as_ref().map_or(&[][..], |known| &known.record.addresses);
+        for address in steps.placed.iter().filter(|address| !held.contains(address)) {
             if let Err(error) = expose::hide(&self.kernel().await.host, &bridge, *address).await {
                 tracing::warn!("the host could not be exposed as {address}, and the address stays: {error}");
+                stays = true;
             }
         }
+        if stays {
+            return;
+        }
+        self.take_back_names(EXPOSED, before.as_ref(), &order.names, &steps.named).await;
         match &before {
             Some(before) => drop(self.lock().insert(EXPOSED.to_owned(), before.clone())),
             None => drop(self.lock().remove(EXPOSED)),
         }
-        let remembered = self.remember(EXPOSED, before.as_ref().map(|known| &known.record)).await;
-        for outcome in [remembered, self.enforce().await] {
+        let enforced = self.enforce().await;
+        for outcome in [enforced, self.settle(EXPOSED, before.map(|known| known.record), &steps.gained, false).await] {
             outcome.unwrap_or_else(|refusal| tracing::warn!("{refusal}"));
-        }
-        for address in gained {
-            self.free(EXPOSED, *address).await;
         }
     }
 
@@ -85,18 +109,13 @@ impl Desk {
             names.remove(EXPOSED, None, &ips).await?;
         }
         let left = Some(known).filter(|known| !known.record.addresses.is_empty());
-        self.remember(EXPOSED, left.as_ref().map(|known| &known.record)).await?;
-        match left {
-            Some(left) => drop(self.lock().insert(EXPOSED.to_owned(), left)),
+        match &left {
+            Some(left) => drop(self.lock().insert(EXPOSED.to_owned(), left.clone())),
             None => drop(self.lock().remove(EXPOSED)),
         }
-        if !gone.is_empty() {
-            self.enforce().await?;
-        }
-        for address in &gone {
-            self.free(EXPOSED, *address).await;
-        }
-        Ok(gone)
+        let enforced = if gone.is_empty() { Ok(()) } else { self.enforce().await };
+        let settled = self.settle(EXPOSED, left.map(|known| known.record), &gone, false).await;
+        enforced.and(settled).map(|()| gone)
     }
 
     /// Joins another bridge.

@@ -19,11 +19,18 @@ pub struct Record {
     /// Those of the host's addresses that are not masqueraded.
     #[serde(default)]
     pub plain: Vec<IpNet>,
+    /// MAC that its interface was made with; it may have given itself another.
+    #[serde(default)]
+    pub mac: Option<[u8; 6]>,
+    /// Addresses that it has no more, and that could not be given back yet.
+    #[serde(default)]
+    pub leaving: Vec<IpNet>,
 }
 
 impl Record {
     /// Adds addresses and names for them.
     pub fn add(&mut self, addresses: &[IpNet], names: &[String]) {
+        self.leaving.retain(|a| !addresses.contains(a));
         self.addresses.extend(addresses.iter().filter(|a| !self.addresses.contains(a)).copied().collect::<Vec<_>>());
         for name in names {
             match self.names.iter_mut().find(|(known, _)| known == name) {
@@ -76,6 +83,9 @@ mod tests {
         assert_eq!(record.names, [("web".to_string(), vec![net("10.2.2.1/24")])]);
         record.plain = vec![net("10.2.2.1/24")];
         assert_eq!(record.exposures(), [Exposure { address: net("10.2.2.1/24"), masquerade: false }]);
+        record.leaving = vec![net("10.2.1.1/24")];
+        record.add(&[net("10.2.1.1/24")], &[]);
+        assert_eq!(record.leaving, [], "what it has again does not leave");
     }
 
     #[test]
@@ -84,6 +94,8 @@ mod tests {
         record.add(&[net("10.2.1.1/24"), net("fd00::1/64")], &["web".into()]);
         let read = Record::from_bytes(&record.to_bytes()).expect("a record");
         assert_eq!(Record { version: 0, ..read }, record);
+        let former = br#"{"version":1,"addresses":["10.2.1.1/24"],"names":[]}"#;
+        assert_eq!(Record::from_bytes(former).map(|record| (record.mac, record.leaving)), Some((None, Vec::new())));
         for strange in [&b""[..], b"{}", b"nonsense", br#"{"version":2,"addresses":[],"names":[]}"#] {
             assert_eq!(Record::from_bytes(strange), None);
         }

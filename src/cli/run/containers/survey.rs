@@ -39,7 +39,9 @@ impl Desk {
                 return false;
             }
         }
-        if let Some(record) = records.remove(EXPOSED).filter(|record| !record.addresses.is_empty()) {
+        if records.get(EXPOSED).is_some_and(|record| !record.addresses.is_empty())
+            && let Some(record) = records.remove(EXPOSED)
+        {
             self.lock().insert(EXPOSED.to_owned(), Known { record, port: None });
         }
         self.enforce_first().await;
@@ -47,6 +49,11 @@ impl Desk {
         let desk = Arc::clone(self);
         tokio::spawn(async move {
             for ident in records.keys() {
+                let _turn = desk.turn(ident).await;
+                // Somebody may have attached it again meanwhile.
+                if desk.lock().contains_key(ident) {
+                    continue;
+                }
                 // It went while no router was there to see it.
                 if let Err(refusal) = desk.bury(ident, false).await {
                     tracing::warn!("{ident} is gone, and this could not be noted: {refusal}");
@@ -62,20 +69,30 @@ impl Desk {
         let ends = found::ends(&self.kernel().await.host, &self.bridge().name).await?;
         for end in &ends {
             let Some(attachment) = found::look(&self.kernel().await.strict, end).await? else { continue };
-            let record = records.remove(&end.ident).filter(|record| !record.addresses.is_empty()).unwrap_or_else(|| {
+            let mut record = records.remove(&end.ident).filter(|record| !record.addresses.is_empty()).unwrap_or_else(|| {
                 // What was remembered is lost: it has what it has.
                 let mut record = Record::default();
                 record.add(&attachment.addresses, &[]);
                 record
             });
-            self.lock().insert(end.ident.clone(), Known { record, port: Some((end.name.clone(), attachment.mac)) });
+            // It may have given itself another MAC meanwhile.
+            let mac = *record.mac.get_or_insert(attachment.mac);
+            self.lock().insert(end.ident.clone(), Known { record, port: Some((end.name.clone(), mac)) });
         }
         Ok(ends.len())
     }
 
     /// Says to those who give addresses out and keep names what is in use here.
     async fn reaffirm(&self) {
-        for (ident, known) in self.known() {
+        for ident in self.known().into_keys() {
+            let _turn = self.turn(&ident).await;
+            // It may have changed while others were spoken of.
+            let Some(known) = self.lock().get(&ident).cloned() else { continue };
+            if !known.record.leaving.is_empty()
+                && let Err(refusal) = self.settle(&ident, Some(known.record.clone()), &[], false).await
+            {
+                tracing::warn!("{refusal}");
+            }
             for address in &known.record.addresses {
                 if let Some(book) = self.books.addresses.as_deref()
                     && let Err(refusal) = book.claim(&ident, *address).await
@@ -146,7 +163,7 @@ impl Desk {
         }
     }
 
-    /// A container is gone: its names at once, its addresses after a while, or at once where it is `final`.
+    /// A container is gone: its names at once, its addresses after a while, or `at_once`. It is forgotten when that was noted.
     pub(super) async fn bury(&self, ident: &str, at_once: bool) -> Result<(), Refusal> {
         let was = self.lock().remove(ident);
         let names = match self.books.names.as_deref() {
@@ -158,10 +175,8 @@ impl Desk {
             (Some(book), true) => book.free(ident, None).await,
             (None, _) => Ok(()),
         };
-        if was.is_some() && self.settings.isolate {
-            self.enforce().await?;
-        }
-        self.remember(ident, None).await?;
-        names.and(addresses)
+        let enforced = if was.is_some() && self.settings.isolate { self.enforce().await } else { Ok(()) };
+        let forgotten = if addresses.is_ok() { self.remember(ident, None).await } else { Ok(()) };
+        names.and(addresses).and(enforced).and(forgotten)
     }
 }
