@@ -33,3 +33,4 @@ mod surroundings;
 mod threads;
 mod together;
 mod underlay;
+mod undone;
