@@ -110,7 +110,7 @@ impl Containers {
             return;
         }
         let name = self.bridge.borrow().name.clone();
-        match timeout_at(deadline, self.desk.nft(move || rules::remove(&name))).await {
+        match timeout_at(deadline, self.desk.guard.nft(move || rules::remove(&name))).await {
             Ok(Err(error)) => complain("the rules for containers may still be there", &error),
             Ok(Ok(())) => {}
             Err(_) => tracing::warn!("the rules for containers may still be there: nft does not answer in time"),

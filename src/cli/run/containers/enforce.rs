@@ -41,29 +41,35 @@ impl Drop for Running {
     }
 }
 
-impl Desk {
+impl Guard {
     /// Lets nft work, for a while: where that is not enough it goes on alone, and nothing else is written before its end.
     pub(super) async fn nft(&self, work: impl FnOnce() -> Result<(), HostError> + Send + 'static) -> Result<(), HostError> {
+        self.wait_for(PATIENCE, work).await
+    }
+
+    async fn wait_for(&self, patience: Duration, work: impl FnOnce() -> Result<(), HostError> + Send + 'static) -> Result<(), HostError> {
         let lost = |why: &str| HostError::refused("write the firewall's rules", why);
-        if self.guard.running.swap(true, Ordering::SeqCst) {
+        if self.running.swap(true, Ordering::SeqCst) {
             return Err(lost("an nft that was started before does not end"));
         }
-        let running = Running(Arc::clone(&self.guard.running));
+        let running = Running(Arc::clone(&self.running));
         let done = aside("nft", move || {
             let _running = running;
             work()
         });
-        match timeout(PATIENCE, done).await {
+        match timeout(patience, done).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(lost("the thread that runs nft failed")),
             Err(_) => {
                 // What it writes in the end is to be written over.
-                self.guard.present.store(true, Ordering::SeqCst);
+                self.present.store(true, Ordering::SeqCst);
                 Err(lost("nft does not answer"))
             }
         }
     }
+}
 
+impl Desk {
     /// The state changed: answers when the tables hold the change. Several at once are written as one.
     pub(super) async fn enforce(&self) -> Result<(), Refusal> {
         let change = self.guard.changes.fetch_add(1, Ordering::SeqCst) + 1;
@@ -97,7 +103,7 @@ impl Desk {
     async fn write(&self) -> Result<(), HostError> {
         let rules = self.rules().await?;
         let (bridge, present) = (self.bridge().name, !rules.is_empty());
-        self.nft(move || rules::write(&bridge, &rules)).await?;
+        self.guard.nft(move || rules::write(&bridge, &rules)).await?;
         self.guard.present.store(present, Ordering::SeqCst);
         Ok(())
     }
@@ -108,7 +114,7 @@ impl Desk {
         let bridge = self.bridge().name;
         let outcome = match wanted {
             true => self.enforce().await,
-            false => self.nft(move || rules::remove(&bridge)).await.map_err(|error| Refusal(error.to_string())),
+            false => self.guard.nft(move || rules::remove(&bridge)).await.map_err(|error| Refusal(error.to_string())),
         };
         if let Err(refusal) = outcome {
             tracing::warn!("{refusal}; containers are not kept apart as they should be until this works");
@@ -129,5 +135,30 @@ impl Desk {
         });
         let isolation = self.settings.isolate.then(|| ports.collect());
         Ok(Rules { mac, exposed, mesh, isolation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_nft_is_started_beside_one_that_hangs() {
+        let guard = Guard::default();
+        let (finish, hangs) = std::sync::mpsc::channel::<()>();
+        let said = |outcome: Result<(), HostError>| outcome.expect_err("refused").to_string();
+        let slow = guard.wait_for(Duration::from_millis(10), move || {
+            let _ = hangs.recv();
+            Ok(())
+        });
+        assert!(said(slow.await).contains("does not answer"));
+        assert!(guard.present.load(Ordering::SeqCst), "what it may write is written over later");
+        assert!(said(guard.nft(|| unreachable!("a second one")).await).contains("does not end"));
+        drop(finish);
+        // It is seen as soon as it has ended.
+        while guard.running.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        guard.nft(|| Ok(())).await.expect("another one");
     }
 }
