@@ -95,10 +95,14 @@ impl Db {
     }
 }
 
-fn open(path: &Path) -> Result<Database, StoreError> {
+fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE);
-    match builder.create(path) {
+    builder
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    match builder().create(path) {
         Ok(database) => Ok(database),
         Err(redb::DatabaseError::Storage(redb::StorageError::Io(e))) if e.kind() != std::io::ErrorKind::InvalidData => {
             Err(StoreError::system("open", path, e))
@@ -171,7 +175,8 @@ impl Worker {
 
     fn database(&mut self) -> Result<&Database, redb::Error> {
         if self.database.is_none() {
-            self.database = Some(Database::builder().set_cache_size(CACHE).create(&self.path)?);
+            // It was there before: an empty one in its place would be a loss that nobody hears of.
+            self.database = Some(builder().open(&self.path)?);
         }
         self.database.as_ref().ok_or(redb::Error::PreviousIo)
     }

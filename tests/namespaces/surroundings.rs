@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use weave_router::host::lab::clock::pause;
 use weave_router::host::lab::{Lab, Router};
+use weave_router::store::db::{Db, Table};
 
 use crate::common::wait_until;
 use crate::restart::stops;
@@ -155,6 +156,32 @@ fn a_disk_that_is_full_refuses_what_is_to_be_remembered() {
         std::fs::remove_file(&ballast).expect("removed");
         assert!(second.client(&["connect", "10.9.1.1"]).expect("the client runs").status.success());
         links(&first, 1);
+    });
+}
+
+#[test]
+fn a_disk_that_was_full_is_written_again_and_has_all_that_was_acknowledged() {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        // `launch --state-dir DIR …`
+        let prepared = Prepared::new("[ \"$2\" != launch ] || { mkdir -p \"$4\"; mount -t tmpfs -o size=16m none \"$4\"; }");
+        let mut one = prepared.up(lab, "h1", PASSWORD);
+        let disk = PathBuf::from(format!("/proc/{}/root{}", one.process().id(), one.state_dir().display()));
+        let (dir, ballast) = (disk.join("other"), disk.join("ballast"));
+        std::fs::create_dir(&dir).expect("a folder");
+        let db = Db::open(&dir).expect("a file");
+        let row = |key: &str, length: usize| (Table::Names, key.to_string(), Some(vec![7; length]));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            db.commit(vec![row("before", 10)]).await.expect("on disk");
+            assert!(std::fs::write(&ballast, vec![0; 32 << 20]).is_err(), "the disk is full");
+            let refused = db.commit(vec![row("large", 8 << 20)]).await.expect_err("there is no room").to_string();
+            assert!(refused.contains("make room"), "{refused}");
+            std::fs::remove_file(&ballast).expect("removed");
+            db.commit(vec![row("after", 10)]).await.expect("on disk again, without a restart");
+            let keys: Vec<String> = db.all(Table::Names).await.expect("rows").into_iter().map(|(key, _)| key).collect();
+            assert_eq!(keys, ["after", "before"], "all that was acknowledged, and nothing else");
+        });
     });
 }
 

@@ -213,6 +213,13 @@ impl Desk {
         {
             tracing::warn!("{refusal}");
         }
+        // It may have been dead, with addresses that were to go back: they were kept when it asked for them again.
+        let dead = self.books.addresses.as_deref().filter(|_| before.is_none());
+        if let Some(book) = dead
+            && let Err(refusal) = book.released(ident).await
+        {
+            tracing::warn!("{refusal}");
+        }
         if let Err(refusal) = self.settle(ident, before.map(|known| known.record), &steps.gained, false).await {
             tracing::warn!("{refusal}");
         }
