@@ -9,8 +9,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use weave_router::forward::addresses::Known;
 use weave_router::forward::mac_table::Source;
-use weave_router::forward::testkit::{CountingTap, Mesh, Node, Recipe, Wiring, address, mac, name};
+use weave_router::forward::testkit::{CountingTap, Mesh, Node, Recipe, Wiring, address, arp, mac, name};
 use weave_router::time::Time;
 use weave_router::wire::VnetHeader;
 
@@ -134,6 +135,7 @@ const THREE: Wiring = Wiring {
     max_datagram: 1472,
     relay_budget: weave_router::forward::forwarder::DEFAULT_RELAY_BUDGET,
     sessions: true,
+    flood_limit: weave_router::forward::flood_limit::DEFAULT_FLOOD_LIMIT,
     storm: false,
 };
 
@@ -176,6 +178,19 @@ fn relayed_frames_take_no_memory() {
     takes_no_memory(THREE, &big.vnet(1368), &big.frame(), 2, 1);
     let small = Recipe { payload: 64, destination: 3, ..Recipe::default() };
     takes_no_memory(THREE, &small.vnet(0), &small.frame(), 2, 1);
+}
+
+#[test]
+fn answers_for_others_take_no_memory() {
+    let mut line = Line::new(Wiring::default());
+    let question = arp([0xff; 6], 1, mac(1), [10, 0, 0, 1], [10, 0, 0, 2]);
+    let shared = line.mesh.nodes[0].forwarder.shared();
+    shared.addresses.set((0, [10, 0, 0, 1].into()), Some(Known::Here(mac(1), line.now)));
+    shared.addresses.set((0, [10, 0, 0, 2].into()), Some(Known::There(mac(2), name(1))));
+    (0..WARM_UP).for_each(|_| line.send(&VnetHeader::default(), &question));
+    let before = (TAKEN.get(), line.taps[0].frames);
+    (0..ROUNDS).for_each(|_| line.send(&VnetHeader::default(), &question));
+    assert_eq!((TAKEN.get(), line.taps[0].frames), (before.0, before.1 + ROUNDS), "allocations, and answers");
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn help_gives_variable_default_and_unit() {
         for variable in ["PASSWORD_FILE", "PASSWORD", "ALLOW", "OPEN", "CIPHER", "NO_ENCRYPTION", "CONN_LIMIT", "NO_DISCOVERY", "OFFLOAD"] {
             assert!(help.contains(&format!("[env: WEAVE_{variable}")), "{variable}");
         }
-        for text in ["[default: 6783]", "[default: 64]", "<BYTES>", "in bytes", "<UDP PORT>", "<LINKS>", "[default: 127.0.0.1:6782]"] {
+        for text in ["[default: 6783]", "[default: 16]", "<BYTES>", "in bytes", "<UDP PORT>", "<LINKS>", "[default: 127.0.0.1:6782]"] {
             assert!(help.contains(text), "{text}");
         }
     }

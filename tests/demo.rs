@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -19,18 +20,33 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_weave-router");
 /// A user that is nobody.
 const NOBODY: u32 = 65_534;
 
-/// The turn of this test: whatever else measures on this machine waits. `None` without root, where a demo cannot run; in continuous
-/// integration that fails, since there a skipped test is a hole.
+/// The turn of all tests here, until this process ends: whatever else measures on this machine waits. `None` without root, where a demo
+/// cannot run; in continuous integration that fails, since there a skipped test is a hole.
 #[expect(clippy::disallowed_methods, reason = "a test asks whether it runs in continuous integration")]
-fn turn() -> Option<Lab> {
-    match Lab::exclusive("wrt") {
+fn turn() -> bool {
+    static TURN: OnceLock<Option<Lab>> = OnceLock::new();
+    let take = || match Lab::exclusive("wrt") {
         Ok(lab) => Some(lab),
         Err(HostError::Permission { attempted }) if std::env::var_os("CI").is_none() => {
             eprintln!("skipped: root is needed to {attempted}");
             None
         }
         Err(error) => panic!("{error}"),
-    }
+    };
+    TURN.get_or_init(take).is_some()
+}
+
+/// Every demo looks for what dead ones have left: those that look for it themselves run alone, the others side by side, since most of a demo is pauses.
+static DEMOS: RwLock<()> = RwLock::new(());
+
+/// The turn of a test beside others.
+fn beside_others() -> Option<RwLockReadGuard<'static, ()>> {
+    turn().then(|| DEMOS.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The turn of a test for which no other demo may start or end meanwhile.
+fn alone() -> Option<RwLockWriteGuard<'static, ()>> {
+    turn().then(|| DEMOS.write().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// A running demo, ended with the test that started it.
@@ -130,7 +146,7 @@ fn figures(output: &str, unit: &str) -> Vec<f64> {
 
 #[test]
 fn a_line_of_three_is_shown_from_building_to_recovery() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = beside_others() else { return };
     let (pid, output) = run(&["--seconds", "1"]);
     let pairs = pairs(&output);
     let reached: Vec<(&str, &str)> = pairs.iter().map(|(from, to, _, _)| (from.as_str(), to.as_str())).collect();
@@ -153,7 +169,7 @@ fn a_line_of_three_is_shown_from_building_to_recovery() {
 
 #[test]
 fn a_star_relays_through_its_middle() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = beside_others() else { return };
     let (pid, output) = run(&["--topology", "star", "--hosts", "4", "--seconds", "0"]);
     let pairs = pairs(&output);
     assert_eq!(pairs.len(), 12, "{output}");
@@ -166,7 +182,7 @@ fn a_star_relays_through_its_middle() {
 
 #[test]
 fn a_ring_and_a_full_mesh_are_shown() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = beside_others() else { return };
     for (topology, hosts, relayed) in [("ring", 4, 4), ("full", 3, 0)] {
         let (pid, output) = run(&["--topology", topology, "--hosts", &hosts.to_string(), "--seconds", "0"]);
         let pairs = pairs(&output);
@@ -178,7 +194,7 @@ fn a_ring_and_a_full_mesh_are_shown() {
 
 #[test]
 fn a_pair_that_fails_fails_the_demo() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = beside_others() else { return };
     let mut demo = Demo::start(&[]);
     demo.read_until("mesh");
     let down = Command::new("ip").args(["-n", &format!("wr{}-c3", demo.id()), "link", "set", "ethwe", "down"]).status();
@@ -191,7 +207,7 @@ fn a_pair_that_fails_fails_the_demo() {
 
 #[test]
 fn the_next_demo_removes_what_one_left_that_was_killed_with_its_guard() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = alone() else { return };
     let mut demo = Demo::start(&[]);
     demo.read_until("mesh");
     let word = format!("demo-guard {} ", demo.id());
@@ -209,7 +225,7 @@ fn the_next_demo_removes_what_one_left_that_was_killed_with_its_guard() {
 
 #[test]
 fn an_interrupted_demo_cleans_up() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = beside_others() else { return };
     for (signal, word) in [(Signal::SIGINT, "wires"), (Signal::SIGTERM, "mesh"), (Signal::SIGINT, "A new wire")] {
         let mut demo = Demo::start(&[]);
         demo.read_until(word);
@@ -223,7 +239,7 @@ fn an_interrupted_demo_cleans_up() {
 
 #[test]
 fn a_demo_that_is_told_to_end_when_all_is_shown_has_not_failed() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = beside_others() else { return };
     let mut demo = Demo::start(&["--hosts", "2"]);
     demo.read_until("Ctrl-C ends");
     assert_ne!(leftovers(demo.id()), [""; 0], "what is looked for is there while it runs");
@@ -235,7 +251,7 @@ fn a_demo_that_is_told_to_end_when_all_is_shown_has_not_failed() {
 
 #[test]
 fn the_guard_removes_what_a_killed_demo_left() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = alone() else { return };
     let mut demo = Demo::start(&[]);
     demo.read_until("mesh");
     assert_ne!(leftovers(demo.id()), [""; 0], "what is looked for is there while it runs");
@@ -246,7 +262,7 @@ fn the_guard_removes_what_a_killed_demo_left() {
 
 #[test]
 fn a_router_that_dies_fails_the_demo_with_its_log() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = beside_others() else { return };
     let mut demo = Demo::start(&[]);
     demo.read_until("A new wire");
     let sock = format!("/run/weave-demo-{}/h3.sock", demo.id());
@@ -269,10 +285,11 @@ fn without_root_it_says_what_is_missing() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("its permissions");
     let program = folder.path().join("weave-router");
-    fs::copy(PROGRAM, &program).expect("a copy of the program");
+    // By another process: what this one writes is inherited by programs that other tests start meanwhile, and then "text file busy".
+    assert!(Command::new("cp").arg(PROGRAM).arg(&program).status().expect("cp is installed").success());
     let mut command = Command::new(&program);
     command.arg("demo").stdin(Stdio::null());
-    if turn().is_some() {
+    if turn() {
         command.uid(NOBODY).gid(NOBODY);
     }
     let output = command.output().expect("the program starts");

@@ -1,6 +1,6 @@
 //! `cargo bench --bench tunnel`: container to container over two hosts on this machine, side by side in one run: raw veth, kernel VXLAN
 //! and weave-router (without encryption, with each cipher, by its fast datapath; direct and relayed; over a wire of true 1500-byte
-//! datagrams, over the same wire with loss, and over one of 20 ms). Absolute numbers depend on the machine: read the ratios.
+//! datagrams, there by TCP too, over the same wire with loss, and over one of 20 ms). Absolute numbers depend on the machine: read the ratios.
 //!
 //! The sender's host (container and router) keeps to one core and the receiver's to another, as two hosts do: left alone, the scheduler
 //! puts both ends of a kernel datapath on one core, where they share a cache and need no wake-up. `--float` leaves it to the scheduler.

@@ -33,7 +33,7 @@ pub fn sample(rig: &mut Rig, cable: Cable, pace: Pace) -> Outcome<Sample> {
     match cable {
         Cable::Far => stream(rig, pace.far, &mut sample)?,
         Cable::FarShaped => stream(rig, pace.far / 2, &mut sample)?,
-        Cable::Datagrams | Cable::Lossy => {
+        Cable::Datagrams | Cable::DatagramsNoUdp | Cable::Lossy => {
             let end = rig.wire.clone().ok_or("no cable")?.b;
             let before = Received::at(&end)?;
             stream(rig, pace.time * 2, &mut sample)?;

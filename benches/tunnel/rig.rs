@@ -117,7 +117,7 @@ impl Rig {
         let subnet = "192.168.12.0/24";
         let wire = match cable {
             Cable::Veth | Cable::Relayed => self.lab.wire("h1", "h2", subnet)?,
-            Cable::Datagrams | Cable::Lossy => {
+            Cable::Datagrams | Cable::DatagramsNoUdp | Cable::Lossy => {
                 let wire = self.lab.wire("h1", "h2", subnet)?;
                 self.lab.without_offloads(&wire)?;
                 wire
@@ -173,8 +173,25 @@ impl Rig {
 
     fn router(&mut self, options: &[&str], cable: Cable) -> Outcome<()> {
         let wire = self.lay(cable)?;
+        if cable == Cable::DatagramsNoUdp {
+            return self.by_tcp(&wire, options);
+        }
         self.start("h1", None, options)?;
         self.start("h2", Some(wire.a.ip.to_string()), options)?;
+        self.containers("h1", "h2")
+    }
+
+    fn by_tcp(&mut self, wire: &Wire, options: &[&str]) -> Outcome<()> {
+        let wall = format!(
+            "table inet wall {{ chain in {{ type filter hook input priority 0; iifname {} meta l4proto udp drop; }}; }}",
+            wire.a.interface
+        );
+        let out = self.lab.exec("h1", "nft", &[&wall])?;
+        if !out.status.success() {
+            return Err(format!("cannot block UDP: {}", String::from_utf8_lossy(&out.stderr)).into());
+        }
+        self.start("h1", None, &[options, &["--tcp-listen", "443"]].concat())?;
+        self.start("h2", Some(format!("tcp://{}:443", wire.a.ip)), options)?;
         self.containers("h1", "h2")
     }
 

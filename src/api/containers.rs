@@ -10,8 +10,8 @@
 //! | `POST /hide` | takes a [`HideBody`]: the addresses taken away |
 //! | `POST /attach-bridge` | takes a [`BridgeBody`]: 204 |
 //!
-//! Answers are text for people unless the request says `Accept: application/json`. Errors: 400 makes no sense, 503 cannot be done now;
-//! always with a sentence.
+//! Answers are text for people unless the request says `Accept: application/json`. Errors: 400 makes no sense, 409 somebody else has the
+//! address, 503 cannot be done now, 507 what is to be remembered finds no room on the disk; always with a sentence.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -20,14 +20,14 @@ use axum::Router;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Json, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::answer::{done, failure, json, plain, unavailable, wants_json};
-use super::state::Refusal;
+use super::answer::{by_cause, failure, json, kept, plain, wants_json};
+use super::state::{Denied, Refusal};
 use crate::host::container::{AddressSpec, INTERFACE};
 use crate::wire::PeerName;
 
@@ -111,7 +111,7 @@ impl Row {
 }
 
 /// A place for an answer.
-pub type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+pub type Answer<T> = oneshot::Sender<Result<T, Denied>>;
 
 /// A question to the part of the router that looks after containers.
 #[derive(Debug)]
@@ -146,47 +146,47 @@ impl ContainersHandle {
     }
 
     /// Attaches a container, all or nothing; answers with the addresses that were asked for. Idempotent.
-    pub async fn attach(&self, order: Attach) -> Result<Row, Refusal> {
+    pub async fn attach(&self, order: Attach) -> Result<Row, Denied> {
         self.ask(|answer| Ask::Attach(order, answer)).await
     }
 
     /// Takes addresses from a container, and its interface with the last; answers with what was taken. Idempotent.
-    pub async fn detach(&self, order: Detach) -> Result<Vec<IpNet>, Refusal> {
+    pub async fn detach(&self, order: Detach) -> Result<Vec<IpNet>, Denied> {
         self.ask(|answer| Ask::Detach(order, answer)).await
     }
 
     /// All containers by ident, the exposed host first.
-    pub async fn list(&self) -> Result<Vec<Row>, Refusal> {
+    pub async fn list(&self) -> Result<Vec<Row>, Denied> {
         self.ask(Ask::List).await
     }
 
     /// Puts the host on the network; answers with the addresses that were asked for. Idempotent.
-    pub async fn expose(&self, order: Expose) -> Result<Vec<IpNet>, Refusal> {
+    pub async fn expose(&self, order: Expose) -> Result<Vec<IpNet>, Denied> {
         self.ask(|answer| Ask::Expose(order, answer)).await
     }
 
     /// Takes the host off the network: these addresses, subnets meaning all in them, none the default subnet; `all` every one.
-    pub async fn hide(&self, addresses: Vec<AddressSpec>, all: bool) -> Result<Vec<IpNet>, Refusal> {
+    pub async fn hide(&self, addresses: Vec<AddressSpec>, all: bool) -> Result<Vec<IpNet>, Denied> {
         self.ask(|answer| Ask::Hide(addresses, all, answer)).await
     }
 
     /// Joins another bridge of the host to ours. Idempotent.
-    pub async fn join(&self, bridge: String) -> Result<(), Refusal> {
+    pub async fn join(&self, bridge: String) -> Result<(), Denied> {
         self.ask(|answer| Ask::Join(bridge, answer)).await
     }
 
     /// Takes everything away: containers' interfaces, the host's addresses, joined bridges, the firewall's rules.
-    pub async fn reset(&self) -> Result<(), Refusal> {
+    pub async fn reset(&self) -> Result<(), Denied> {
         self.ask(Ask::Reset).await
     }
 
-    async fn ask<T>(&self, ask: impl FnOnce(Answer<T>) -> Ask) -> Result<T, Refusal> {
+    async fn ask<T>(&self, ask: impl FnOnce(Answer<T>) -> Ask) -> Result<T, Denied> {
         let (answer, answered) = oneshot::channel();
         self.asks.try_send(ask(answer)).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => Refusal::busy(),
-            mpsc::error::TrySendError::Closed(_) => Refusal("the router is stopping".into()),
+            mpsc::error::TrySendError::Full(_) => Refusal::busy().into(),
+            mpsc::error::TrySendError::Closed(_) => Denied::now("the router is stopping"),
         })?;
-        answered.await.map_err(|_| Refusal("the router is stopping".into()))?
+        answered.await.map_err(|_| Denied::now("the router is stopping"))?
     }
 }
 
@@ -302,7 +302,7 @@ async fn attach(State(handle): State<ContainersHandle>, headers: HeaderMap, body
         Ok(order) => match handle.attach(order).await {
             Ok(row) if wants_json(&headers) => json(&row),
             Ok(row) => plain(lines(&row.addresses)),
-            Err(refusal) => unavailable(&refusal),
+            Err(denied) => by_cause(&denied),
         },
         Err(answer) => *answer,
     }
@@ -337,7 +337,7 @@ async fn expose_one(
 ) -> Response {
     let masquerade = !query.iter().any(|(key, value)| key == "skipNAT" && value == "true");
     match specs(&[format!("ip:{ip}/{bits}")]) {
-        Ok(addresses) => done(handle.expose(Expose { addresses, names: Vec::new(), masquerade }).await.map(drop)),
+        Ok(addresses) => kept(handle.expose(Expose { addresses, names: Vec::new(), masquerade }).await.map(drop)),
         Err(answer) => *answer,
     }
 }
@@ -350,12 +350,12 @@ async fn hide(State(handle): State<ContainersHandle>, headers: HeaderMap, body: 
 }
 
 async fn reset(State(handle): State<ContainersHandle>) -> Response {
-    done(handle.reset().await)
+    kept(handle.reset().await)
 }
 
 async fn join(State(handle): State<ContainersHandle>, body: Body<BridgeBody>) -> Response {
     match read(body) {
-        Ok(body) => done(handle.join(body.bridge).await),
+        Ok(body) => kept(handle.join(body.bridge).await),
         Err(answer) => *answer,
     }
 }
@@ -367,7 +367,7 @@ async fn list(State(handle): State<ContainersHandle>, headers: HeaderMap, Query(
             rows.retain(|row| wanted.is_empty() || wanted.iter().any(|ident| is_meant(ident, &row.ident)));
             if wants_json(&headers) { json(&rows) } else { plain(rows.iter().map(Row::line).collect()) }
         }
-        Err(refusal) => unavailable(&refusal),
+        Err(denied) => by_cause(&denied),
     }
 }
 
@@ -396,11 +396,11 @@ fn few(names: Vec<String>) -> Result<Vec<String>, Box<Response>> {
     }
 }
 
-fn show(headers: &HeaderMap, result: Result<Vec<IpNet>, Refusal>) -> Response {
+fn show(headers: &HeaderMap, result: Result<Vec<IpNet>, Denied>) -> Response {
     match result {
         Ok(addresses) if wants_json(headers) => json(&addresses),
         Ok(addresses) => plain(lines(&addresses)),
-        Err(refusal) => unavailable(&refusal).into_response(),
+        Err(denied) => by_cause(&denied),
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::state::{FullStatus, MacRow};
 use crate::counters::Reading;
 use crate::io::thread_load::Load;
-use crate::mesh::snapshot::{Connection, ConnectionState, Direction, Peer, RouteState, Snapshot, TargetState};
+use crate::mesh::snapshot::{
+    Connection, ConnectionState, Direction, FrozenMac, LoopState, Peer, RevokedMember, RouteState, Snapshot, TargetState,
+};
 use crate::wire::{Address, PeerName};
 
 pub(super) const H1: PeerName = PeerName([0x7a, 0x3c, 0, 0, 0, 1]);
@@ -37,6 +39,10 @@ pub(super) fn line_of_three() -> FullStatus {
             peers: vec![peer(H1, "h1", &[H2]), peer(H2, "h2", &[H1, H3]), peer(H3, "h3", &[H2])],
             targets: targets(),
             routes: routes(),
+            loops: vec![LoopState { peer: H2, nickname: "h2".into(), silent: false }],
+            revoked: vec![RevokedMember { name: H3, key: "cd".repeat(32), by: "admin" }],
+            frozen: vec![frozen()],
+            groups: vec![[239, 1, 2, 3].into()],
         },
         macs: vec![
             MacRow { vlan: 0, mac: [2, 0, 0, 0, 0, 0x11], peer: H1, local: true, age: Duration::from_millis(1900) },
@@ -70,6 +76,11 @@ pub(super) fn line_of_three() -> FullStatus {
     }
 }
 
+fn frozen() -> FrozenMac {
+    let nicknames = ["h1".into(), "h3".into()];
+    FrozenMac { vlan: 0, mac: [2, 0, 0, 0, 0, 0x11], holder: H1, rival: H3, nicknames, since: Duration::from_secs(75) }
+}
+
 /// The same router with neither encryption nor password, just started.
 pub(super) fn naked() -> FullStatus {
     let full = line_of_three();
@@ -86,6 +97,10 @@ pub(super) fn naked() -> FullStatus {
         peers: vec![peer(H1, "h1", &[])],
         targets: Vec::new(),
         routes: Vec::new(),
+        loops: Vec::new(),
+        revoked: Vec::new(),
+        frozen: Vec::new(),
+        groups: Vec::new(),
         ..full.snapshot
     };
     let uptime = Duration::from_secs(9);
@@ -112,6 +127,7 @@ fn connections() -> Vec<Connection> {
         direction: Direction::Outbound,
         state: ConnectionState::Established,
         cipher: Some("aes256gcm"),
+        key_exchange: Some("hybrid"),
         authenticated: Some(true),
         path: Some("direct"),
         mtu: Some(1420),
@@ -145,6 +161,7 @@ fn blank() -> Connection {
         direction: Direction::Outbound,
         state: ConnectionState::Connecting,
         cipher: None,
+        key_exchange: None,
         authenticated: None,
         path: None,
         mtu: None,
@@ -202,14 +219,25 @@ fn routes() -> Vec<RouteState> {
         peer: H2,
         nickname: "h2".into(),
         next_hop: H2,
+        others: Vec::new(),
         alternate: None,
         hops: 1,
         cost: 10,
         mtu: 1420,
         path: "direct",
         cipher: Some("aes256gcm"),
+        why: "a link, round trip 0.4 ms, loss 1.2%".into(),
     };
-    let relayed =
-        RouteState { peer: H3, nickname: "h3".into(), hops: 2, cost: 20, mtu: 1400, path: "relayed", cipher: None, ..direct.clone() };
+    let relayed = RouteState {
+        peer: H3,
+        nickname: "h3".into(),
+        hops: 2,
+        cost: 20,
+        mtu: 1400,
+        path: "relayed",
+        cipher: None,
+        why: "it costs least; not direct: none of 2 addresses is of use".into(),
+        ..direct.clone()
+    };
     vec![direct, relayed]
 }

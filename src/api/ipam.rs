@@ -9,11 +9,13 @@
 //! | `DELETE /ip/{id}`, `DELETE /ip/{id}/{address}` | 204: freed |
 //! | `GET /ipinfo/defaultsubnet` | the subnet that is meant where none is said |
 //! | `GET /ring` | 204 as soon as there is a ring, within 9 s or 503 |
-//! | `GET /status/ipam` | [`IpamStatus`] |
+//! | `GET /status/ipam` | [`document`] |
 //! | `DELETE /peer` (`?force=true`) | our addresses go to another router: text |
 //! | `DELETE /peer/{name or nickname}` (`?force=true`) | a dead router's addresses come to this one: text |
 //!
-//! The container `_` stands for the address itself. Errors: 400 makes no sense, 404 unknown, 409 somebody else has it, 503 not now; always with a sentence.
+//! The container `_` stands for the address itself: what is allocated for it is another address each time, of a container whose name is the address.
+//! Errors: 400 makes no sense, 404 unknown, 409 somebody else has it, 503 not now, 507 no room on the disk; always with a
+//! sentence.
 
 use std::net::IpAddr;
 
@@ -24,17 +26,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::answer::{failure, json, plain};
+use super::answer::{self, by_cause, failure, plain};
 use super::section::Section;
-use super::state::Refusal;
+use super::state::{Cause, Denied, Refusal};
 use crate::counters::Reading;
-use crate::ipam::{Answer, Kind, Phase, Request, Sorry, Status};
+use crate::ipam::ring::MAX_ENTRIES;
+use crate::ipam::{Answer, Kind, OwnerStatus, Request, Sorry, Status};
 use crate::wire::PeerName;
 
-/// The container that stands for the address itself.
-const NO_CONTAINER: &str = "_";
 /// Requests that may wait in the channel; more are answered "busy".
 const QUEUE: usize = 1024;
 
@@ -69,39 +71,48 @@ impl IpamHandle {
     }
 
     /// The address of a container in a subnet (`None`: the default subnet): the one it has, else a fresh one. A no comes within 10 s.
-    pub async fn allocate(&self, ident: &str, subnet: Option<IpNet>) -> Result<IpNet, Refusal> {
-        self.try_allocate(ident, subnet).await.map_err(refusal)
+    pub async fn allocate(&self, ident: &str, subnet: Option<IpNet>) -> Result<IpNet, Denied> {
+        self.try_allocate(ident, subnet).await.map_err(Denied::from)
     }
 
     /// Takes this very address for a container; outside the ranges it is merely noted.
-    pub async fn claim(&self, ident: &str, address: IpNet) -> Result<(), Refusal> {
-        self.act(Request::Claim { ident: ident.to_string(), address }).await.map(drop).map_err(refusal)
+    pub async fn claim(&self, ident: &str, address: IpNet) -> Result<(), Denied> {
+        self.act(Request::Claim { ident: ident.to_string(), address }).await.map(drop).map_err(Denied::from)
     }
 
     /// The addresses of a container, in the order in which it got them.
-    pub async fn lookup(&self, ident: &str) -> Result<Vec<IpNet>, Refusal> {
-        self.ask(|answer| Ask::Lookup(ident.to_string(), answer)).await.map_err(refusal)
+    pub async fn lookup(&self, ident: &str) -> Result<Vec<IpNet>, Denied> {
+        self.ask(|answer| Ask::Lookup(ident.to_string(), answer)).await.map_err(Denied::from)
     }
 
     /// Gives an address of a container back, `None` all of them; fine where it has none.
-    pub async fn free(&self, ident: &str, address: Option<IpAddr>) -> Result<(), Refusal> {
-        self.act(Request::Free { ident: ident.to_string(), address }).await.map(drop).map_err(refusal)
+    pub async fn free(&self, ident: &str, address: Option<IpAddr>) -> Result<(), Denied> {
+        self.act(Request::Free { ident: ident.to_string(), address }).await.map(drop).map_err(Denied::from)
     }
 
     /// The container is dead: its addresses go back after 30 s, unless `allocate` or `claim` names it again.
-    pub async fn released(&self, ident: &str) -> Result<(), Refusal> {
-        self.act(Request::Released { ident: ident.to_string() }).await.map(drop).map_err(refusal)
+    pub async fn released(&self, ident: &str) -> Result<(), Denied> {
+        self.act(Request::Released { ident: ident.to_string() }).await.map(drop).map_err(Denied::from)
+    }
+
+    /// What is in use on this host: running containers with what they were found with, and the bridge's addresses. Nothing is given before.
+    /// Fine where the address book has ended, which gives nothing any more.
+    pub async fn reserve(&self, held: Vec<(String, IpNet)>, host: Vec<IpNet>) -> Result<(), Denied> {
+        match self.act(Request::Reserve { held, host }).await {
+            Err(_) if self.asks.is_closed() => Ok(()),
+            answer => answer.map(drop).map_err(Denied::from),
+        }
     }
 
     /// The subnet that is meant where none is said.
-    pub async fn default_subnet(&self) -> Result<IpNet, Refusal> {
-        let subnet = self.ask(Ask::DefaultSubnet).await.map_err(refusal)?;
-        subnet.ok_or_else(|| Refusal(OFF.to_string()))
+    pub async fn default_subnet(&self) -> Result<IpNet, Denied> {
+        let subnet = self.ask(Ask::DefaultSubnet).await.map_err(Denied::from)?;
+        subnet.ok_or_else(|| Denied::now(OFF))
     }
 
     /// A picture of the address book, and its counters.
-    pub async fn status(&self) -> Result<(Status, Vec<Reading>), Refusal> {
-        self.ask(Ask::Status).await.map_err(refusal)
+    pub async fn status(&self) -> Result<(Status, Vec<Reading>), Denied> {
+        self.ask(Ask::Status).await.map_err(Denied::from)
     }
 
     async fn try_allocate(&self, ident: &str, subnet: Option<IpNet>) -> Result<IpNet, Sorry> {
@@ -128,8 +139,16 @@ impl IpamHandle {
 const OFF: &str = "this router gives no addresses: it runs with an empty --ipalloc-range";
 const STOPPING: &str = "the router is stopping";
 
-fn refusal(sorry: Sorry) -> Refusal {
-    Refusal(sorry.text)
+impl From<Sorry> for Denied {
+    fn from(Sorry { kind, text }: Sorry) -> Denied {
+        let cause = match kind {
+            Kind::Bad => Cause::Request,
+            Kind::Conflict => Cause::Conflict,
+            Kind::Unavailable => Cause::Moment,
+            Kind::Disk => Cause::Disk,
+        };
+        Denied { cause, refusal: Refusal(text) }
+    }
 }
 
 /// An address of this host.
@@ -141,83 +160,30 @@ pub struct Address {
     pub address: String,
 }
 
-/// An owner of addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IpamOwner {
-    /// Its name.
-    pub name: String,
-    /// Its nickname.
-    pub nickname: String,
-    /// How many addresses it owns; a decimal number in a text, since it may be larger than 2^64.
-    pub owned: String,
-    /// How many of them its containers have; only known of this router.
-    pub active: Option<usize>,
-    /// True if it can be reached.
-    pub reachable: bool,
-}
-
-/// `weave-router status ipam --json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IpamStatus {
-    /// Where it stands, as Weave says it.
-    pub state: String,
-    /// What there is to give, as `FIRST-LAST`.
-    pub ranges: Vec<String>,
-    /// The subnet that is meant where none is said.
-    pub default_subnet: Option<String>,
-    /// Who owns how much.
-    pub owners: Vec<IpamOwner>,
-    /// All addresses.
-    pub total: String,
-    /// Entries of the ring.
-    pub entries: usize,
-    /// The mesh's id; empty before there is a ring.
-    pub mesh: String,
-    /// Requests for any address that wait.
-    pub pending_allocates: usize,
-    /// Requests for a very address that wait.
-    pub pending_claims: usize,
-    /// Addresses that two containers have, or had.
-    pub duplicates: Vec<String>,
-    /// What is wrong, in sentences.
-    pub problems: Vec<String>,
-}
-
-impl From<&Status> for IpamStatus {
-    fn from(status: &Status) -> IpamStatus {
-        let owner = |owner: &crate::ipam::OwnerStatus| IpamOwner {
-            name: owner.peer.to_string(),
-            nickname: owner.nickname.clone(),
-            owned: owner.owned.to_string(),
-            active: owner.active,
-            reachable: owner.reachable,
-        };
-        IpamStatus {
-            state: phase(&status.phase),
-            ranges: status.ranges.iter().map(ToString::to_string).collect(),
-            default_subnet: status.subnets.first().map(ToString::to_string),
-            owners: status.owners.iter().map(owner).collect(),
-            total: status.total.to_string(),
-            entries: status.entries,
-            mesh: status.mesh.clone(),
-            pending_allocates: status.pending_allocates,
-            pending_claims: status.pending_claims,
-            duplicates: status.duplicates.clone(),
-            problems: status.problems.clone(),
-        }
-    }
-}
-
-fn phase(phase: &Phase) -> String {
-    match phase {
-        Phase::Idle => "idle".to_string(),
-        Phase::AwaitingConsensus(quorum, known) => format!("awaiting consensus (quorum: {quorum}, known: {known})"),
-        Phase::Priming => "priming".to_string(),
-        Phase::Ready => "ready".to_string(),
-        Phase::Waiting => "waiting for IP(s) to become available".to_string(),
-        Phase::Unreachable => "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead".to_string(),
-        Phase::Refused => "refused".to_string(),
-    }
+/// The address book as `weave-router status ipam --json` has it: [`Status`], with numbers that may be larger than 2^64 as texts.
+pub fn document(status: &Status) -> Value {
+    let owner = |owner: &OwnerStatus| {
+        json!({
+            "name": owner.peer.to_string(),
+            "nickname": owner.nickname,
+            "owned": owner.owned.to_string(),
+            "active": owner.active,
+            "reachable": owner.reachable,
+        })
+    };
+    json!({
+        "state": status.phase.to_string(),
+        "ranges": status.ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "default_subnet": status.subnets.first(),
+        "owners": status.owners.iter().map(owner).collect::<Vec<_>>(),
+        "total": status.total.to_string(),
+        "entries": status.entries,
+        "mesh": status.mesh,
+        "pending_allocates": status.pending_allocates,
+        "pending_claims": status.pending_claims,
+        "duplicates": status.duplicates,
+        "problems": status.problems,
+    })
 }
 
 /// What the address book adds to the status.
@@ -225,12 +191,12 @@ pub async fn section(handle: IpamHandle) -> Section {
     let Ok((status, counters)) = handle.status().await else { return Section { name: NAME, ..Section::default() } };
     let ranges = status.ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let subnet = status.subnets.first().map(ToString::to_string).unwrap_or_default();
-    let overview = [("IPAM", phase(&status.phase)), ("Range", ranges), ("DefaultSubnet", subnet)];
+    let overview = [("IPAM", status.phase.to_string()), ("Range", ranges), ("DefaultSubnet", subnet)];
     Section {
         name: NAME,
         overview: overview.into_iter().map(|(key, value)| (key.to_string(), value)).collect(),
         page: text(&status),
-        json: serde_json::to_value(IpamStatus::from(&status)).unwrap_or_default(),
+        json: document(&status),
         metrics: metrics(&status, &counters),
     }
 }
@@ -253,6 +219,8 @@ fn metrics(status: &Status, counters: &[Reading]) -> String {
     gauge("weave_ipam_pending_allocates", "", "Requests for any address that wait.", status.pending_allocates.to_string());
     gauge("weave_ipam_pending_claims", "", "Requests for a very address that wait.", status.pending_claims.to_string());
     gauge("weave_ipam_duplicates", "", "Addresses that two containers have, or had.", status.duplicates.len().to_string());
+    gauge("weave_ipam_ring_entries", "", "Entries of the ring of addresses.", status.entries.to_string());
+    gauge("weave_ipam_ring_entries_max", "", "Most entries that the ring may have.", MAX_ENTRIES.to_string());
     for Reading { name, help, value } in counters {
         out.push_str(&format!(
             "# HELP weave_ipam_{name}_total {help}\n# TYPE weave_ipam_{name}_total counter\nweave_ipam_{name}_total {value}\n"
@@ -265,7 +233,7 @@ fn metrics(status: &Status, counters: &[Reading]) -> String {
 pub fn text(status: &Status) -> String {
     let mut lines = Vec::new();
     if status.owners.is_empty() {
-        lines.push(phase(&status.phase));
+        lines.push(status.phase.to_string());
     }
     for owner in &status.owners {
         let share = if status.total == 0 { 0.0 } else { owner.owned as f64 * 100.0 / status.total as f64 };
@@ -307,9 +275,9 @@ struct Force {
 
 async fn all(State(handle): Held) -> Response {
     match handle.ask(Ask::All).await {
-        Ok(all) => {
-            json(&all.into_iter().map(|(address, container)| Address { container, address: address.to_string() }).collect::<Vec<_>>())
-        }
+        Ok(all) => answer::json(
+            &all.into_iter().map(|(address, container)| Address { container, address: address.to_string() }).collect::<Vec<_>>(),
+        ),
         Err(sorry) => no(&sorry),
     }
 }
@@ -326,23 +294,18 @@ async fn allocate_in(State(handle): Held, Path((id, address, bits)): Path<(Strin
     }
 }
 
-/// The container that stands for the address gets a name first, under which an address is found, and then that of the address.
 async fn give(handle: &IpamHandle, id: &str, subnet: Option<IpNet>) -> Response {
-    if id == NO_CONTAINER {
-        return no(&Sorry::new(Kind::Bad, "an address without a container is claimed (PUT), not allocated"));
-    }
     match handle.try_allocate(id, subnet).await {
         Ok(address) => plain(address.to_string()),
         Err(sorry) => no(&sorry),
     }
 }
 
-async fn claim(State(handle): Held, Path((id, address, bits)): Path<(String, String, String)>) -> Response {
+async fn claim(State(handle): Held, Path((ident, address, bits)): Path<(String, String, String)>) -> Response {
     let address = match net(&address, &bits) {
         Ok(address) => address,
         Err(sorry) => return no(&sorry),
     };
-    let ident = if id == NO_CONTAINER { address.addr().to_string() } else { id };
     done(handle.act(Request::Claim { ident, address }).await)
 }
 
@@ -379,11 +342,10 @@ async fn free_all(State(handle): Held, Path(id): Path<String>) -> Response {
     done(handle.act(Request::Free { ident: id, address: None }).await)
 }
 
-async fn free_one(State(handle): Held, Path((id, address)): Path<(String, String)>) -> Response {
+async fn free_one(State(handle): Held, Path((ident, address)): Path<(String, String)>) -> Response {
     let Ok(number) = address.parse::<IpAddr>() else {
         return no(&Sorry::new(Kind::Bad, format!("'{address}' is not an IP address")));
     };
-    let ident = if id == NO_CONTAINER { address } else { id };
     done(handle.act(Request::Free { ident, address: Some(number) }).await)
 }
 
@@ -438,10 +400,5 @@ fn done(result: Result<Answer, Sorry>) -> Response {
 }
 
 fn no(sorry: &Sorry) -> Response {
-    let status = match sorry.kind {
-        Kind::Bad => StatusCode::BAD_REQUEST,
-        Kind::Conflict => StatusCode::CONFLICT,
-        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    failure(status, &sorry.text)
+    by_cause(&sorry.clone().into())
 }

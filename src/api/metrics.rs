@@ -4,10 +4,11 @@
 
 mod drops;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::threads;
 use super::types::{Connection, Counter, Report, State};
+use super::{text, threads};
 
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,21 +43,57 @@ fn router(page: &mut Page, report: &Report) {
     if let Some(mtu) = s.mtu {
         page.single("weave_bridge_mtu_bytes", "MTU of the bridge.", f64::from(mtu));
     }
-    page.family("weave_connections", "gauge", "Connections by state.");
-    for (state, count) in s.connections.named() {
-        page.sample("weave_connections", &[("state", state)], count as f64);
-    }
+    connections(page, report);
     page.single("weave_peers", "Routers of the mesh that are known, this one included.", s.peers as f64);
     page.single("weave_reachable_peers", "Routers of the mesh that a route leads to, this one included.", s.reachable_peers as f64);
     let fast = report.connections.iter().filter(|c| c.datapath.as_deref() == Some("fastdp")).count();
     page.single("weave_fastdp_peers", "Linked peers whose unicast frames go through the kernel by VXLAN.", fast as f64);
+    let by_kernel =
+        |peer: &str| report.connections.iter().any(|c| c.datapath.as_deref() == Some("fastdp") && c.peer.as_deref() == Some(peer));
+    let flows = report.macs.iter().filter(|mac| !mac.local && by_kernel(&mac.peer)).count();
+    page.single("weave_flows", "MACs of other hosts to which the kernel carries unicast frames (--fastdp).", flows as f64);
+    let ended = report.counters.iter().find(|c| c.plane == "mesh" && c.name == "links_down").map_or(0, |c| c.value);
+    page.family("weave_connection_terminations_total", "counter", "Links that ended.");
+    page.sample("weave_connection_terminations_total", &[], ended as f64);
     page.single("weave_targets", "Hosts this router was told to connect to.", s.targets as f64);
+    page.single("weave_loops", "Bridges that are joined to this host's outside the mesh.", s.loops.len() as f64);
+    page.single("weave_frozen_macs", "MACs that are frozen because several hosts have them.", s.frozen_macs.len() as f64);
+    page.single("weave_multicast_groups", "Multicast groups with members on this host.", s.multicast_groups.len() as f64);
     page.family("weave_macs", "gauge", "MACs in the table, by where they are.");
     page.sample("weave_macs", &[("where", "local")], s.local_macs as f64);
     page.sample("weave_macs", &[("where", "remote")], s.macs.saturating_sub(s.local_macs) as f64);
     page.family("weave_offload", "gauge", "1 where an offload is in use, 0 where it is off or was given up.");
     for (name, state) in &s.offloads {
         page.sample("weave_offload", &[("offload", name)], f64::from(state == "on"));
+    }
+}
+
+/// With Weave's labels: `type` is `fastdp` where the kernel carries unicast frames and `sleeve` where the router does, `encryption` is `yes` or empty,
+/// and both are empty while a connection is not up. A state without any connection is there with 0.
+fn connections(page: &mut Page, report: &Report) {
+    page.family(
+        "weave_connections",
+        "gauge",
+        "Connections by state, by what carries their unicast frames, and by whether they are encrypted.",
+    );
+    for (state, total) in report.status.connections.named() {
+        let mut kinds: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for c in report.connections.iter().filter(|c| text::state(c.state) == state) {
+            let carrier = match c.datapath.as_deref() {
+                Some("fastdp") => "fastdp",
+                Some(_) => "sleeve",
+                None => "",
+            };
+            let encrypted = c.cipher.as_deref().is_some_and(|cipher| cipher != "none");
+            *kinds.entry((carrier, if encrypted { "yes" } else { "" })).or_default() += 1;
+        }
+        if total == 0 {
+            kinds.insert(("", ""), 0);
+        }
+        for ((carrier, encryption), count) in kinds {
+            let labels = [("state", state), ("type", carrier), ("encryption", encryption)];
+            page.sample("weave_connections", &labels, count as f64);
+        }
     }
 }
 

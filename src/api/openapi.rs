@@ -25,69 +25,108 @@ struct Operation {
     body: Option<&'static str>,
     /// Query parameters with their meaning.
     query: &'static [(&'static str, &'static str)],
+    /// It is on disk before it is acknowledged, and refused by 507 where there is no room.
+    kept: bool,
+}
+
+impl Operation {
+    /// True for a status of [`REFUSALS`] that it may answer with.
+    fn may_answer(&self, status: &str) -> bool {
+        let addresses = ["/attach", "/expose", "/ip", "/peer"].iter().any(|start| self.path.starts_with(start));
+        match status {
+            FULL => self.kept,
+            TAKEN => self.kept && addresses,
+            _ => true,
+        }
+    }
 }
 
 const FQDN: &[(&str, &str)] = &[("fqdn", "the name; one without dots is in the domain")];
 const FORCE: &[(&str, &str)] = &[("force", "true: ask no other router")];
 
 const fn page(path: &'static str, summary: &'static str, answer: Answer) -> Operation {
-    Operation { method: "get", path, summary, answer, body: None, query: &[] }
+    Operation { method: "get", path, summary, answer, body: None, query: &[], kept: false }
 }
 
 const fn act(method: &'static str, path: &'static str, summary: &'static str, answer: Answer) -> Operation {
-    Operation { method, path, summary, answer, body: None, query: &[] }
+    Operation { method, path, summary, answer, body: None, query: &[], kept: false }
 }
 
 const fn with_body(path: &'static str, summary: &'static str, answer: Answer, body: &'static str) -> Operation {
-    Operation { method: "post", path, summary, answer, body: Some(body), query: &[] }
+    Operation { method: "post", path, summary, answer, body: Some(body), query: &[], kept: false }
 }
 
 const fn asking(operation: Operation, query: &'static [(&'static str, &'static str)]) -> Operation {
     Operation { query, ..operation }
 }
 
+const fn kept(operation: Operation) -> Operation {
+    Operation { kept: true, ..operation }
+}
+
 const OPERATIONS: &[Operation] = &[
     page("/status", "How the router is", Answer::Both),
-    page("/status/{page}", "connections, peers, targets, macs, routes, ipam, dns or containers", Answer::Both),
+    page("/status/{page}", "connections, peers, targets, macs, routes, paths, ipam, dns, containers or expose", Answer::Both),
+    page("/trace/{peer}", "The routers that frames to a peer pass, with the round trip to each", Answer::Both),
     page("/report", "The whole state", Answer::Json),
     page("/metrics", "Prometheus' text format", Answer::Text),
     page("/key", "The router's public key", Answer::Both),
     page("/openapi.json", "This document", Answer::Json),
-    with_body("/connect", "Keep trying to link with hosts, also after a restart", Answer::Nothing, "Hosts"),
-    with_body("/forget", "Stop trying; live links stay", Answer::Nothing, "Hosts"),
-    with_body("/attach", "Give a container an interface on the network", Answer::Both, "Attach"),
-    with_body("/detach", "Take addresses from a container, and its interface with the last", Answer::Both, "Detach"),
+    kept(with_body(
+        "/connect",
+        "Keep trying to link with hosts, also after a restart; takes a form (peer=HOST, replace=true) as well",
+        Answer::Nothing,
+        "Hosts",
+    )),
+    kept(with_body("/forget", "Stop trying; live links stay", Answer::Nothing, "Hosts")),
+    kept(with_body("/revoke", "Put a member out of the mesh, or without a signature off this router", Answer::Nothing, "Revoke")),
+    kept(with_body("/attach", "Give a container an interface on the network", Answer::Both, "Attach")),
+    kept(with_body("/detach", "Take addresses from a container, and its interface with the last", Answer::Both, "Detach")),
     asking(page("/containers", "Attached containers", Answer::Both), &[("ident", "a container, or the beginning of its id; repeatable")]),
-    with_body("/expose", "Put the host on the network", Answer::Both, "Expose"),
-    asking(
+    kept(with_body("/expose", "Put the host on the network", Answer::Both, "Expose")),
+    kept(asking(
         act("post", "/expose/{address}/{bits}", "Put the host on the network with this very address", Answer::Nothing),
         &[("skipNAT", "true: leave addresses as they are between the subnets and the outside")],
-    ),
-    with_body("/hide", "Take the host off the network", Answer::Both, "Hide"),
+    )),
+    kept(with_body("/hide", "Take the host off the network", Answer::Both, "Hide")),
     with_body("/attach-bridge", "Join another bridge of the host", Answer::Nothing, "Bridge"),
-    act("post", "/reset", "Take all containers and the host off the network", Answer::Nothing),
+    kept(act("post", "/reset", "Take all containers and the host off the network", Answer::Nothing)),
     page("/ip", "Every address of this host", Answer::Json),
     page("/ip/{id}", "The addresses of a container", Answer::Text),
-    act("post", "/ip/{id}", "An address of the default subnet", Answer::Text),
+    kept(act("post", "/ip/{id}", "An address of the default subnet; _ gets a new one each time, under its name", Answer::Text)),
     act("put", "/ip/{id}", "Always refused: the address is missing", Answer::Nothing),
-    act("delete", "/ip/{id}", "Free all addresses of a container", Answer::Nothing),
-    act("delete", "/ip/{id}/{address}", "Free an address", Answer::Nothing),
+    kept(act("delete", "/ip/{id}", "Free all addresses of a container", Answer::Nothing)),
+    kept(act("delete", "/ip/{id}/{address}", "Free an address", Answer::Nothing)),
     page("/ip/{id}/{address}/{bits}", "The addresses of a container in a subnet", Answer::Text),
-    act("post", "/ip/{id}/{address}/{bits}", "An address of a subnet", Answer::Text),
-    act("put", "/ip/{id}/{address}/{bits}", "Take this very address", Answer::Nothing),
+    kept(act("post", "/ip/{id}/{address}/{bits}", "An address of a subnet", Answer::Text)),
+    kept(act("put", "/ip/{id}/{address}/{bits}", "Take this very address", Answer::Nothing)),
     page("/ipinfo/defaultsubnet", "The subnet that is meant where none is said", Answer::Text),
     page("/ring", "Wait until addresses can be given", Answer::Nothing),
-    asking(act("delete", "/peer", "Hand this router's addresses to another", Answer::Text), FORCE),
-    asking(act("delete", "/peer/{peer}", "Take over the addresses of a dead router", Answer::Text), FORCE),
+    kept(asking(act("delete", "/peer", "Hand this router's addresses to another", Answer::Text), FORCE)),
+    kept(asking(act("delete", "/peer/{peer}", "Take over the addresses of a dead router", Answer::Text), FORCE)),
     page("/domain", "The domain of the names", Answer::Text),
     page("/dns-address", "Where containers find the name server", Answer::Text),
     page("/dns-address-port", "The same with its port", Answer::Text),
     page("/name", "Every name of the mesh", Answer::Json),
-    asking(act("delete", "/name", "Remove names", Answer::Nothing), FQDN),
+    kept(asking(act("delete", "/name", "Remove names", Answer::Nothing), FQDN)),
     page("/name/{ident}", "The addresses of a name, or the names of an address", Answer::Both),
-    asking(act("delete", "/name/{ident}", "Remove the names of a container", Answer::Nothing), FQDN),
-    asking(act("put", "/name/{ident}/{ip}", "Have a name stand for an address", Answer::Nothing), FQDN),
-    asking(act("delete", "/name/{ident}/{ip}", "Have names no longer stand for an address", Answer::Nothing), FQDN),
+    kept(asking(act("delete", "/name/{ident}", "Remove the names of a container", Answer::Nothing), FQDN)),
+    kept(asking(act("put", "/name/{ident}/{ip}", "Have a name stand for an address", Answer::Nothing), FQDN)),
+    kept(asking(act("delete", "/name/{ident}/{ip}", "Have names no longer stand for an address", Answer::Nothing), FQDN)),
+];
+
+/// What a full disk is answered with.
+const FULL: &str = "507";
+/// What is answered where somebody else has it.
+const TAKEN: &str = "409";
+
+/// What the errors of every page mean, by status.
+const REFUSALS: [(&str, &str); 5] = [
+    ("400", "what was asked makes no sense"),
+    ("405", "the page does not take this method; Allow names those it takes"),
+    (TAKEN, "somebody else has it"),
+    ("503", "not now: the router is busy or stopping, or there is no room for another"),
+    (FULL, "what is to be remembered finds no room on the disk"),
 ];
 
 /// The document.
@@ -125,17 +164,24 @@ fn describe(operation: &Operation) -> Value {
         Answer::Json => ("200", json!({ "description": "JSON", "content": any })),
         Answer::Both => ("200", json!({ "description": "text, or JSON where the request accepts it", "content": both })),
     };
-    let error = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } });
     let mut described = json!({
         "summary": operation.summary,
         "parameters": parameters,
-        "responses": { success.0: success.1, "default": { "description": "why not, in a sentence", "content": error } },
+        "responses": { success.0: success.1, "default": error("why not, in a sentence") },
     });
+    for (status, meaning) in REFUSALS.iter().filter(|(status, _)| operation.may_answer(status)) {
+        described["responses"][*status] = error(meaning);
+    }
     if let Some(body) = operation.body {
         let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
         described["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
     }
     described
+}
+
+/// An error in the one form that all have.
+fn error(meaning: &str) -> Value {
+    json!({ "description": meaning, "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } } })
 }
 
 fn schemas() -> Value {
@@ -145,6 +191,7 @@ fn schemas() -> Value {
     json!({
         "Error": object(&["error"], json!({ "error": text })),
         "Hosts": object(&["peers"], json!({ "peers": texts })),
+        "Revoke": object(&["key"], json!({ "key": text, "signature": text })),
         "Attach": object(&["ident", "netns"], json!({
             "ident": text, "netns": text, "interface": text, "addresses": texts, "names": texts, "multicast_route": truth,
         })),
@@ -182,7 +229,13 @@ mod tests {
 
     #[test]
     fn it_names_every_route_that_is_served_and_no_other() {
-        let sources = [include_str!("server.rs"), include_str!("ipam.rs"), include_str!("names.rs"), include_str!("containers.rs")];
+        let sources = [
+            include_str!("server.rs"),
+            include_str!("ipam.rs"),
+            include_str!("names.rs"),
+            include_str!("containers.rs"),
+            include_str!("trace.rs"),
+        ];
         let served: BTreeSet<_> = sources.iter().flat_map(|source| routes(source)).collect();
         let told: BTreeSet<_> = OPERATIONS.iter().map(|operation| (operation.method.to_string(), operation.path.to_string())).collect();
         assert!(served.len() > 30, "{served:?}");
@@ -209,6 +262,7 @@ mod tests {
     #[test]
     fn bodies_are_what_is_parsed() {
         takes::<Hosts>("Hosts");
+        takes::<crate::api::revoke::Revoke>("Revoke");
         takes::<AttachBody>("Attach");
         takes::<DetachBody>("Detach");
         takes::<ExposeBody>("Expose");
@@ -216,6 +270,25 @@ mod tests {
         takes::<BridgeBody>("Bridge");
         let written = serde_json::to_value(serde_json::from_value::<AttachBody>(full("Attach")).expect("parsed")).expect("written");
         assert_eq!(written.as_object().map(Map::len), full("Attach").as_object().map(Map::len), "nothing is kept back");
+    }
+
+    #[test]
+    fn errors_are_json_and_a_full_disk_is_told_where_something_is_kept() {
+        let document = document();
+        let told = |path: &str, method: &str, status: &str| document["paths"][path][method]["responses"][status].clone();
+        for operation in OPERATIONS {
+            for status in ["400", "405", "503", "default"] {
+                let content = &told(operation.path, operation.method, status)["content"];
+                assert_eq!(
+                    content.as_object().map(|forms| forms.keys().collect::<Vec<_>>()),
+                    Some(vec![&"application/json".to_string()]),
+                    "{status}"
+                );
+            }
+            let harmless = operation.method == "get" || operation.path == "/attach-bridge";
+            let kept = !harmless && (operation.method, operation.path) != ("put", "/ip/{id}");
+            assert_eq!(told(operation.path, operation.method, FULL).is_object(), kept, "{} {}", operation.method, operation.path);
+        }
     }
 
     #[test]

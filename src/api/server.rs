@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Json, Path, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{DefaultBodyLimit, Json, Path, Query, Request, State};
+use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
@@ -16,9 +18,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
-use super::answer::{done, failure, json, plain, unavailable, wants_json};
+use super::answer::{failure, in_json, json, kept, plain, unavailable, wants_json};
+use super::beside::beside;
 use super::listen::Listener;
-use super::state::{FullStatus, Handle};
+use super::revoke::Revoke;
+use super::state::{FullStatus, Handle, Scope};
 use super::types::{Hosts, Key, Report};
 use super::{metrics, text};
 use crate::mesh::command::Target;
@@ -47,8 +51,9 @@ pub fn api(handle: Handle, parts: Router) -> Router {
         .route("/key", get(key))
         .route("/openapi.json", get(openapi))
         .route("/connect", post(connect))
-        .route("/forget", post(forget));
-    finish(own.merge(parts.with_state(())), handle)
+        .route("/forget", post(forget))
+        .route("/revoke", post(revoke));
+    finish(own.merge(parts.with_state(())), handle).layer(from_fn(no_pages))
 }
 
 /// The pages of the status address, which change nothing.
@@ -69,6 +74,7 @@ fn finish(router: Router<Handle>, handle: Handle) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(|| async { failure(StatusCode::METHOD_NOT_ALLOWED, "this page does not take that method") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(in_json))
         .with_state(handle)
 }
 
@@ -129,37 +135,40 @@ async fn page(state: State<Handle>, Path(page): Path<String>, headers: HeaderMap
 /// Text for people, JSON for programs that ask for it.
 async fn show(page: &str, handle: &Handle, headers: &HeaderMap) -> Response {
     let Some((text, json)) = render_of(page) else { return section(page, handle, headers).await };
-    match handle.status().await {
-        Ok(full) if wants_json(headers) => json(&Report::from(&full)),
-        Ok(full) => plain(text(&Report::from(&full))),
-        Err(refusal) => unavailable(&refusal),
-    }
+    let wants_json = wants_json(headers);
+    let write = move |full: FullStatus| if wants_json { json(&Report::from(&full)) } else { plain(text(&Report::from(&full))) };
+    written(handle, Scope::Overview, write).await
 }
 
 /// The page of a part of the container network.
 async fn section(page: &str, handle: &Handle, headers: &HeaderMap) -> Response {
-    match handle.status().await {
-        Ok(full) => match full.sections.iter().find(|section| section.name == page) {
-            Some(section) if wants_json(headers) => json(&section.json),
-            Some(section) => plain(section.page.clone()),
-            None => nothing_here().await,
-        },
-        Err(refusal) => unavailable(&refusal),
-    }
+    let (name, wants_json) = (page.to_string(), wants_json(headers));
+    let write = move |full: FullStatus| match full.sections.into_iter().find(|section| section.name == name) {
+        Some(section) if wants_json => json(&section.json),
+        Some(section) => plain(section.page),
+        None => failure(StatusCode::NOT_FOUND, NOTHING_HERE),
+    };
+    written(handle, Scope::Part(page.to_string()), write).await
 }
 
 async fn report(State(handle): State<Handle>) -> Response {
-    match handle.status().await {
-        Ok(full) => json(&Report::from(&full)),
-        Err(refusal) => unavailable(&refusal),
-    }
+    written(&handle, Scope::Whole, |full| json(&Report::from(&full))).await
 }
 
 async fn measure(State(handle): State<Handle>) -> Response {
-    match handle.status().await {
-        Ok(full) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&Report::from(&full)) + &sections(&full)).into_response(),
-        Err(refusal) => unavailable(&refusal),
-    }
+    let write = |full: FullStatus| {
+        ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&Report::from(&full)) + &sections(&full)).into_response()
+    };
+    written(&handle, Scope::Overview, write).await
+}
+
+/// A page, written beside the loop.
+async fn written(handle: &Handle, scope: Scope, write: impl FnOnce(FullStatus) -> Response + Send + 'static) -> Response {
+    let page = match handle.status(scope).await {
+        Ok(full) => beside(move || write(full)).await,
+        Err(refusal) => Err(refusal),
+    };
+    page.unwrap_or_else(|refusal| unavailable(&refusal))
 }
 
 fn sections(full: &FullStatus) -> String {
@@ -167,7 +176,7 @@ fn sections(full: &FullStatus) -> String {
 }
 
 async fn key(State(handle): State<Handle>, headers: HeaderMap) -> Response {
-    match handle.status().await {
+    match handle.status(Scope::Overview).await {
         Ok(full) if wants_json(&headers) => json(&Key { key: full.snapshot.key }),
         Ok(full) => plain(format!("{}\n", full.snapshot.key)),
         Err(refusal) => unavailable(&refusal),
@@ -178,27 +187,80 @@ async fn openapi() -> Response {
     json(&super::openapi::document())
 }
 
-async fn connect(State(handle): State<Handle>, body: Result<Json<Hosts>, JsonRejection>) -> Response {
-    match targets(body) {
-        Ok(targets) => done(handle.connect(targets).await),
+async fn connect(State(handle): State<Handle>, headers: HeaderMap, body: Bytes) -> Response {
+    let asked = match wanted(&headers, &body) {
+        Ok(asked) => asked,
+        Err(answer) => return *answer,
+    };
+    let others: Vec<Target> = match asked.replace {
+        true => match handle.status(Scope::Overview).await {
+            Ok(full) => full.snapshot.targets.into_iter().filter_map(|known| known.target.parse().ok()).collect(),
+            Err(refusal) => return unavailable(&refusal),
+        },
+        false => Vec::new(),
+    };
+    let others: Vec<Target> = others.into_iter().filter(|known| !asked.targets.contains(known)).collect();
+    let connected = handle.connect(asked.targets).await;
+    match others.is_empty() || connected.is_err() {
+        true => kept(connected),
+        false => kept(handle.forget(others).await),
+    }
+}
+
+async fn forget(State(handle): State<Handle>, headers: HeaderMap, body: Bytes) -> Response {
+    match wanted(&headers, &body) {
+        Ok(asked) => kept(handle.forget(asked.targets).await),
         Err(answer) => *answer,
     }
 }
 
-async fn forget(State(handle): State<Handle>, body: Result<Json<Hosts>, JsonRejection>) -> Response {
-    match targets(body) {
-        Ok(targets) => done(handle.forget(targets).await),
-        Err(answer) => *answer,
+async fn revoke(State(handle): State<Handle>, body: Result<Json<Revoke>, JsonRejection>) -> Response {
+    match body.map(|Json(body)| body.read()) {
+        Ok(Ok(revoked)) => kept(handle.revoke(revoked).await),
+        Ok(Err(refusal)) => failure(StatusCode::BAD_REQUEST, &refusal.0),
+        Err(e) => failure(e.status(), &e.body_text()),
     }
 }
 
-fn targets(body: Result<Json<Hosts>, JsonRejection>) -> Result<Vec<Target>, Box<Response>> {
-    let Json(hosts) = body.map_err(|e| failure(e.status(), &e.body_text()))?;
-    if hosts.peers.is_empty() || hosts.peers.len() > MAX_HOSTS {
-        return Err(failure(StatusCode::BAD_REQUEST, &format!("\"peers\" takes 1 to {MAX_HOSTS} hosts")).into());
+/// Hosts to link with, or not any more.
+struct Wanted {
+    targets: Vec<Target>,
+    /// Instead of all others.
+    replace: bool,
+}
+
+/// Reads them from JSON, or from a form as clients of Weave send it: `peer=HOST&peer=HOST&replace=true`.
+fn wanted(headers: &HeaderMap, body: &Bytes) -> Result<Wanted, Box<Response>> {
+    let bad = |sentence: &str| Box::new(failure(StatusCode::BAD_REQUEST, sentence));
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let (peers, replace) = if kind.starts_with("application/x-www-form-urlencoded") {
+        // A form is written as a query is.
+        let query = std::str::from_utf8(body).ok().and_then(|form| format!("/?{form}").parse().ok());
+        let fields = query.and_then(|query| Query::<Vec<(String, String)>>::try_from_uri(&query).ok()).map(|Query(fields)| fields);
+        let fields = fields.ok_or_else(|| bad("the body is no form; send peer=HOST, repeatable"))?;
+        let replace = fields.iter().any(|(key, value)| key == "replace" && value == "true");
+        (fields.into_iter().filter(|(key, _)| key == "peer").map(|(_, host)| host).collect(), replace)
+    } else if kind.starts_with("application/json") {
+        let Json(hosts) = Json::<Hosts>::from_bytes(body).map_err(|e| failure(e.status(), &e.body_text()))?;
+        (hosts.peers, false)
+    } else {
+        return Err(
+            failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is to be application/json or application/x-www-form-urlencoded").into()
+        );
+    };
+    if peers.is_empty() || peers.len() > MAX_HOSTS {
+        return Err(bad(&format!("\"peers\" takes 1 to {MAX_HOSTS} hosts")));
     }
-    let parsed: Result<Vec<Target>, _> = hosts.peers.iter().map(|text| text.parse()).collect();
-    parsed.map_err(|e| failure(StatusCode::BAD_REQUEST, &e.to_string()).into())
+    let parsed: Result<Vec<Target>, _> = peers.iter().map(|text| text.parse()).collect();
+    parsed.map(|targets| Wanted { targets, replace }).map_err(|e| bad(&e.to_string()))
+}
+
+/// A page in a browser is no client: it would act for whoever looks at it. Browsers say where such a request comes from.
+async fn no_pages(request: Request, next: Next) -> Response {
+    match request.headers().contains_key(ORIGIN) && !request.method().is_safe() {
+        true => failure(StatusCode::FORBIDDEN, "requests that pages in a browser send are refused: use a program"),
+        false => next.run(request).await,
+    }
 }
 
 async fn nothing_here() -> Response {

@@ -9,6 +9,7 @@ use crate::counters::Reading;
 use crate::io::thread_load::Load;
 use crate::mesh::command::Target;
 use crate::mesh::snapshot::Snapshot;
+use crate::store::{Revoked, StoreError};
 use crate::wire::PeerName;
 
 /// Longest a request waits for the router before it is answered with an error.
@@ -75,15 +76,93 @@ impl Refusal {
     }
 }
 
+/// What a refusal is due to: a client tries again, makes room, or asks for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// What was asked makes no sense, and never will.
+    Request,
+    /// Somebody else has what was asked for.
+    Conflict,
+    /// The router cannot do it now.
+    Moment,
+    /// The file system of the state directory is full.
+    Disk,
+}
+
+/// A refusal, and what it is due to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{refusal}")]
+pub struct Denied {
+    /// What it is due to.
+    pub cause: Cause,
+    /// The sentence.
+    pub refusal: Refusal,
+}
+
+impl Denied {
+    /// It cannot be done now, for this reason.
+    pub fn now(reason: impl std::fmt::Display) -> Denied {
+        Refusal(reason.to_string()).into()
+    }
+
+    /// What was asked makes no sense, for this reason.
+    pub fn nonsense(reason: impl std::fmt::Display) -> Denied {
+        Denied { cause: Cause::Request, refusal: Refusal(reason.to_string()) }
+    }
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Denied {
+        Denied { cause: Cause::Moment, refusal }
+    }
+}
+
+impl From<StoreError> for Denied {
+    fn from(error: StoreError) -> Denied {
+        let cause = if error.is_full() { Cause::Disk } else { Cause::Moment };
+        Denied { cause, refusal: Refusal(error.to_string()) }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Refusal {
+        denied.refusal
+    }
+}
+
+/// How much of the state is asked for: what is long is made for those who read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// What the overview and the metrics show.
+    Overview,
+    /// The same, and the page of one part of the container network.
+    Part(String),
+    /// All of it.
+    Whole,
+}
+
+impl Scope {
+    /// True where the page of this part is asked for.
+    pub fn holds(&self, part: &str) -> bool {
+        match self {
+            Scope::Overview => false,
+            Scope::Part(name) => name == part,
+            Scope::Whole => true,
+        }
+    }
+}
+
 /// A request to the running router.
 #[derive(Debug)]
 pub enum Request {
-    /// The whole state.
-    Status(oneshot::Sender<Result<FullStatus, Refusal>>),
+    /// The state.
+    Status(Scope, oneshot::Sender<Result<FullStatus, Refusal>>),
     /// Keep trying to have a link to each of these, and remember them over a restart.
-    Connect(Vec<Target>, oneshot::Sender<Result<(), Refusal>>),
+    Connect(Vec<Target>, oneshot::Sender<Result<(), Denied>>),
     /// Stop trying, also after a restart; live links stay.
-    Forget(Vec<Target>, oneshot::Sender<Result<(), Refusal>>),
+    Forget(Vec<Target>, oneshot::Sender<Result<(), Denied>>),
+    /// Put this member out, for everybody with an administrator's signature, else on this router; also after a restart.
+    Revoke(Revoked, oneshot::Sender<Result<(), Denied>>),
 }
 
 /// The servers' end of the channel to the router.
@@ -99,19 +178,24 @@ impl Handle {
         (Handle { requests }, receiver)
     }
 
-    /// The whole state of the router.
-    pub async fn status(&self) -> Result<FullStatus, Refusal> {
-        self.ask(Request::Status).await?
+    /// The state of the router.
+    pub async fn status(&self, scope: Scope) -> Result<FullStatus, Refusal> {
+        self.ask(|answer| Request::Status(scope, answer)).await?
     }
 
     /// Adds targets.
-    pub async fn connect(&self, targets: Vec<Target>) -> Result<(), Refusal> {
+    pub async fn connect(&self, targets: Vec<Target>) -> Result<(), Denied> {
         self.ask(|answer| Request::Connect(targets, answer)).await?
     }
 
     /// Removes targets.
-    pub async fn forget(&self, targets: Vec<Target>) -> Result<(), Refusal> {
+    pub async fn forget(&self, targets: Vec<Target>) -> Result<(), Denied> {
         self.ask(|answer| Request::Forget(targets, answer)).await?
+    }
+
+    /// Puts a member out.
+    pub async fn revoke(&self, revoked: Revoked) -> Result<(), Denied> {
+        self.ask(|answer| Request::Revoke(revoked, answer)).await?
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::threads;
 use super::types::{Connection, Counter, Direction, Report, State, Status};
+use super::{ethernet, threads};
 
 /// The page of `status` alone.
 pub fn status(report: &Report) -> String {
@@ -40,6 +40,10 @@ pub fn status(report: &Report) -> String {
     for (key, value) in rows {
         line(&mut out, key, &value);
     }
+    ethernet_lines(&mut out, s);
+    for (i, member) in s.revoked.iter().enumerate() {
+        line(&mut out, if i == 0 { "Revoked" } else { "" }, &clean(&member.line()));
+    }
     for (key, value) in &s.parts {
         line(&mut out, &clean(key), &clean(value));
     }
@@ -54,6 +58,24 @@ pub fn status(report: &Report) -> String {
     }
     out.push_str(&counters(&s.counters));
     out
+}
+
+/// What is strange on the Ethernet, and its groups.
+fn ethernet_lines(out: &mut String, s: &Status) {
+    for (i, l) in s.loops.iter().enumerate() {
+        let silent = if l.silent { "; this router floods nothing from or to its bridge" } else { "" };
+        let bridge = format!("the bridge is joined to that of {} outside the mesh{silent}", named(&l.peer, Some(&l.nickname)));
+        line(out, if i == 0 { "Loops" } else { "" }, &bridge);
+    }
+    for (i, f) in s.frozen_macs.iter().enumerate() {
+        let vlan = if f.vlan == 0 { String::new() } else { format!(" (VLAN {})", f.vlan) };
+        let (holder, rival) = (named(&f.holder, Some(&f.holder_nickname)), named(&f.rival, Some(&f.rival_nickname)));
+        let frozen = format!("{}{vlan} at {holder}, as {rival} has it too, for {}", f.mac, duration(f.since_s));
+        line(out, if i == 0 { "Frozen MACs" } else { "" }, &frozen);
+    }
+    if !s.multicast_groups.is_empty() {
+        line(out, "Multicast", &ethernet::groups(&s.multicast_groups));
+    }
 }
 
 fn line(out: &mut String, key: &str, value: &str) {
@@ -87,6 +109,7 @@ pub fn connections(report: &Report) -> String {
         "ADDRESS",
         "STATE",
         "CIPHER",
+        "KEYS",
         "TRUST",
         "PATH",
         ">MTU",
@@ -103,7 +126,7 @@ pub fn connections(report: &Report) -> String {
     table.print("no connections")
 }
 
-fn connection(c: &Connection) -> [String; 14] {
+fn connection(c: &Connection) -> [String; 15] {
     let dash = || "-".to_string();
     [
         match c.direction {
@@ -118,6 +141,7 @@ fn connection(c: &Connection) -> [String; 14] {
             Some("none") => "NOT ENCRYPTED".into(),
             Some(cipher) => cipher.into(),
         },
+        c.key_exchange.clone().unwrap_or_else(dash),
         match c.authenticated {
             None => dash(),
             Some(true) => "authenticated".into(),
@@ -197,17 +221,18 @@ pub fn macs(report: &Report) -> String {
 pub fn routes(report: &Report) -> String {
     let nicknames = nicknames(report);
     let name = |peer: &str| named(peer, nicknames.get(peer).copied());
-    let mut table = Table::new(&["PEER", "PATH", "NEXT HOP", "ALTERNATE", ">HOPS", ">COST", ">MTU", "CIPHER"]);
+    let mut table = Table::new(&["PEER", "PATH", "NEXT HOP", "ALTERNATE", ">HOPS", ">COST", ">MTU", "CIPHER", "WHY"]);
     for r in &report.routes {
         table.row([
             named(&r.peer, Some(&r.nickname)),
             r.path.clone(),
-            name(&r.next_hop),
+            std::iter::once(&r.next_hop).chain(&r.others).map(|hop| name(hop)).collect::<Vec<_>>().join(" "),
             r.alternate.as_deref().map_or("-".to_string(), name),
             r.hops.to_string(),
             r.cost.to_string(),
             r.mtu.to_string(),
             r.cipher.clone().unwrap_or("-".into()),
+            clean(&r.why),
         ]);
     }
     table.print("no routes")
@@ -217,7 +242,7 @@ fn nicknames(report: &Report) -> BTreeMap<&str, &str> {
     report.peers.iter().map(|p| (p.name.as_str(), p.nickname.as_str())).collect()
 }
 
-fn state(state: State) -> &'static str {
+pub(super) fn state(state: State) -> &'static str {
     match state {
         State::Connecting => "connecting",
         State::Handshaking => "handshaking",

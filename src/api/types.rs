@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ethernet::{FrozenMac, Loop};
 use super::state::{FullStatus, MacRow};
 use super::threads::{self, Thread};
 use crate::mesh::snapshot;
@@ -51,6 +52,8 @@ pub struct Status {
     pub encrypted: bool,
     /// True where a password or `--allow` decides who may join.
     pub authenticated: bool,
+    /// Members that were put out of the mesh.
+    pub revoked: Vec<super::revoke::Revoked>,
     /// UDP port of the mesh.
     pub port: u16,
     /// Name of the bridge.
@@ -76,6 +79,12 @@ pub struct Status {
     pub macs: usize,
     /// How many of them are on this host's bridge.
     pub local_macs: usize,
+    /// Loops outside the mesh that this host's bridge is part of.
+    pub loops: Vec<Loop>,
+    /// MACs that several hosts have.
+    pub frozen_macs: Vec<FrozenMac>,
+    /// Multicast groups that have members on this host's bridge.
+    pub multicast_groups: Vec<String>,
     /// The packet threads, and what each has done.
     pub threads: Vec<Thread>,
     /// Suites by name: the library that computes it on this host and what it was measured to take, beside those that were slower.
@@ -142,6 +151,8 @@ pub struct Connection {
     pub state: State,
     /// `aes256gcm`, `chacha20poly1305` or `none`.
     pub cipher: Option<String>,
+    /// What its keys rest on: `hybrid` (X25519 and ML-KEM-768) or `classic` (X25519 alone).
+    pub key_exchange: Option<String>,
     /// True where a password or pinned key proved the peer a member.
     pub authenticated: Option<bool>,
     /// `direct` or `relayed`.
@@ -236,6 +247,8 @@ pub struct Route {
     pub nickname: String,
     /// Name of the next hop; the peer itself where the path is direct.
     pub next_hop: String,
+    /// Names of next hops that are as good, and share the flows with it.
+    pub others: Vec<String>,
     /// Name of a loop-free alternate next hop.
     pub alternate: Option<String>,
     /// Number of hops.
@@ -248,6 +261,8 @@ pub struct Route {
     pub path: String,
     /// Suite of the end-to-end session, where there is one.
     pub cipher: Option<String>,
+    /// Why it is this way.
+    pub why: String,
 }
 
 /// A counter.
@@ -319,6 +334,7 @@ fn status(full: &FullStatus, counters: &[Counter]) -> Status {
         network: s.network.clone(),
         encrypted: s.encrypted,
         authenticated: s.authenticated,
+        revoked: s.revoked.iter().map(Into::into).collect(),
         port: full.port,
         bridge: full.bridge.clone(),
         tap: full.tap.clone(),
@@ -331,6 +347,9 @@ fn status(full: &FullStatus, counters: &[Counter]) -> Status {
         targets: s.targets.len(),
         macs: full.macs.len(),
         local_macs: full.macs.iter().filter(|m| m.local).count(),
+        loops: s.loops.iter().map(Loop::from).collect(),
+        frozen_macs: s.frozen.iter().map(FrozenMac::from).collect(),
+        multicast_groups: s.groups.iter().map(ToString::to_string).collect(),
         threads: threads::threads(full),
         ciphers: full.ciphers.iter().cloned().collect(),
         offloads: full.offloads.iter().cloned().collect(),
@@ -396,6 +415,7 @@ impl From<&snapshot::Connection> for Connection {
             direction: c.direction.into(),
             state: c.state.into(),
             cipher: c.cipher.map(Into::into),
+            key_exchange: c.key_exchange.map(Into::into),
             authenticated: c.authenticated,
             path: c.path.map(Into::into),
             mtu: c.mtu,
@@ -452,12 +472,14 @@ impl From<&snapshot::RouteState> for Route {
             peer: r.peer.to_string(),
             nickname: r.nickname.clone(),
             next_hop: r.next_hop.to_string(),
+            others: r.others.iter().map(ToString::to_string).collect(),
             alternate: r.alternate.map(|p| p.to_string()),
             hops: r.hops,
             cost: r.cost,
             mtu: r.mtu,
             path: r.path.into(),
             cipher: r.cipher.map(Into::into),
+            why: r.why.clone(),
         }
     }
 }

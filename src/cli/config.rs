@@ -2,6 +2,7 @@
 
 mod dns;
 mod ipam;
+mod tcp;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::options::{Cipher, CipherLibrary, GlobalOptions, RunOptions};
 use crate::api::ApiAddress;
+use crate::crypto::Classic;
 use crate::io::offload::OffloadPolicy;
 use crate::mesh::command::Target;
 use crate::mesh::fastdp;
@@ -44,6 +46,8 @@ pub struct RunConfig {
     pub port: u16,
     /// Addresses to listen on; empty is all, IPv4 and IPv6.
     pub bind: Vec<IpAddr>,
+    /// TCP ports to listen on, with an address where not on all of those; empty is none.
+    pub tcp_listen: Vec<(Option<IpAddr>, u16)>,
     /// Name of the bridge.
     pub bridge: String,
     /// Name of the TAP; differs from the bridge's.
@@ -64,6 +68,10 @@ pub struct RunConfig {
     pub passwords: Vec<Password>,
     /// Public keys of the routers that may join; empty is no restriction.
     pub allow: Vec<[u8; 32]>,
+    /// Public keys of administrators.
+    pub admins: Vec<[u8; 32]>,
+    /// Whether handshakes without post-quantum keys will do.
+    pub classic: Classic,
     /// Accept links from public addresses though nothing authenticates them.
     pub open: bool,
     /// The cipher asked for.
@@ -72,16 +80,28 @@ pub struct RunConfig {
     pub cipher_library: CipherLibrary,
     /// False under `--no-encryption`.
     pub encryption: bool,
+    /// Networks in which unicast frames may go in clear.
+    pub trusted: Vec<Subnet>,
     /// What `--fastdp` is given; `None` without it.
     pub fastdp: Option<FastdpConfig>,
     /// Most links.
     pub conn_limit: usize,
+    /// False under `--allow-forwarding=no`: nothing is passed on for other routers.
+    pub forwarding: bool,
     /// False under `--no-discovery`.
     pub discovery: bool,
     /// Containers are held to their addresses.
     pub isolate: bool,
     /// What the address book is told; `None` where this router gives no addresses.
     pub ipam: Option<crate::ipam::Config>,
+    /// Containers of other hosts are answered for.
+    pub arp_proxy: bool,
+    /// Multicast frames go only where members of their groups are.
+    pub multicast_snooping: bool,
+    /// Frames per second that a station may have flooded; 0 for no bound.
+    pub flood_limit: u64,
+    /// Somebody chose the ranges; false for the default.
+    pub range_given: bool,
     /// Which offloads are tried.
     pub offload: OffloadPolicy,
     /// How many packet threads; `None` leaves it to the number of cores.
@@ -133,6 +153,13 @@ fn usage(sentence: impl Into<String>) -> ConfigError {
     ConfigError::Usage(sentence.into())
 }
 
+fn differ(bridge: &str, tap: &str) -> Result<(), ConfigError> {
+    match bridge == tap {
+        true => Err(usage(format!("--bridge and --tap are both '{tap}': give them different names"))),
+        false => Ok(()),
+    }
+}
+
 impl RunConfig {
     /// Checks options. `matches` says which of them came from the environment, where lists are one text; `hostname` is the default nickname.
     pub fn new(
@@ -146,30 +173,31 @@ impl RunConfig {
         let peer_texts = split(options.peer, listed("peer")).into_iter().chain(positional);
         let peers: Vec<Target> = peer_texts.map(|t| t.parse().map_err(|e| usage(format!("{e}")))).collect::<Result<_, _>>()?;
         let bind: Vec<IpAddr> = split(options.bind, listed("bind")).iter().map(|t| bind_address(t)).collect::<Result<_, _>>()?;
-        let allow: Vec<[u8; 32]> = split(options.allow, listed("allow")).iter().map(|t| key(t)).collect::<Result<_, _>>()?;
+        let allow: Vec<[u8; 32]> =
+            split(options.allow, listed("allow")).iter().map(|t| key("--allow", "show-key", t)).collect::<Result<_, _>>()?;
+        let admins = split(options.admin, listed("admin")).iter().map(|t| key("--admin", "admin-key FILE", t)).collect::<Result<_, _>>()?;
         interface("--bridge", &options.bridge)?;
         interface("--tap", &options.tap)?;
-        if options.bridge == options.tap {
-            return Err(usage(format!("--bridge and --tap are both '{}': give them different names", options.tap)));
-        }
+        differ(&options.bridge, &options.tap)?;
         let files = match listed("password_file") {
             true => options.password_file.iter().flat_map(|p| words(&p.to_string_lossy())).map(PathBuf::from).collect(),
             false => options.password_file,
         };
-        let trusted = split(options.trusted_subnets, listed("trusted_subnets"));
+        let trusted = trusted_subnets(&split(options.trusted_subnets, listed("trusted_subnets")))?;
         let fastdp = fast_datapath(options.fastdp, options.fastdp_port, &trusted, options.no_encryption, options.port)?;
         let peers = unique(peers);
-        let (ranges, subnets) = (
-            split(options.ipalloc_range, listed("ipalloc_range")),
-            split(options.ipalloc_default_subnet, listed("ipalloc_default_subnet")),
-        );
-        let ipam = ipam::config(&options.network, &ranges, &subnets, &options.ipalloc_init, peers.len())?;
+        let ranges = split(options.ipalloc_range, listed("ipalloc_range"));
+        let subnets = split(options.ipalloc_default_subnet, listed("ipalloc_default_subnet"));
+        let ipam = ipam::config(&options.network, &ranges, &subnets, &options.ipalloc_init, tcp::routers(&peers))?;
         Ok(RunConfig {
             fastdp,
+            trusted,
             ipam,
+            range_given: matches.value_source("ipalloc_range").is_some_and(|source| source != ValueSource::DefaultValue),
             peers,
             port: options.port,
             bind: unique(bind),
+            tcp_listen: tcp::listen(&split(options.tcp_listen, listed("tcp_listen")))?,
             bridge: options.bridge,
             tap: options.tap,
             mtu: options.mtu,
@@ -183,13 +211,19 @@ impl RunConfig {
             status_addr: status_address(&options.status_addr)?,
             passwords: passwords(options.password, &files)?,
             allow: unique(allow),
+            admins: unique(admins),
+            classic: classic(options.classic_only, options.classic_ok),
             open: options.open,
             cipher: options.cipher,
             cipher_library: options.cipher_library,
             encryption: !options.no_encryption,
             conn_limit: usize::from(options.conn_limit),
+            forwarding: options.allow_forwarding,
             discovery: !options.no_discovery,
             isolate: options.isolate,
+            arp_proxy: options.arp_proxy,
+            multicast_snooping: options.multicast_snooping,
+            flood_limit: options.flood_limit,
             offload: options.offload,
             threads: options.threads,
             busy_poll: options.busy_poll,
@@ -203,18 +237,27 @@ impl RunConfig {
     }
 }
 
-fn fast_datapath(on: bool, port: u16, trusted: &[String], no_encryption: bool, mesh: u16) -> Result<Option<FastdpConfig>, ConfigError> {
-    let trusted: Vec<Subnet> =
-        trusted.iter().map(|t| t.trim().parse().map_err(|e| usage(format!("--trusted-subnets: {e}")))).collect::<Result<_, _>>()?;
-    let trusted = unique(trusted);
+fn trusted_subnets(texts: &[String]) -> Result<Vec<Subnet>, ConfigError> {
+    let subnets = texts.iter().map(|t| t.trim().parse().map_err(|e| usage(format!("--trusted-subnets: {e}"))));
+    Ok(unique(subnets.collect::<Result<_, _>>()?))
+}
+
+fn fast_datapath(on: bool, port: u16, trusted: &[Subnet], no_encryption: bool, mesh: u16) -> Result<Option<FastdpConfig>, ConfigError> {
     match (on, no_encryption || !trusted.is_empty()) {
-        (false, _) if !trusted.is_empty() => Err(usage("--trusted-subnets says where --fastdp may be used: give both, or neither")),
         (false, _) => Ok(None),
         (true, false) => {
             Err(usage("--fastdp sends frames in clear: say where that is acceptable, by --trusted-subnets CIDR,... or --no-encryption"))
         }
         (true, true) if port == mesh => Err(usage(format!("--fastdp-port and --port are both {port}: give them different ports"))),
-        (true, true) => Ok(Some(FastdpConfig { port, policy: fastdp::Policy { trusted } })),
+        (true, true) => Ok(Some(FastdpConfig { port, policy: fastdp::Policy { trusted: trusted.to_vec() } })),
+    }
+}
+
+fn classic(only: bool, accepted: bool) -> Classic {
+    match (only, accepted) {
+        (true, _) => Classic::Only,
+        (false, true) => Classic::Accepted,
+        (false, false) => Classic::Refused,
     }
 }
 
@@ -255,9 +298,9 @@ fn status_address(text: &str) -> Result<Option<SocketAddr>, ConfigError> {
     }
 }
 
-fn key(text: &str) -> Result<[u8; 32], ConfigError> {
+fn key(option: &str, verb: &str, text: &str) -> Result<[u8; 32], ConfigError> {
     let bad = || {
-        usage(format!("--allow {text}: that is not a public key; it takes the 64 hexadecimal digits that `weave-router show-key` prints"))
+        usage(format!("{option} {text}: that is not a public key; it takes the 64 hexadecimal digits that `weave-router {verb}` prints"))
     };
     if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(bad());

@@ -1,6 +1,7 @@
 //! The options as clap sees them. Texts become values that hold in [`super::config`].
 
 pub mod containers;
+pub mod revoke;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::ApiAddress;
+use crate::forward::flood_limit::DEFAULT_FLOOD_LIMIT;
 use crate::host::fastdp::device;
 use crate::io::busy_poll;
 use crate::io::offload::OffloadPolicy;
 use crate::names::Domain;
 use containers::{AttachArgs, BridgeArgs, DetachArgs, ExposeArgs, HideArgs, PsArgs};
+use revoke::{AdminKeyArgs, RevokeArgs};
 
 /// Where the API is unless told otherwise.
 pub const DEFAULT_API: &str = "unix:/run/weave-router/api.sock";
@@ -97,6 +100,8 @@ pub enum Verb {
     Hide(HideArgs),
     /// Join another Linux bridge of this host to the network
     AttachBridge(BridgeArgs),
+    /// Print the routers that frames to another router pass, with the round trip to each
+    Trace(TraceArgs),
     /// Print the whole state of the running router as JSON
     Report,
     /// Wait until the routers have agreed on who gives which addresses
@@ -105,6 +110,10 @@ pub enum Verb {
     Rmpeer(RmpeerArgs),
     /// Take all containers and this host off the network, and hand the addresses to another router, before this one is taken out of service
     Reset(ForceArgs),
+    /// Make a key pair that may revoke members, or print its public key, for --admin on all hosts
+    AdminKey(AdminKeyArgs),
+    /// Put members out of the mesh for good, with an admin key; without one, off this router
+    Revoke(RevokeArgs),
     /// Print this router's public key, for --allow on other hosts
     ShowKey(KeyArgs),
     /// Print the version of this program and of the running router
@@ -129,9 +138,10 @@ pub struct RunArgs {
 /// The options of the router, unchecked.
 #[derive(Clone, Debug, Args)]
 pub struct RunOptions {
-    /// Host to link with; IPv6 addresses in brackets where a port follows; names are resolved again on every attempt; repeatable
+    /// Host to link with; IPv6 addresses in brackets where a port follows; names are resolved again on every attempt; with tcp:// before it
+    /// the host is called by TCP, for networks that let no UDP through: after UDP where it is named both ways, and until UDP works; repeatable
     /// [default: none, waits to be called]
-    #[arg(long, env = "WEAVE_PEER", value_name = "HOST[:PORT]")]
+    #[arg(long, env = "WEAVE_PEER", value_name = "[tcp://]HOST[:PORT]")]
     pub peer: Vec<String>,
     /// UDP port of the mesh, the same for listening and for peers named without a port
     #[arg(long, env = "WEAVE_PORT", value_name = "UDP PORT", default_value_t = 6783, value_parser = clap::value_parser!(u16).range(1..))]
@@ -139,6 +149,10 @@ pub struct RunOptions {
     /// Local IP address to listen on; repeatable [default: all addresses, IPv4 and IPv6]
     #[arg(long, env = "WEAVE_BIND", value_name = "ADDR")]
     pub bind: Vec<String>,
+    /// TCP port to listen on for routers that UDP does not reach, on the addresses of --bind unless one is given; repeatable
+    /// [default: none]
+    #[arg(long, env = "WEAVE_TCP_LISTEN", value_name = "[ADDR:]PORT")]
+    pub tcp_listen: Vec<String>,
     /// Bridge the containers are on; made if missing, adopted if present
     #[arg(long, env = "WEAVE_BRIDGE", value_name = "NAME", default_value = "weave")]
     pub bridge: String,
@@ -171,9 +185,18 @@ pub struct RunOptions {
     /// Public key of a router that may join, as printed by show-key; repeatable [default: whoever has the password]
     #[arg(long, env = "WEAVE_ALLOW", value_name = "KEY")]
     pub allow: Vec<String>,
+    /// Public key of an administrator, as printed by admin-key, who may revoke members; the same on all routers; repeatable [default: none]
+    #[arg(long, env = "WEAVE_ADMIN", value_name = "KEY")]
+    pub admin: Vec<String>,
     /// Without password and --allow, also accept links from public addresses [default: private and link-local addresses only]
     #[arg(long, env = "WEAVE_OPEN", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub open: bool,
+    /// Also link with routers that agree on keys by X25519 alone, as older versions do [default: keys are post-quantum as well, by ML-KEM-768]
+    #[arg(long, env = "WEAVE_CLASSIC_OK", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub classic_ok: bool,
+    /// Behave as such a router, for tests [default: as this version does]
+    #[arg(long, env = "WEAVE_CLASSIC_ONLY", value_parser = switch, action = clap::ArgAction::SetTrue, hide = true, conflicts_with = "classic_ok")]
+    pub classic_only: bool,
     /// Cipher; auto takes the one that both ends measure as the faster
     #[arg(long, env = "WEAVE_CIPHER", value_enum, default_value = "auto")]
     pub cipher: Cipher,
@@ -190,31 +213,46 @@ pub struct RunOptions {
     /// UDP port of --fastdp
     #[arg(long, env = "WEAVE_FASTDP_PORT", value_name = "UDP PORT", default_value_t = device::PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub fastdp_port: u16,
-    /// Underlay networks, as ADDRESS/BITS, within which --fastdp may send frames in clear; both ends must trust the other's address; repeatable
+    /// Underlay networks, as ADDRESS/BITS, within which unicast frames go in clear, by the kernel with --fastdp, else by the router; both ends
+    /// must trust the other's address; repeatable
     /// [default: none]
     #[arg(long, env = "WEAVE_TRUSTED_SUBNETS", value_name = "CIDR,...", value_delimiter = ',')]
     pub trusted_subnets: Vec<String>,
     /// Most links that this router keeps, in links, 1 to 4096; configured peers are always tried
-    #[arg(long, env = "WEAVE_CONN_LIMIT", value_name = "LINKS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, env = "WEAVE_CONN_LIMIT", value_name = "LINKS", default_value_t = crate::mesh::config::CONN_LIMIT, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub conn_limit: u16,
+    /// Whether frames between other routers may pass through this one; where not, the others are told, and go around
+    #[arg(long, env = "WEAVE_ALLOW_FORWARDING", value_name = "yes|no", value_parser = allowed, action = clap::ArgAction::Set, default_value = "yes")]
+    pub allow_forwarding: bool,
     /// Link with configured peers only [default: also with the routers they know]
     #[arg(long, env = "WEAVE_NO_DISCOVERY", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub no_discovery: bool,
-    /// Hold every attached container to its MAC, addresses and subnets, in the bridge itself; nothing but IP and ARP passes to and from them.
-    /// Subnets outside of --ipalloc-range that only other hosts use are not known here, and not kept apart
+    /// Hold every attached container to its MAC, addresses and subnets, in the bridge itself; nothing but IP and ARP passes to and from them
     /// [default: subnets are kept apart where packets are routed]
     #[arg(long, env = "WEAVE_ISOLATE", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub isolate: bool,
-    /// Addresses that the routers of the mesh give to containers, the same on all of them; once for IPv4 and once for IPv6; empty gives none
+    /// Addresses that the routers of the mesh give to containers, the same on all of them; once for IPv4 and once for IPv6; empty gives none.
+    /// A host with a route into the default one does not start before somebody chooses
     #[arg(long, env = "WEAVE_IPALLOC_RANGE", value_name = "CIDR", default_value = "10.32.0.0/12")]
     pub ipalloc_range: Vec<String>,
-    /// Subnet of a container that asks for none; once for each family [default: the range]
+    /// Subnet of a container that asks for none; once for each family, and it gets an address of each [default: the range]
     #[arg(long, env = "WEAVE_IPALLOC_DEFAULT_SUBNET", value_name = "CIDR")]
     pub ipalloc_default_subnet: Vec<String>,
     /// How the addresses are divided first: by more than half of so many routers (consensus; without a number, of the peers given and this one),
     /// among named routers (seed, the same list everywhere), or by others (observer)
     #[arg(long, env = "WEAVE_IPALLOC_INIT", value_name = "consensus[=ROUTERS]|seed=NAME,...|observer", default_value = "consensus")]
     pub ipalloc_init: String,
+    /// Answer ARP and neighbour solicitations for containers of other hosts, where it is certain who has the address, in place of flooding them
+    /// through the mesh
+    #[arg(long, env = "WEAVE_ARP_PROXY", value_name = "yes|no", value_parser = switch, action = clap::ArgAction::Set, default_value = "yes")]
+    pub arp_proxy: bool,
+    /// Send multicast frames only to hosts with members of their group, as containers tell by IGMP and MLD; off floods them to all
+    #[arg(long, env = "WEAVE_MULTICAST_SNOOPING", value_name = "on|off", value_parser = switch, action = clap::ArgAction::Set, default_value = "on")]
+    pub multicast_snooping: bool,
+    /// Most frames of one station on the bridge that each packet thread floods, in frames per second (broadcast, multicast, to unknown MACs);
+    /// what exceeds that is dropped; 0 is no limit
+    #[arg(long, env = "WEAVE_FLOOD_LIMIT", value_name = "FRAMES", default_value_t = DEFAULT_FLOOD_LIMIT)]
+    pub flood_limit: u64,
     /// Segmentation and checksum offloads: auto tries each and gives up what fails, off uses none, a comma list switches single ones
     /// off: of the TAP no-csum, no-tso, no-ecn, no-uso, of UDP no-gso, no-gro
     #[arg(long, env = "WEAVE_OFFLOAD", value_name = "auto|off|LIST", value_parser = OffloadPolicy::from_str, default_value = "auto")]
@@ -265,6 +303,17 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Name or nickname of the router
+    #[arg(value_name = "PEER")]
+    pub peer: String,
+    /// Print JSON [default: text]
+    #[arg(long, env = "WEAVE_JSON", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    pub json: bool,
+}
+
 /// What `status` can show besides the overview.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
@@ -276,12 +325,17 @@ pub enum What {
     Targets,
     /// The MAC table
     Macs,
-    /// How each peer is reached
+    /// How each peer is reached, and why so
     Routes,
+    /// Direct or relayed, since when, and which addresses were tried in vain
+    Paths,
     /// The name server, and the names of all routers
     Dns,
-    /// Attached containers, and the exposed host
+    /// Attached containers, and the exposed host; also as attachments
+    #[value(alias = "attachments")]
     Containers,
+    /// Addresses and names of the exposed host, and whether the outside sees them
+    Expose,
     /// Who gives which addresses
     Ipam,
 }
@@ -308,8 +362,8 @@ pub struct LookupArgs {
 /// `connect` and `forget`.
 #[derive(Debug, Args)]
 pub struct HostArgs {
-    /// Hosts; IPv6 addresses in brackets where a port follows
-    #[arg(required = true, value_name = "HOST[:PORT]")]
+    /// Hosts, as by --peer
+    #[arg(required = true, value_name = "[tcp://]HOST[:PORT]")]
     pub hosts: Vec<String>,
 }
 
@@ -327,7 +381,8 @@ pub struct RmpeerArgs {
 /// `--force` of `rmpeer` and `reset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
 pub struct ForceArgs {
-    /// Ask no other router: its addresses may then be given twice if you are wrong [default: more than half of the owners agree]
+    /// Ask no other router: its addresses may then be given twice if you are wrong; a router that is reset so begins as a new one when it is started
+    /// again [default: more than half of the owners agree]
     #[arg(long, env = "WEAVE_FORCE", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub force: bool,
 }
@@ -425,6 +480,11 @@ fn busy_polling(text: &str) -> Result<Duration, String> {
         _ => Duration::from_micros(text.parse().map_err(|_| "write auto, off or a number of microseconds")?),
     };
     if time <= busy_poll::MOST { Ok(time) } else { Err(format!("at most {} microseconds", busy_poll::MOST.as_micros())) }
+}
+
+/// The value of an option that is yes unless something else is said; an empty variable says nothing.
+fn allowed(text: &str) -> Result<bool, String> {
+    if text.is_empty() { Ok(true) } else { switch(text).map_err(|_| "write yes or no".into()) }
 }
 
 /// The value of a switch's environment variable; an empty one is off, as when it is not set.

@@ -3,12 +3,14 @@
 pub mod containers;
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::config::{ConfigError, RunConfig};
+use super::options::revoke::RevokeArgs;
 use super::options::{
-    DemoArgs, ForceArgs, GlobalOptions, KeyArgs, RmpeerArgs, RunOptions, StatusArgs, Topology, Verb, WithVerb, WithoutVerb,
+    DemoArgs, ForceArgs, GlobalOptions, KeyArgs, RmpeerArgs, RunOptions, StatusArgs, Topology, TraceArgs, Verb, WithVerb, WithoutVerb,
 };
 use super::verbs::Naming;
 use crate::mesh::command::Target;
@@ -42,6 +44,8 @@ pub enum Action {
     DnsLookup(String),
     /// See to containers.
     Containers(ContainerAction),
+    /// Follow a way.
+    Trace(TraceArgs),
     /// Print everything.
     Report,
     /// Wait for a ring of addresses.
@@ -50,6 +54,10 @@ pub enum Action {
     Rmpeer(RmpeerArgs),
     /// Hand addresses over.
     Reset(ForceArgs),
+    /// Make a key pair of an administrator, or print its public half.
+    AdminKey(PathBuf),
+    /// Put members out.
+    Revoke(RevokeArgs),
     /// Print the public key.
     ShowKey(KeyArgs),
     /// Print the versions.
@@ -111,10 +119,13 @@ fn with_verb(parsed: WithVerb, matches: &ArgMatches, hostname: &str) -> Result<C
         Verb::Expose(args) => Action::Containers(containers::expose(args)?),
         Verb::Hide(args) => Action::Containers(containers::hide(&args)?),
         Verb::AttachBridge(args) => Action::Containers(containers::join(args)),
+        Verb::Trace(args) => Action::Trace(args),
         Verb::Report => Action::Report,
         Verb::Prime => Action::Prime,
         Verb::Rmpeer(args) => Action::Rmpeer(args),
         Verb::Reset(args) => Action::Reset(args),
+        Verb::AdminKey(args) => Action::AdminKey(args.file),
+        Verb::Revoke(args) => Action::Revoke(args),
         Verb::ShowKey(args) => Action::ShowKey(args),
         Verb::Version => Action::Version,
         Verb::SystemdUnit => Action::SystemdUnit,
@@ -171,7 +182,7 @@ fn takes_next(command: &Command, option: &str) -> bool {
 
 /// The verbs that take a name take it as `-h` too, as Weave's do; their help is `--help`.
 fn short_hostname(mut args: Vec<OsString>) -> Vec<OsString> {
-    if args.iter().any(|arg| arg == "dns-add" || arg == "dns-remove") {
+    if args.iter().any(|arg| arg == "dns-add" || arg == "dns-remove" || arg == "expose") {
         args.iter_mut().filter(|arg| *arg == "-h").for_each(|arg| *arg = "--hostname".into());
     }
     args

@@ -4,6 +4,7 @@
 //!  this thread (tokio)    signals, API, status pages, netlink watch, name resolution
 //!  "mesh"                 io::mesh_thread, which drives mesh::Mesh
 //!  "packet-1", …          io::packet_thread, which drives forward::Forwarder; `threads` says how many
+//!  "tcp"                  io::tcp, which carries datagrams where no UDP gets through
 //! ```
 
 mod apps;
@@ -13,13 +14,18 @@ mod dns;
 mod fastdp;
 mod ipam;
 mod keeper;
+mod lost;
 mod names;
 mod network;
 mod parts;
+mod paths;
 mod planes;
+mod ranges;
+mod revoked;
 mod signals;
 mod start;
 mod status;
+mod tcp;
 mod threads;
 
 use std::time::Duration;
@@ -28,19 +34,22 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::RunConfig;
-use crate::api::{Refusal, Request};
+use crate::api::{Denied, Request};
+use crate::crypto::PublicKey;
 use crate::host::HostError;
 use crate::mesh::apps::AppEvent;
 use crate::mesh::command::{Command, Event, Target};
-use crate::store::StateDir;
+use crate::store::{Revoked, StateDir};
 use crate::wire::Address;
 use apps::Apps;
 use aside::aside;
 use containers::Containers;
 use dns::Dns;
 use fastdp::Fastdp;
+use keeper::Keeper;
 use names::Names;
 use network::Network;
+use paths::Tracers;
 use planes::Planes;
 use signals::Signals;
 use status::StatusSource;
@@ -76,7 +85,12 @@ struct Router {
     store: StateDir,
     /// Peers added at runtime, as they stand in the state directory.
     remembered: Vec<Target>,
+    /// This router's public key.
+    key: PublicKey,
+    /// Members that were put out, as they stand there.
+    revoked: Vec<Revoked>,
     network: Network,
+    firewall: Keeper,
     planes: Planes,
     events: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<Request>,
@@ -89,6 +103,9 @@ struct Router {
     app_events: mpsc::Receiver<AppEvent>,
     dns: Option<Dns>,
     containers: Containers,
+    tracers: Tracers,
+    /// Tells the mesh plane of interfaces that go down.
+    _watching: Option<lost::Watching>,
 }
 
 impl Router {
@@ -128,12 +145,13 @@ impl Router {
                     self.network.note(event);
                     settle.get_or_insert(Instant::now() + SETTLE);
                 }
+                () = self.firewall.called() => self.firewall.check(),
                 () = settled => {
                     settle = None;
                     self.mend().await;
                 }
                 _ = tidy.tick() => {
-                    self.network.check_firewall();
+                    self.firewall.check();
                     if self.apps.take_lost() && !planes::send(&self.planes.mesh(), Command::Refresh) {
                         self.apps.keep_lost();
                     }
@@ -204,13 +222,16 @@ impl Router {
             Event::LinkUp { peer, nickname, address } => tracing::info!("link to {peer} ({nickname}) at {address} is up"),
             Event::LinkDown { peer, nickname, reason } => tracing::info!("link to {peer} ({nickname}) is down: {reason}"),
             Event::Refused { whom, reason } => tracing::warn!("no link with {whom}: {reason}"),
+            Event::Traced { ticket, trace } => self.tracers.done(ticket, trace),
             Event::Warning(sentence) => tracing::warn!("{sentence}"),
+            Event::Notice(sentence) => tracing::info!("{sentence}"),
             Event::Persist(incarnation) => match self.store.raise_incarnation(incarnation) {
                 Ok(()) => self.planes.command(Command::Persisted(incarnation)),
                 Err(error) => tracing::error!("{error}; other routers hold records of a later life of this one and ignore what it says"),
             },
+            Event::Revoked { key, name, nickname, signature } => self.on_revoked((key, signature.map(|boxed| *boxed)), name, &nickname),
             // Others take these, or the mesh thread applies them itself.
-            Event::MacAnnounced { .. } | Event::Fastdp(_) | Event::Beat(_) | Event::App(_) => {}
+            Event::MacAnnounced { .. } | Event::ToBridge(_) | Event::Fastdp(_) | Event::Beat { .. } | Event::App(_) => {}
         }
     }
 
@@ -218,7 +239,11 @@ impl Router {
     fn resolve(&self, target: Target) {
         let mesh = self.planes.mesh();
         let port = target.port.unwrap_or(self.config.port);
+        let dial = target.tcp.then(|| tcp::dial(&self.planes, target.clone()));
         self.names.look_up(target, port, move |target, found| {
+            if let (Ok(addresses), Some(dial)) = (&found, dial) {
+                return dial(addresses.clone());
+            }
             let found = found.map(|addrs| addrs.into_iter().map(Address::udp).collect());
             planes::send(&mesh, Command::Resolved(target, found));
         });
@@ -226,7 +251,7 @@ impl Router {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Status(answer) => self.status.answer(&self.planes, self.network.mtu(), answer),
+            Request::Status(scope, answer) => self.status.answer(&self.planes, self.network.mtu(), &scope, answer),
             Request::Connect(targets, answer) => {
                 let mut all = self.remembered.clone();
                 all.extend(targets.iter().filter(|t| !self.remembered.contains(t) && !self.config.peers.contains(t)).cloned());
@@ -236,6 +261,7 @@ impl Router {
                 }
                 let _ = answer.send(done);
             }
+            Request::Revoke(revoked, answer) => drop(answer.send(self.revoke(revoked))),
             Request::Forget(targets, answer) => {
                 let all = self.remembered.iter().filter(|t| !targets.contains(t)).cloned().collect();
                 let done = self.remember(all);
@@ -248,9 +274,9 @@ impl Router {
     }
 
     /// On disk before it is acknowledged.
-    fn remember(&mut self, peers: Vec<Target>) -> Result<(), Refusal> {
+    fn remember(&mut self, peers: Vec<Target>) -> Result<(), Denied> {
         if peers != self.remembered {
-            self.store.set_peers(&peers).map_err(|error| Refusal(error.to_string()))?;
+            self.store.set_peers(&peers)?;
             self.remembered = peers;
         }
         Ok(())
@@ -261,7 +287,7 @@ impl Router {
         for server in &self.servers {
             server.abort();
         }
-        let Router { planes, mut network, fastdp, dns, containers, .. } = self;
+        let Router { planes, network, mut firewall, fastdp, dns, containers, .. } = self;
         if let Some(dns) = dns {
             dns.stop();
         }
@@ -277,7 +303,7 @@ impl Router {
                 fastdp.close(deadline).await;
             }
         };
-        tokio::join!(threads, network.close_firewall(deadline), fast, containers.close(deadline));
+        tokio::join!(threads, firewall.close(deadline), fast, containers.close(deadline));
         network.release(Instant::now() + BRIDGE_PATIENCE).await;
     }
 }

@@ -53,9 +53,9 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(c.state_dir.to_str(), Some("/var/lib/weave-router"));
     assert_eq!(c.api.to_string(), "unix:/run/weave-router/api.sock");
     assert_eq!(c.status_addr.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:6782"));
-    assert_eq!((c.cipher, c.offload, c.conn_limit), (Cipher::Auto, OffloadPolicy::Auto, 64));
+    assert_eq!((c.cipher, c.offload, c.conn_limit), (Cipher::Auto, OffloadPolicy::Auto, 16));
     assert_eq!((c.threads, c.busy_poll), (None, Duration::from_micros(100)));
-    assert!(c.encryption && c.discovery && !c.open && !c.authenticated());
+    assert!(c.encryption && c.discovery && c.forwarding && !c.open && !c.authenticated());
     assert!(c.peers.is_empty() && c.bind.is_empty() && c.allow.is_empty() && c.passwords.is_empty());
 }
 
@@ -139,6 +139,8 @@ fn values_are_checked() {
         ("--bridge a/b", "printable"),
         ("--tap weave%d", "'%'"),
         ("--tap ..", "taken"),
+        ("--tcp-listen 10.0.0.1", "IP:PORT"),
+        ("--peer udp://a:1", "tcp://"),
         ("--tap weave", "different names"),
         ("--mtu 575", "576..=65521"),
         ("--mtu 65522", "576..=65521"),
@@ -153,8 +155,7 @@ fn values_are_checked() {
         ("--threads 16", "1..=15"),
         ("--busy-poll 1001", "1000"),
         ("--fastdp", "--trusted-subnets"),
-        ("--trusted-subnets 10.0.0.0/8", "--fastdp"),
-        ("--fastdp --trusted-subnets 10.0.0.0", "ADDRESS/BITS"),
+        ("--trusted-subnets 10.0.0.0", "ADDRESS/BITS"),
         ("--fastdp --no-encryption --fastdp-port 6783", "different ports"),
         ("--busy-poll always", "microseconds"),
         ("--dns-domain a..b", "--dns-domain"),
@@ -191,12 +192,18 @@ fn values_that_are_good() {
     assert!(c.open && !c.encryption && !c.discovery && c.authenticated());
     assert_eq!((c.cipher, c.offload), (Cipher::Aes256Gcm, OffloadPolicy::Off));
     assert_eq!((c.threads, c.busy_poll), (Some(15), Duration::from_micros(50)));
+    assert!(c.tcp_listen.is_empty());
+    let tcp = config("--tcp-listen 443 --tcp-listen 10.0.0.1:8443 --peer tcp://a:443 --peer a");
+    assert_eq!(tcp.tcp_listen, [(None, 443), (Some("10.0.0.1".parse::<std::net::IpAddr>().expect("v4")), 8443)]);
+    assert!(tcp.peers.iter().any(|peer| peer.tcp && peer.port == Some(443)) && tcp.peers.iter().any(|peer| !peer.tcp));
     assert!(c.fastdp.is_none());
     let fast = config("--fastdp --no-encryption").fastdp.expect("a fast datapath");
     assert_eq!((fast.port, fast.policy.trusted.len()), (6784, 0));
+    assert_eq!(config("--trusted-subnets 10.0.0.0/8").trusted.len(), 1);
     let fast = config("--fastdp --trusted-subnets 10.0.0.0/8,fd00::/8 --trusted-subnets 10.0.0.0/8 --fastdp-port 7000").fastdp;
     assert_eq!(fast.map(|fast| (fast.port, fast.policy.trusted.len())), Some((7000, 2)));
     assert_eq!(config("--status-addr=").status_addr, None);
+    assert_eq!(["no", "yes", ""].map(|word| config(&format!("--allow-forwarding={word}")).forwarding), [false, true, true]);
     assert_eq!(config("--offload no-tso,no-gro").offload.to_string(), "no-tso,no-gro");
     assert_eq!(config("--cipher chacha20poly1305").cipher, Cipher::ChaCha20Poly1305);
 }
@@ -228,6 +235,20 @@ fn passwords_are_ordered_trimmed_and_counted() {
 }
 
 #[test]
+fn whether_classic_keys_will_do_and_who_may_revoke() {
+    use crate::crypto::Classic;
+    assert_eq!((config("").classic, config("").admins.len()), (Classic::Refused, 0));
+    assert_eq!(config("--classic-ok").classic, Classic::Accepted);
+    assert_eq!(config("--classic-only").classic, Classic::Only);
+    assert!(refused("--classic-ok --classic-only").contains("cannot be used"));
+    let key = "a5".repeat(32);
+    assert_eq!(config(&format!("--admin {key} --admin {key}")).admins, [[0xa5; 32]]);
+    assert!(refused("--admin a5").contains("--admin a5"));
+    assert!(matches!(call("revoke h1 h2 --admin-key f").action, Action::Revoke(args) if args.peers.len() == 2 && args.admin_key.is_some()));
+    assert!(refused("revoke").contains("NAME"));
+}
+
+#[test]
 fn every_option_has_a_variable_and_says_its_default() {
     let mut seen = BTreeSet::new();
     let root = WithoutVerb::command();
@@ -242,9 +263,9 @@ fn every_option_has_a_variable_and_says_its_default() {
         seen.insert(long.to_string());
     }
     let contract = [
-        "peer port bind bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library",
+        "peer port bind tcp-listen bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library",
         "no-encryption fastdp fastdp-port trusted-subnets isolate conn-limit no-discovery offload threads busy-poll log-level log-format",
-        "no-dns dns-domain dns-listen dns-ttl dns-fallback-timeout resolv-conf hostname",
+        "classic-ok admin admin-key no-dns dns-domain dns-listen dns-ttl dns-fallback-timeout resolv-conf hostname",
     ];
     for option in contract.iter().flat_map(|group| group.split_whitespace()) {
         assert!(seen.contains(option), "--{option} is missing");

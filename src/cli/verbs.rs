@@ -3,13 +3,14 @@
 pub(super) mod containers;
 pub(super) mod dns;
 pub(super) mod ipam;
+pub(super) mod revoke;
 
 use std::path::Path;
 
 use super::Planes;
-use super::options::{StatusArgs, What};
+use super::options::{StatusArgs, TraceArgs, What};
 use crate::api::ApiAddress;
-use crate::api::client::{Client, ClientError, Form};
+use crate::api::client::{Client, ClientError, Form, escape};
 use crate::mesh::command::Target;
 use crate::store;
 pub use dns::Naming;
@@ -23,12 +24,20 @@ pub(super) fn status(api: ApiAddress, args: &StatusArgs) -> anyhow::Result<Strin
         Some(What::Targets) => "/status/targets",
         Some(What::Macs) => "/status/macs",
         Some(What::Routes) => "/status/routes",
+        Some(What::Paths) => "/status/paths",
         Some(What::Dns) => "/status/dns",
         Some(What::Containers) => "/status/containers",
+        Some(What::Expose) => "/status/expose",
         Some(What::Ipam) => "/status/ipam",
     };
     let form = if args.json { Form::Json } else { Form::Text };
     Ok(Client::new(api).get(path, form)?)
+}
+
+/// `trace`: the routers on the way.
+pub(super) fn trace(api: ApiAddress, args: &TraceArgs) -> anyhow::Result<String> {
+    let form = if args.json { Form::Json } else { Form::Text };
+    Ok(Client::new(api).get(&format!("/trace/{}", escape(&args.peer)), form)?)
 }
 
 /// `report`: the whole state as JSON.

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use super::aead::Providers;
-use super::handshake::{self, Initiator, Local, Next, Offer, Pattern, Responder, Stamp};
+use super::handshake::{self, Classic, Exchange, Initiator, Local, Next, Offer, Pattern, Responder, Stamp, Start};
 use super::identity::{Identity, PublicIdentity};
 use super::psk::Psks;
 use super::session::Session;
@@ -72,9 +72,10 @@ fn session(data: &[u8]) {
 
 fn initiator(local: &Local, peer: &Local, pattern: Pattern) -> (Initiator, Vec<u8>) {
     let rng = &mut ChaCha12Rng::from_seed([4; 32]);
+    let start = Start { psk_index: 0, stamp: Stamp::default(), local_index: 2, exchange: Exchange::Hybrid };
     match pattern {
-        Pattern::Xx => Initiator::start_xx(local, 0, Stamp::default(), 2, rng),
-        Pattern::Ik => Initiator::start_ik(local, peer.identity.public(), 0, Stamp::default(), 2, rng),
+        Pattern::Xx => Initiator::start_xx(local, start, rng),
+        Pattern::Ik => Initiator::start_ik(local, peer.identity.public(), start, rng),
     }
     .expect("both ends are well formed")
 }
@@ -94,6 +95,7 @@ fn ends() -> &'static (Local, Local) {
             plain: false,
             nickname: None,
         },
+        classic: Classic::Accepted,
         providers: Providers::default(),
     };
     ENDS.get_or_init(|| (local(1), local(2)))

@@ -8,10 +8,16 @@
 //!          2 ←  e, ee, se, psk; offer             proves the password to the initiator
 //! ```
 //!
+//! A hybrid handshake, which is the usual one, carries an ML-KEM key in the payload of 1 and the answer to it in that of 2
+//! ([`kem`]): [`FIRST_HYBRID_LEN`] bytes instead of [`FIRST_MESSAGE_LEN`], which take two datagrams. A classic one
+//! goes without. Whether a classic one will do is for each end to say ([`Classic`]). Nobody on the way can make a classic one out of a hybrid
+//! one, as Noise authenticates the payloads; and who only pretends to be old is found out by the feature bit in its sealed payload.
+//!
 //! An XX initiator has its session before it knows whether the responder shares the password: the keys depend on it, so
 //! nothing is given away, and [`Session::is_confirmed`] stays false until a datagram from the responder opens.
 
 mod error;
+mod exchange;
 mod noise;
 mod payload;
 
@@ -21,13 +27,16 @@ use rand_core::Rng;
 use snow::HandshakeState;
 
 pub use error::HandshakeError;
+use exchange::check_exchange;
+pub use exchange::{Classic, Exchange};
 use noise::Seed;
 use payload::Payload;
 pub(super) use payload::parse_for_fuzzing;
-pub use payload::{MAX_NICKNAME, Offer, Stamp};
+pub use payload::{HYBRID, MAX_NICKNAME, Offer, Stamp};
 
 use super::aead::Providers;
 use super::identity::{Identity, PublicIdentity};
+use super::kem::{self, Coins, Decapsulator, Secret};
 use super::psk::{Psk, Psks};
 use super::schedule::Root;
 use super::session::{Session, Terms};
@@ -35,6 +44,8 @@ use super::session::{Session, Terms};
 /// First messages are padded to this: as long as the longest answer, so that an address that somebody else gave as his
 /// own never gets more bytes from us than were sent in its name.
 pub const FIRST_MESSAGE_LEN: usize = 400;
+/// The same for hybrid ones, whose own content is longer than their answer's.
+pub const FIRST_HYBRID_LEN: usize = 1600;
 /// Bytes that Noise adds to the payload of an XX first message: ephemeral key and tag.
 const XX_ONE_OVERHEAD: usize = 32 + 16;
 /// Bytes that Noise adds to the payload of an IK first message: ephemeral key, sealed static key, tag.
@@ -60,8 +71,10 @@ pub struct Local {
     pub network: String,
     /// The passwords in use, newest first.
     pub psks: Psks,
-    /// What we can do and want.
+    /// What we can do and want; its [`HYBRID`] bit follows from `classic`.
     pub offer: Offer,
+    /// Whether a classic handshake will do.
+    pub classic: Classic,
     /// Which library computes each suite here.
     pub providers: Providers,
 }
@@ -94,43 +107,49 @@ pub struct Initiator {
     psk_index: usize,
     stamp: Stamp,
     local_index: u32,
+    kem: Option<Decapsulator>,
+}
+
+/// How an initiator starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Which of our passwords to use.
+    pub psk_index: usize,
+    /// When this is, in the order of our handshakes.
+    pub stamp: Stamp,
+    /// What to be called in answers, 1 to 2^24 − 1.
+    pub local_index: u32,
+    /// What the keys are to rest on.
+    pub exchange: Exchange,
 }
 
 impl Initiator {
-    /// Starts a handshake with a stranger; returns the first message too. `local_index` is 1 to 2^24 − 1.
-    pub fn start_xx(
-        local: &Local,
-        psk_index: usize,
-        stamp: Stamp,
-        local_index: u32,
-        rng: &mut dyn Rng,
-    ) -> Result<(Initiator, Vec<u8>), HandshakeError> {
+    /// Starts a handshake with a stranger; returns the first message too.
+    pub fn start_xx(local: &Local, start: Start, rng: &mut dyn Rng) -> Result<(Initiator, Vec<u8>), HandshakeError> {
+        let Start { psk_index, stamp, local_index, exchange } = start;
         let psk = own_psk(local, psk_index)?;
         let mut noise = noise::initiator(local, Pattern::Xx, None, &Seed::draw(rng))?;
         noise.set_psk(Pattern::Xx.psk_position(), psk.key())?;
+        let kem = (exchange == Exchange::Hybrid).then(|| Decapsulator::generate(rng));
         let versions = Some((local.offer.version_min, local.offer.version_max));
-        let payload = Payload { versions, ..Payload::default() };
-        let message = write(&mut noise, &payload, FIRST_MESSAGE_LEN - XX_ONE_OVERHEAD)?;
-        Ok((Initiator { noise, pattern: Pattern::Xx, peer: None, psk_index, stamp, local_index }, message))
+        let payload = Payload { versions, kem_key: kem.as_ref().map(Decapsulator::key), ..Payload::default() };
+        let message = write(&mut noise, &payload, exchange.first_len() - XX_ONE_OVERHEAD)?;
+        Ok((Initiator { noise, pattern: Pattern::Xx, peer: None, psk_index, stamp, local_index, kem }, message))
     }
 
     /// Starts a handshake with a peer whose identity is known; returns the first message too.
-    pub fn start_ik(
-        local: &Local,
-        peer: &PublicIdentity,
-        psk_index: usize,
-        stamp: Stamp,
-        local_index: u32,
-        rng: &mut dyn Rng,
-    ) -> Result<(Initiator, Vec<u8>), HandshakeError> {
+    pub fn start_ik(local: &Local, peer: &PublicIdentity, start: Start, rng: &mut dyn Rng) -> Result<(Initiator, Vec<u8>), HandshakeError> {
+        let Start { psk_index, stamp, local_index, exchange } = start;
         let psk = own_psk(local, psk_index)?;
         check_identity(local, peer, &peer.noise)?;
         let mut noise = noise::initiator(local, Pattern::Ik, Some(&peer.noise), &Seed::draw(rng))?;
         noise.set_psk(Pattern::Ik.psk_position(), psk.key())?;
         let mut payload = own_payload(local, stamp, local_index);
         payload.psk_hint = Some(psk.hint(&hint_salt(local.identity.public(), stamp)));
-        let message = write(&mut noise, &payload, FIRST_MESSAGE_LEN - IK_ONE_OVERHEAD)?;
-        Ok((Initiator { noise, pattern: Pattern::Ik, peer: Some(*peer), psk_index, stamp, local_index }, message))
+        let kem = (exchange == Exchange::Hybrid).then(|| Decapsulator::generate(rng));
+        payload.kem_key = kem.as_ref().map(Decapsulator::key);
+        let message = write(&mut noise, &payload, exchange.first_len() - IK_ONE_OVERHEAD)?;
+        Ok((Initiator { noise, pattern: Pattern::Ik, peer: Some(*peer), psk_index, stamp, local_index, kem }, message))
     }
 
     /// Reads the answer; an XX handshake has a third message to send. After [`HandshakeError::Unreadable`] or
@@ -145,7 +164,12 @@ impl Initiator {
             Pattern::Xx => Some(write(&mut self.noise, &own_payload(local, self.stamp, self.local_index), 0)?),
             Pattern::Ik => None,
         };
-        let established = establish(local, &mut self.noise, &payload, peer, self.local_index, self.psk_index)?;
+        let secret = match (&self.kem, &payload.kem_text) {
+            (Some(kem), Some(text)) => Some(kem.open(text)),
+            (Some(_), None) => return Err(HandshakeError::Classic),
+            (None, _) => None,
+        };
+        let established = establish(local, &mut self.noise, &payload, peer, (self.local_index, self.psk_index), secret.as_ref())?;
         if self.pattern == Pattern::Ik {
             // The answer could only be written with our static key's counterpart and the password.
             established.session.mark_confirmed();
@@ -162,6 +186,7 @@ pub struct Question {
     pattern: Pattern,
     message: Vec<u8>,
     sender: Option<Sender>,
+    kem: Option<(kem::Key, Coins)>,
 }
 
 /// What an IK first message tells about who sent it.
@@ -196,14 +221,22 @@ impl Question {
     pub fn read(local: &Local, pattern: Pattern, message: &[u8], rng: &mut dyn Rng) -> Result<Question, HandshakeError> {
         let seed = Seed::draw(rng);
         let mut noise = noise::responder(local, pattern, &seed)?;
-        let payload = read(&mut noise, message)?;
+        let mut payload = read(&mut noise, message)?;
         let versions = payload.versions.ok_or(HandshakeError::Malformed("it names no protocol versions"))?;
         local.offer.common_version(versions)?;
+        let key = payload.kem_key.take().filter(|_| local.classic != Classic::Only);
+        if key.is_none() && local.classic == Classic::Refused {
+            return Err(HandshakeError::Classic);
+        }
+        let kem = key.map(|key| (key, Coins::draw(rng)));
         let sender = match pattern {
             Pattern::Xx => None,
-            Pattern::Ik => Some(Sender::read(local, &noise, payload)?),
+            Pattern::Ik => {
+                check_exchange(local, &payload, kem.is_some())?;
+                Some(Sender::read(local, &noise, payload)?)
+            }
         };
-        Ok(Question { noise, seed, pattern, message: message.to_vec(), sender })
+        Ok(Question { noise, seed, pattern, message: message.to_vec(), sender, kem })
     }
 
     /// Who sent it, where the message tells (IK).
@@ -225,16 +258,24 @@ impl Question {
             // The initiator knows who we are, or it could not have written to us.
             payload.identity = None;
         }
+        let mut secret = None;
+        if let Some((key, coins)) = &self.kem {
+            let (text, shared) = kem::encapsulate(key, coins).ok_or(HandshakeError::Malformed("its post-quantum key is none"))?;
+            payload.kem_text = Some(text);
+            secret = Some(shared);
+        }
         let message = write(&mut self.noise, &payload, 0)?;
         if message.len() > self.message.len() {
             return Err(HandshakeError::Malformed("it is shorter than its answer would be"));
         }
         let next = match self.sender {
             Some(Sender { identity, payload, psk_index, .. }) => {
-                Next::Established(Box::new(establish(local, &mut self.noise, &payload, identity, local_index, psk_index)?))
+                let ours = (local_index, psk_index);
+                Next::Established(Box::new(establish(local, &mut self.noise, &payload, identity, ours, secret.as_ref())?))
             }
             None => {
-                Next::Third(Box::new(Responder { noise: self.noise, seed: self.seed, first: self.message, answer: payload, local_index }))
+                let (noise, seed, first) = (self.noise, self.seed, self.message);
+                Next::Third(Box::new(Responder { noise, seed, first, answer: payload, local_index, secret }))
             }
         };
         Ok(Answer { message, next })
@@ -259,6 +300,7 @@ pub struct Responder {
     first: Vec<u8>,
     answer: Payload,
     local_index: u32,
+    secret: Option<Secret>,
 }
 
 impl Responder {
@@ -282,7 +324,7 @@ impl Responder {
             match read(&mut self.noise, message) {
                 Ok(payload) => {
                     let peer = read_identity(local, &self.noise, &payload)?;
-                    return establish(local, &mut self.noise, &payload, peer, self.local_index, psk_index);
+                    return establish(local, &mut self.noise, &payload, peer, (self.local_index, psk_index), self.secret.as_ref());
                 }
                 // snow restores its hashes after a failure but not the cipher's key, which changed once the static key
                 // was read. Before that point nothing changed, and no other password would help.
@@ -311,7 +353,9 @@ fn own_psk(local: &Local, index: usize) -> Result<&Psk, HandshakeError> {
 /// What we tell everybody who gets to know us.
 fn own_payload(local: &Local, stamp: Stamp, local_index: u32) -> Payload {
     debug_assert!(payload::is_index(local_index));
-    Payload { identity: Some(*local.identity.public()), stamp: Some(stamp), index: Some(local_index), ..Payload::offering(&local.offer) }
+    let offer = Payload::offering(&local.offer);
+    let features = if local.classic == Classic::Only { offer.features & !HYBRID } else { offer.features | HYBRID };
+    Payload { identity: Some(*local.identity.public()), stamp: Some(stamp), index: Some(local_index), features, ..offer }
 }
 
 /// A salt that no other handshake has.
@@ -346,15 +390,16 @@ fn establish(
     noise: &mut HandshakeState,
     theirs: &Payload,
     peer: PublicIdentity,
-    local_index: u32,
-    psk_index: usize,
+    (local_index, psk_index): (u32, usize),
+    secret: Option<&Secret>,
 ) -> Result<Established, HandshakeError> {
+    check_exchange(local, theirs, secret.is_some())?;
     let offer = theirs.offer()?;
     let agreed = local.offer.agree(&offer)?;
     let stamp = theirs.stamp.ok_or(HandshakeError::Malformed("it has no stamp"))?;
     let remote_index = theirs.index.ok_or(HandshakeError::Malformed("it has no index"))?;
     let split = zeroize::Zeroizing::new(noise.dangerously_get_raw_split());
-    let root = Root::derive(&split, noise.get_handshake_hash(), None);
+    let root = Root::derive(&split, noise.get_handshake_hash(), secret.map(Secret::as_bytes));
     let terms = Terms {
         peer: peer.name(),
         initiator: noise.is_initiator(),
@@ -364,6 +409,7 @@ fn establish(
         provider: local.providers.get(agreed.suite),
         lanes: agreed.lanes,
         plain: agreed.plain,
+        exchange: if secret.is_some() { Exchange::Hybrid } else { Exchange::Classic },
         network: &local.network,
     };
     let session = Session::from_root(&root, &terms).ok_or(HandshakeError::NoCipher)?;

@@ -25,7 +25,8 @@
 //! to the responder's static key, the first 16 bits of HMAC-SHA256(psk, "weave-router psk hint v1" ‖ initiator's key ‖
 //! stamp). Nothing keyed by a password is ever sent in clear. What remains, as with every handshake without a
 //! password-authenticated key exchange: whoever *actively* poses as an XX responder gets a third message to test guesses
-//! on, at Argon2id's price for each.
+//! on, and whoever sends first messages of IK until one has the right hint, one in 2^16, gets an answer; at Argon2id's price
+//! for each guess.
 //!
 //! # Handshake ([`handshake`])
 //!
@@ -35,6 +36,11 @@
 //! even read each other's first message. Payloads are TLVs; the identity in them must certify the static key that Noise
 //! proved. All randomness comes from the generator that the caller passes in, through our own `snow` resolver.
 //!
+//! ML-KEM-768 (FIPS 203, [`kem`]) runs beside it. The encapsulation key rides in the payload of the first message, readable by
+//! everybody in XX and sealed in IK; the ciphertext rides in the sealed payload of the second. Both are part of the transcript that Noise
+//! authenticates, so an attacker who takes the key out makes the answer unreadable. A router says in its sealed payloads
+//! that it can do this; a handshake without it between two that can is refused at both ends, whatever was lost on the way.
+//!
 //! A first message of IK can be replayed (section 7.7), hence the [`Stamp`] in it, which must increase; answers cannot be.
 //! An IK responder must not seal before it has opened a datagram: until then the initiator may be a replay.
 //!
@@ -42,7 +48,7 @@
 //!
 //! ```text
 //!  root = HKDF-Extract(salt = handshake hash (section 11.2), k1 ‖ k2 ‖ KEM secret)
-//!         k1, k2: both outputs of Noise's Split(); the KEM secret is absent today
+//!         k1, k2: both outputs of Noise's Split(); the KEM secret is that of ML-KEM-768, or absent in a classic handshake
 //!  key of a lane in one direction = HKDF-Expand(root, "weave-router lane v1" ‖ suite ‖ lane ‖ direction ‖ network)
 //!         suite 1 = AES-256-GCM, 2 = ChaCha20-Poly1305; direction 0 = from the initiator, 1 = from the responder
 //!  nonce = 8 zero bytes ‖ counter, 32 bits, big endian
@@ -62,17 +68,22 @@ pub mod aead;
 pub mod fuzz;
 pub mod handshake;
 pub mod identity;
+pub mod kem;
 pub mod psk;
 pub mod retry;
+pub mod revocation;
 pub mod schedule;
 pub mod session;
 pub mod suite;
 pub mod window;
 
 pub use aead::{Provider, Providers};
-pub use handshake::{Answer, Established, HandshakeError, Initiator, Local, Next, Offer, Pattern, Question, Responder, Stamp};
+pub use handshake::{
+    Answer, Classic, Established, Exchange, HandshakeError, Initiator, Local, Next, Offer, Pattern, Question, Responder, Stamp, Start,
+};
 pub use identity::{Ed25519, Identity, PublicIdentity, PublicKey, Signatures, SimulatedSignatures};
 pub use psk::{Psk, PskError, Psks};
+pub use revocation::Revocation;
 pub use schedule::Root;
 pub use session::{OpenError, Session, Terms};
 pub use suite::{Suite, SuiteTiming};

@@ -11,12 +11,13 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use super::aead::{AeadKey, Provider, Providers};
+use super::handshake::Exchange;
 use super::schedule::{Direction, Root};
 use super::suite::Suite;
 use super::window::Window;
 use crate::time::Time;
 use crate::wire::header::MAX_LANE;
-use crate::wire::{HEADER_LEN, Header, PeerName, TAG_LEN};
+use crate::wire::{HEADER_LEN, Header, Kind, PeerName, TAG_LEN};
 
 /// A key stops before this counter, 2^32 − 2^13 (the last 8192 are the window's, as in WireGuard).
 pub const COUNTER_LIMIT: u32 = u32::MAX - 8191;
@@ -59,6 +60,8 @@ pub struct Terms<'a> {
     pub lanes: u8,
     /// True where data may travel unsealed.
     pub plain: bool,
+    /// What the keys rest on.
+    pub exchange: Exchange,
     /// The network's name.
     pub network: &'a str,
 }
@@ -70,10 +73,15 @@ pub struct Session {
     remote_index: u32,
     suite: Suite,
     plain: bool,
+    exchange: Exchange,
     initiator: bool,
     established: Time,
     confirmed: AtomicBool,
     retired: AtomicBool,
+    /// We take unsealed frames on the proven direct path.
+    takes_clear: AtomicBool,
+    /// We send them: the peer takes them as well.
+    sends_clear: AtomicBool,
     lanes: Box<[Lane]>,
 }
 
@@ -105,10 +113,13 @@ impl Session {
             remote_index: terms.remote_index,
             suite: terms.suite,
             plain: terms.plain,
+            exchange: terms.exchange,
             initiator: terms.initiator,
             established: Time::ZERO,
             confirmed: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            takes_clear: AtomicBool::new(false),
+            sends_clear: AtomicBool::new(false),
             lanes,
         })
     }
@@ -119,7 +130,8 @@ impl Session {
         let root = Root::from_bytes([0x42; 32]);
         let provider = Providers::default().get(suite);
         let end = |peer, initiator, local_index, remote_index| {
-            let terms = Terms { peer, initiator, local_index, remote_index, suite, provider, lanes, plain, network: "weave" };
+            let exchange = Exchange::Hybrid;
+            let terms = Terms { peer, initiator, local_index, remote_index, suite, provider, lanes, plain, exchange, network: "weave" };
             let session = Session::from_root(&root, &terms).expect("the build has the suite");
             session.mark_confirmed();
             Arc::new(session)
@@ -147,14 +159,31 @@ impl Session {
         self.plain
     }
 
+    /// Says whether unicast frames may go unsealed over the proven direct path to the peer: whether this end takes them there, and
+    /// whether it sends them, as the other end takes them too.
+    pub fn set_clear(&self, takes: bool, sends: bool) {
+        self.takes_clear.store(takes, Ordering::Relaxed);
+        self.sends_clear.store(takes && sends, Ordering::Relaxed);
+    }
+
+    /// True where unicast frames go unsealed over a direct path.
+    pub fn sends_clear(&self) -> bool {
+        self.plain || self.sends_clear.load(Ordering::Relaxed)
+    }
+
+    /// What the keys rest on.
+    pub fn exchange(&self) -> Exchange {
+        self.exchange
+    }
+
     /// The AEAD of everything that is sealed.
     pub fn suite(&self) -> Suite {
         self.suite
     }
 
-    /// What status prints as the cipher of the traffic: the suite, or `none` for a plain session.
+    /// What status prints as the cipher of the traffic: the suite, or `none` where frames go unsealed.
     pub fn cipher_label(&self) -> &'static str {
-        if self.plain { "none" } else { self.suite.label() }
+        if self.sends_clear() { "none" } else { self.suite.label() }
     }
 
     /// The highest lane, 0 to 15.
@@ -268,11 +297,15 @@ impl Session {
         Ok(text)
     }
 
-    /// Window check and mark for an unsealed datagram of a plain session; returns the body after the header. It proves
-    /// nothing, so it does not confirm the session.
+    /// Window check and mark for an unsealed datagram, where such are taken; returns the body after the header. It proves
+    /// nothing, so it does not confirm the session, and it never touches the window of the mesh plane's lane.
     pub fn open_plain<'a>(&self, header: &Header, datagram: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
-        if !self.plain {
+        let clear = header.kind == Kind::PlainDirect && self.takes_clear.load(Ordering::Relaxed);
+        if !self.plain && !clear {
             return Err(OpenError::Forged);
+        }
+        if header.lane == 0 && self.lanes() > 0 {
+            return Err(OpenError::Lane);
         }
         let (lane, _, body) = self.admit(header, datagram)?;
         if !lane.window.mark(header.counter) {

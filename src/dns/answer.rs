@@ -1,6 +1,7 @@
 //! One query, and what is said to it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hickory_proto::op::{Edns, Message, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA};
@@ -8,7 +9,8 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use rand_core::Rng;
 
 use super::DnsCounters;
-use crate::names::{Found, View, reverse_address, shuffle};
+use super::asked::Asked;
+use crate::names::{Families, Found, View, reverse_address};
 
 /// Largest answer over UDP: what every path carries unfragmented (DNS flag day 2020).
 pub const MAX_UDP: u16 = 1232;
@@ -17,13 +19,27 @@ pub const MIN_UDP: u16 = 512;
 /// Bytes of the header (RFC 1035, 4.1.1).
 pub const HEADER: usize = 12;
 
+/// Bytes of the smallest record of an answer: a pointer to its name, type, class, TTL, length, and four bytes (RFC 1035, 4.1.3 and 4.1.4).
+const SMALLEST: usize = 16;
+/// The OPT record of an answer: of the root, with the size that we take, and nothing else (RFC 6891, 6.1.2).
+const OPT: [u8; 11] = [0, 0, 41, (MAX_UDP >> 8) as u8, MAX_UDP as u8, 0, 0, 0, 0, 0, 0];
+
+/// What a caller can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// The largest answer.
+    pub limit: u16,
+    /// It speaks EDNS, so every answer must as well (RFC 6891, 7).
+    pub edns: bool,
+}
+
 /// What becomes of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// This is the answer.
     Answer(Vec<u8>),
-    /// It is for other name servers; over UDP the caller takes answers up to this size.
-    Forward(u16),
+    /// It is for other name servers.
+    Forward(Form),
     /// It deserves no answer.
     Drop,
 }
@@ -45,13 +61,14 @@ pub struct Answerer {
     zone: Name,
     /// The SOA but for its serial number.
     soa: SOA,
+    asked: Option<Arc<Asked>>,
 }
 
 /// What is known of the name in a question.
 enum Local {
     Addresses(Vec<IpAddr>),
     Names(Vec<String>),
-    /// The name of the zone itself.
+    /// The name of the zone itself, or of a reverse zone of one address.
     Zone,
     Nothing,
     Unknown,
@@ -65,7 +82,12 @@ impl Answerer {
         let below = |label: &str| zone.prepend_label(label).unwrap_or_else(|_| zone.clone());
         let hour = 3600;
         let soa = SOA::new(below("ns"), below("hostmaster"), 0, hour, hour, hour, ttl);
-        Answerer { ttl, zone, soa }
+        Answerer { ttl, zone, soa, asked: None }
+    }
+
+    /// The same, and whose names are asked for is told there.
+    pub fn telling(self, asked: Arc<Asked>) -> Answerer {
+        Answerer { asked: Some(asked), ..self }
     }
 
     /// Judges one query.
@@ -87,6 +109,7 @@ impl Answerer {
             (Transport::Udp, Some(edns)) => edns.max_payload().clamp(MIN_UDP, MAX_UDP),
             (Transport::Udp, None) => MIN_UDP,
         };
+        let form = Form { limit, edns: request.edns.is_some() };
         if let Some(code) = refusal(&request) {
             counters.refused.inc();
             let mut response = response(&request);
@@ -95,19 +118,26 @@ impl Answerer {
         }
         // `read` makes sure that there is one.
         let Some(question) = request.queries.first() else { return Verdict::Drop };
-        let Some(local) = self.look_up(question, view) else { return Verdict::Forward(limit) };
+        // One more than fit: an answer that is cut short says so.
+        let most = usize::from(limit) / SMALLEST + 1;
+        let Some(local) = self.look_up(question, view, most, rng) else { return Verdict::Forward(form) };
         counters.answered.inc();
         if matches!(local, Local::Unknown) {
             counters.unknown.inc();
         }
-        encode(self.answer(&request, question, local, view.serial(), rng), limit, counters)
+        encode(self.answer(&request, question, local, view.serial()), limit, counters)
     }
 
-    /// What the mesh knows of a question; `None` where it is not for us to say.
-    fn look_up(&self, question: &Query, view: &View) -> Option<Local> {
-        let (labels, name) = (question.name().num_labels(), plain(question.name()));
-        let found = |relative: &str| match view.look_up(relative) {
-            Found::Addresses(addresses) => Local::Addresses(addresses),
+    /// What the mesh knows of a question, at most so much of it; `None` where it is not for us to say.
+    fn look_up(&self, question: &Query, view: &View, most: usize, rng: &mut impl Rng) -> Option<Local> {
+        let (kind, labels, name) = (question.query_type(), question.name().num_labels(), plain(question.name()));
+        let wanted = |record: RecordType| kind == record || kind == RecordType::ANY;
+        let families = Families { four: wanted(RecordType::A), six: wanted(RecordType::AAAA) };
+        let mut found = |relative: &str| match view.choose(relative, families, most, rng) {
+            Found::Addresses(addresses) => {
+                self.asked.iter().for_each(|asked| asked.note(view.holders(relative)));
+                Local::Addresses(addresses)
+            }
             Found::Nothing => Local::Nothing,
             Found::Unknown => Local::Unknown,
         };
@@ -124,23 +154,21 @@ impl Answerer {
             // Resolvers that do not append the search domain ask for bare names.
             return Some(found(&name)).filter(|local| matches!(local, Local::Addresses(_)));
         }
-        if !matches!(question.query_type(), RecordType::PTR | RecordType::ANY) {
-            return None;
-        }
-        let names = view.names_of(reverse_address(&name)?);
-        (!names.is_empty()).then_some(Local::Names(names))
+        let address = reverse_address(&name)?;
+        let mut names = view.names_of(address).peekable();
+        names.peek()?;
+        self.asked.iter().for_each(|asked| asked.note(view.holders_of(address)));
+        // Another server's "no such name" would be one for every type (RFC 2308, 5).
+        Some(if wanted(RecordType::PTR) { Local::Names(names.take(most).collect()) } else { Local::Zone })
     }
 
-    fn answer(&self, request: &Message, question: &Query, local: Local, serial: u32, rng: &mut impl Rng) -> Message {
+    fn answer(&self, request: &Message, question: &Query, local: Local, serial: u32) -> Message {
         let mut response = response(request);
         response.metadata.authoritative = true;
         let (owner, kind) = (question.name(), question.query_type());
-        let wanted = |record: RecordType| kind == record || kind == RecordType::ANY;
         let record = |data: RData| Record::from_rdata(owner.clone(), self.ttl, data);
         match local {
-            Local::Addresses(mut addresses) => {
-                addresses.retain(|address| wanted(if address.is_ipv4() { RecordType::A } else { RecordType::AAAA }));
-                shuffle(&mut addresses, rng);
+            Local::Addresses(addresses) => {
                 let data = |address: IpAddr| match address {
                     IpAddr::V4(four) => RData::A(A(four)),
                     IpAddr::V6(six) => RData::AAAA(AAAA(six)),
@@ -151,13 +179,15 @@ impl Answerer {
                 let names = names.iter().filter_map(|name| Name::from_ascii(format!("{name}.")).ok());
                 response.answers.extend(names.map(|name| record(RData::PTR(PTR(name)))));
             }
-            Local::Zone if wanted(RecordType::SOA) => response.answers.push(record(RData::SOA(self.soa(serial)))),
+            Local::Zone if matches!(kind, RecordType::SOA | RecordType::ANY) => response.answers.push(record(RData::SOA(self.soa(serial)))),
             Local::Zone | Local::Nothing => {}
             Local::Unknown => response.metadata.response_code = ResponseCode::NXDomain,
         }
         if response.answers.is_empty() {
+            // What is outside of the zone is a zone of its own: no SOA speaks for a name that is not below its owner.
+            let zone = if self.zone.zone_of(owner) { &self.zone } else { owner };
             // How long "no" may be kept is the least of the record's TTL and its last field (RFC 2308, 5).
-            response.authorities.push(Record::from_rdata(self.zone.clone(), self.ttl, RData::SOA(self.soa(serial))));
+            response.authorities.push(Record::from_rdata(zone.clone(), self.ttl, RData::SOA(self.soa(serial))));
         }
         response
     }
@@ -249,23 +279,31 @@ fn encode(mut response: Message, limit: u16, counters: &DnsCounters) -> Verdict 
 }
 
 /// An answer of another name server that is larger than the caller takes: the question alone, and the word that there is more.
-pub fn truncate(answer: &[u8]) -> Option<Vec<u8>> {
-    let end = question_end(answer)?;
-    let mut short = answer.get(..end)?.to_vec();
+pub fn truncate(answer: &[u8], edns: bool) -> Option<Vec<u8>> {
+    let mut short = answer.get(..question_end(answer)?)?.to_vec();
     short[2] |= 0x02;
-    short[6..HEADER].fill(0);
+    finish(&mut short, edns);
     Some(short)
 }
 
 /// An answer that says only that we failed.
-pub fn failure(query: &[u8]) -> Option<Vec<u8>> {
+pub fn failure(query: &[u8], edns: bool) -> Option<Vec<u8>> {
     let mut failed = query.get(..question_end(query)?)?.to_vec();
     let failure = u8::try_from(u16::from(ResponseCode::ServFail)).ok()?;
     // A response, of the same operation, with recursion available.
     failed[2] = 0x80 | failed[2] & 0x79;
     failed[3] = 0x80 | failed[3] & 0x10 | failure;
-    failed[6..HEADER].fill(0);
+    finish(&mut failed, edns);
     Some(failed)
+}
+
+/// Ends a message after its question, but for the OPT that a caller with EDNS gets.
+fn finish(message: &mut Vec<u8>, edns: bool) {
+    message[6..HEADER].fill(0);
+    if edns {
+        message[HEADER - 1] = 1;
+        message.extend_from_slice(&OPT);
+    }
 }
 
 /// Where the one question of a message ends.

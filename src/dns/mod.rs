@@ -4,6 +4,8 @@
 //! answers itself ([`answer`]) is authoritative, short-lived and shuffled; what it passes on ([`upstream`]) goes through byte for byte.
 
 pub mod answer;
+pub mod asked;
+pub mod connections;
 pub mod fuzz;
 pub mod listen;
 pub mod resolv;
@@ -48,7 +50,7 @@ crate::counters! {
         drop_busy,
         /// Answers that the socket did not take.
         drop_unsent,
-        /// TCP connections closed because there were too many.
+        /// TCP connections closed because there were too many, of all callers or of one.
         drop_connections,
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -109,8 +109,8 @@ impl Upstream {
         servers
     }
 
-    /// Asks one server after the other. Where none answers, the answer says that we failed; `None` for what is no query.
-    pub async fn ask(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    /// Asks one server after the other. Where none answers, the answer says that we failed, with `edns` in that form; `None` for what is no query.
+    pub async fn ask(&self, query: &[u8], transport: Transport, edns: bool) -> Option<Vec<u8>> {
         self.counters.forwarded.inc();
         let id = *query.first_chunk::<2>()?;
         let end = question_end(query)?;
@@ -126,7 +126,7 @@ impl Upstream {
             self.counters.upstream_failures.inc();
         }
         self.counters.forward_failed.inc();
-        unwilling.map(|answer| with_id(answer, id)).or_else(|| failure(query))
+        unwilling.map(|answer| with_id(answer, id)).or_else(|| failure(query, edns))
     }
 
     async fn ask_one(&self, server: SocketAddr, query: &[u8], end: usize, transport: Transport, patience: Duration) -> Outcome {
@@ -186,14 +186,14 @@ impl Upstream {
 }
 
 /// Writes a message with its length before it (RFC 1035, 4.2.2).
-pub async fn send(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+pub async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
     let len = u16::try_from(message.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // In one piece: some servers do not put a length and its message together.
     stream.write_all(&[&len.to_be_bytes()[..], message].concat()).await
 }
 
 /// Reads a message with its length before it.
-pub async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+pub async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let len = stream.read_u16().await?;
     let mut message = vec![0; usize::from(len)];
     stream.read_exact(&mut message).await?;

@@ -11,6 +11,22 @@ crate::counters! {
         drop_link_local_group,
         /// ARP about the name server's address (169.254.53.53), which is each host's own and stays on its bridge.
         drop_service_address,
+        /// Floods neither taken from the bridge nor given to it, because it is joined to another router's outside the mesh.
+        drop_loop_flood,
+        /// Frames that came back from the mesh over a bridge that is joined to another router's.
+        drop_loop_echo,
+        /// Questions of another router for members of multicast groups, which came over a bridge that is joined to its own.
+        drop_question,
+        /// Probes for loops that came over the mesh, or more than this router looks at.
+        drop_loop_probe,
+        /// Floods of a station on this host's bridge that floods more than it may (`--flood-limit`).
+        drop_flood_limit,
+        /// Frames from the mesh that come from a MAC which is on this host's bridge as well, and frozen there: several hosts have it.
+        drop_frozen_mac,
+        /// Multicast frames from the mesh not given to the bridge, because nobody there is a member of their group.
+        drop_no_member,
+        /// Reports of multicast groups from the mesh not given to the bridge, because no multicast router is there.
+        drop_no_multicast_router,
         /// Frames from the bridge for a MAC on the same bridge.
         drop_local,
         /// Frames whose vnet header contradicts their content.
@@ -63,7 +79,7 @@ crate::counters! {
         drop_bad_flood,
         /// Floods that came back to their origin.
         drop_flood_own,
-        /// Floods whose origin is no known member of the mesh.
+        /// Floods whose origin is no known member of the mesh, or of another incarnation of it than is known.
         drop_flood_stranger,
         /// Floods seen before.
         drop_flood_duplicate,
@@ -81,6 +97,8 @@ crate::counters! {
         drop_relay_hops,
         /// Datagrams to be relayed that exceeded the neighbour's budget.
         drop_relay_budget,
+        /// Datagrams and floods not passed on because this router passes nothing on (--allow-forwarding=no).
+        drop_relay_forbidden,
         /// Datagrams to be relayed over a link that takes smaller datagrams only.
         drop_relay_too_big,
         /// Punts to the mesh plane that found no room.
@@ -89,6 +107,26 @@ crate::counters! {
         flooded_unknown_unicast,
         /// Broadcast and multicast frames flooded.
         flooded_multicast,
+        /// Multicast frames from the bridge sent on only where hosts with members of their group are.
+        multicast_to_members,
+        /// Multicast frames from the bridge not sent on, because their group has members on this host only.
+        multicast_kept_home,
+        /// Reports of multicast groups on the bridge passed over because there were too many at once: all groups are taken for wanted.
+        memberships_over_rate,
+        /// ARP requests and neighbour solicitations answered for a container of another host, and so not flooded.
+        arp_answered,
+        /// The same, flooded because no router has seen the address.
+        arp_flooded_unknown,
+        /// The same, flooded because the address is on this host's own bridge.
+        arp_flooded_here,
+        /// The same, flooded because several have the address, or another had it within the last minute, or bridges are joined.
+        arp_flooded_disputed,
+        /// The same, flooded because the router that has seen the address is not reached, or has lost its MAC.
+        arp_flooded_unreachable,
+        /// Address resolution that is no such question and flooded: whether an address is free, and news of one.
+        arp_flooded_no_question,
+        /// Sightings of addresses passed over because there were too many at once.
+        sightings_over_rate,
         /// Frames marked "congestion experienced" to tell a sender that it keeps a queue standing (CoDel).
         marked_congestion,
         /// Frames sent in fragments.

@@ -2,8 +2,11 @@
 //!
 //! Floods are numbered per (origin, incarnation, lane). A stream's window is a ring of words; each word holds the number
 //! of the block of 32 floods it stands for and one bit per flood, so that check and mark are one compare-and-swap.
+//!
+//! Any member can write any number into a flood that it makes up in another's name, so only what comes from where the floods of an origin come from
+//! by our own tree moves its window. What comes another way, as while routers disagree about the tree, is told apart by its content instead.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -22,6 +25,8 @@ const WAYS: usize = 8;
 const IDLE: Duration = Duration::from_secs(5);
 /// Block numbers have 27 bits.
 const BLOCKS: u64 = 1 << 27;
+/// Floods that came another way whose content is remembered: those of the moment for which routers disagree.
+const STRAYS: usize = 1024;
 /// How often a thread looks again while another adds a stream.
 const TRIES: usize = 1000;
 
@@ -30,6 +35,8 @@ const TRIES: usize = 1000;
 pub enum Verdict {
     /// Not seen before; it is marked now.
     First,
+    /// Delivered here before, when it came another way; whoever follows us in the tree has not had it from us.
+    PassOn,
     /// Seen before, or too old to tell.
     Duplicate,
     /// No room to remember it, so it must not be delivered.
@@ -49,6 +56,9 @@ pub struct Duplicates {
     hash: NameHash,
     /// Taken by the thread that adds a stream, which happens once per origin and lane.
     adding: AtomicBool,
+    /// Digests of floods that came another way than by the tree, and when the last did.
+    strays: Box<[AtomicU64]>,
+    strayed: AtomicU64,
 }
 
 impl Duplicates {
@@ -56,12 +66,49 @@ impl Duplicates {
     pub fn new(streams: usize, key: u64) -> Duplicates {
         let count = streams.next_power_of_two().max(WAYS);
         let stream = || Stream { key: AtomicU64::new(0), used: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; WORDS] };
-        Duplicates { streams: (0..count).map(|_| stream()).collect(), hash: NameHash(key), adding: AtomicBool::new(false) }
+        Duplicates {
+            streams: (0..count).map(|_| stream()).collect(),
+            hash: NameHash(key),
+            adding: AtomicBool::new(false),
+            strays: (0..STRAYS).map(|_| AtomicU64::new(0)).collect(),
+            strayed: AtomicU64::new(0),
+        }
+    }
+
+    /// Checks a flood with this content that came by the tree of its origin, and marks it as seen.
+    pub fn check_expected(&self, flood: &FloodHeader, bundle: &[u8], now: Time) -> Verdict {
+        let verdict = self.check(flood, now);
+        let strayed = self.strayed.load(Ordering::SeqCst);
+        if verdict != Verdict::First || strayed == 0 || now.since(Time(strayed)) >= IDLE {
+            return verdict;
+        }
+        let (place, digest) = self.stray(flood, bundle);
+        if place.is_some_and(|place| place.load(Ordering::SeqCst) == digest) { Verdict::PassOn } else { verdict }
+    }
+
+    /// Checks a flood with this content that came another way, and remembers it. Remembered first and looked up in its window then, where one that
+    /// comes by the tree does the opposite: so of two threads that have the same flood at once no more than one is told [`Verdict::First`].
+    pub fn check_stray(&self, flood: &FloodHeader, bundle: &[u8], now: Time) -> Verdict {
+        self.strayed.store(now.0.max(1), Ordering::SeqCst);
+        let (place, digest) = self.stray(flood, bundle);
+        let is_new = place.is_some_and(|place| place.swap(digest, Ordering::SeqCst) != digest);
+        let key = key_of(flood);
+        let stream = self.bucket(key).iter().find(|stream| stream.key.load(Ordering::SeqCst) == key);
+        if is_new && !stream.is_some_and(|stream| stream.is_marked(flood.sequence)) { Verdict::First } else { Verdict::Duplicate }
+    }
+
+    fn stray(&self, flood: &FloodHeader, bundle: &[u8]) -> (Option<&AtomicU64>, u64) {
+        let mut hasher = self.hash.build_hasher();
+        hasher.write_u64(key_of(flood));
+        hasher.write_u64(u64::from(flood.sequence) << 32 | bundle.len() as u64);
+        hasher.write(bundle);
+        let digest = hasher.finish() | 1;
+        (self.strays.get((digest >> 32) as usize % STRAYS), digest)
     }
 
     /// Checks a flood and marks it as seen. Of any number of threads that ask for one flood, one is told [`Verdict::First`].
     pub fn check(&self, flood: &FloodHeader, now: Time) -> Verdict {
-        let key = flood.origin.to_u64() << 16 | u64::from(flood.lane) << 12 | u64::from(flood.incarnation & 0x0fff);
+        let key = key_of(flood);
         if key == 0 {
             return Verdict::NoRoom;
         }
@@ -72,10 +119,14 @@ impl Duplicates {
         if stream.key.load(Ordering::SeqCst) == key { verdict } else { Verdict::Duplicate }
     }
 
-    fn stream(&self, key: u64, now: Time) -> Option<&Stream> {
+    fn bucket(&self, key: u64) -> &[Stream] {
         let buckets = self.streams.len() / WAYS;
         let start = (self.hash.hash_one(key) as usize & (buckets - 1)) * WAYS;
-        let bucket = self.streams.get(start..start + WAYS)?;
+        self.streams.get(start..start + WAYS).unwrap_or_default()
+    }
+
+    fn stream(&self, key: u64, now: Time) -> Option<&Stream> {
+        let bucket = self.bucket(key);
         for _ in 0..TRIES {
             if let Some(known) = bucket.iter().find(|stream| stream.key.load(Ordering::SeqCst) == key) {
                 return Some(known);
@@ -89,6 +140,10 @@ impl Duplicates {
         }
         None
     }
+}
+
+fn key_of(flood: &FloodHeader) -> u64 {
+    flood.origin.to_u64() << 16 | u64::from(flood.lane) << 12 | u64::from(flood.incarnation & 0x0fff)
 }
 
 /// Adds a stream to its bucket, over an unused or rested one. The caller holds `adding`.
@@ -112,6 +167,12 @@ fn add(bucket: &[Stream], key: u64, now: Time) -> Option<&Stream> {
 }
 
 impl Stream {
+    fn is_marked(&self, sequence: u32) -> bool {
+        let block = u64::from(sequence >> 5);
+        let seen = self.words[block as usize % WORDS].load(Ordering::SeqCst);
+        seen >> 32 == block && seen & 1 << (sequence & 31) != 0
+    }
+
     fn mark(&self, sequence: u32) -> Verdict {
         let block = u64::from(sequence >> 5);
         let bit = 1u64 << (sequence & 31);
@@ -182,6 +243,41 @@ mod tests {
         assert_eq!(table.check(&flood(99, 1), second), Verdict::NoRoom);
         assert_eq!(table.check(&flood(99, 1), second + IDLE), Verdict::First);
         assert_eq!(table.check(&flood(98, 1), second + IDLE / 2), Verdict::NoRoom);
+    }
+
+    #[test]
+    fn what_comes_another_way_moves_no_window_and_is_told_apart_by_its_content() {
+        let table = Duplicates::new(16, 1);
+        let expected = |sequence, content: &[u8]| table.check_expected(&flood(1, sequence), content, Time(1));
+        let stray = |sequence, content: &[u8]| table.check_stray(&flood(1, sequence), content, Time(1));
+        for sequence in 0..3000 {
+            assert_eq!(stray(sequence, b"made up"), Verdict::First);
+        }
+        assert_eq!(stray(2999, b"made up"), Verdict::Duplicate);
+        assert_eq!(expected(5, b"its own"), Verdict::First);
+        assert_eq!((expected(5, b"its own"), stray(5, b"its own")), (Verdict::Duplicate, Verdict::Duplicate));
+        assert_eq!((stray(6, b"its own"), expected(6, b"its own")), (Verdict::First, Verdict::PassOn));
+        assert_eq!((stray(6, b"its own"), expected(6, b"its own")), (Verdict::Duplicate, Verdict::Duplicate));
+    }
+
+    #[test]
+    fn threads_that_have_one_flood_by_both_ways_do_not_both_deliver_it() {
+        let table = Duplicates::new(16, 1);
+        let firsts: Vec<AtomicU64> = (0..1000).map(|_| AtomicU64::new(0)).collect();
+        let barrier = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for check in [Duplicates::check_expected, Duplicates::check_stray, Duplicates::check_expected, Duplicates::check_stray] {
+                let (table, firsts, barrier) = (&table, &firsts, &barrier);
+                scope.spawn(move || {
+                    for (sequence, first) in (0u32..).zip(firsts) {
+                        barrier.wait();
+                        let verdict = check(table, &flood(1, sequence), &sequence.to_be_bytes(), Time(1));
+                        first.fetch_add(u64::from(verdict == Verdict::First), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert!(firsts.iter().all(|first| first.load(Ordering::Relaxed) <= 1));
     }
 
     #[test]

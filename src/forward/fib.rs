@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::groups::{Groups, Places};
 use crate::crypto::Session;
 use crate::wire::{Address, PeerName};
 
@@ -17,6 +18,12 @@ pub trait FloodTrees: Send + Sync {
     /// The neighbours to which this router passes on a flood of `origin` (which may be this router itself). The answer is
     /// remembered: a packet thread asks once per Fib, and Fibs are replaced often.
     fn children(&self, origin: PeerName) -> &[PeerName];
+
+    /// The neighbour from which floods of `origin` come to this router; `None` where that is not known.
+    fn parent(&self, origin: PeerName) -> Option<PeerName>;
+
+    /// The routers that such a flood reaches through one of these neighbours, by their places in the tree's topology; `None` where that is not known.
+    fn below(&self, origin: PeerName, child: PeerName) -> Option<&Places>;
 }
 
 /// A live control adjacency, as the packet plane needs it.
@@ -31,8 +38,17 @@ pub struct FibLink {
     pub max_datagram: u16,
     /// False from the moment the mesh plane declares the link dead, before a new Fib arrives.
     pub up: Arc<AtomicBool>,
+    /// True while something says that the link is dead and the mesh plane has yet to find out: others carry what they can meanwhile.
+    pub doubted: Arc<AtomicBool>,
     /// Activity shared with the mesh plane.
     pub activity: Arc<Activity>,
+}
+
+impl FibLink {
+    /// True where frames are sent over it.
+    pub fn carries(&self) -> bool {
+        self.up.load(Ordering::Relaxed) && !self.doubted.load(Ordering::Relaxed)
+    }
 }
 
 /// Traffic to and from one peer, counted by the packet threads and read by the mesh plane: data counts as life
@@ -56,18 +72,57 @@ pub struct Activity {
     pub rx_frames: AtomicU64,
 }
 
+/// Most next hops that share the flows to one peer: labels have 16 values, so that more would not share them evenly.
+pub const MOST_HOPS: usize = 4;
+
+/// Neighbours through which a peer is reached: equally good ones, which share the flows, and one that stands in for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hops {
+    equal: [LinkIndex; MOST_HOPS],
+    count: u8,
+    /// A loop-free alternate, for when all of them are down.
+    alternate: Option<LinkIndex>,
+}
+
+impl Hops {
+    /// One next hop, and its alternate where there is one.
+    pub fn new(primary: LinkIndex, alternate: Option<LinkIndex>) -> Hops {
+        Hops { equal: [primary; MOST_HOPS], count: 1, alternate }
+    }
+
+    /// The next hops out of `equal` up to [`MOST_HOPS`], and the alternate; `None` where there is neither.
+    pub fn of(equal: impl Iterator<Item = LinkIndex>, alternate: Option<LinkIndex>) -> Option<Hops> {
+        let mut hops: Option<Hops> = None;
+        for link in equal.take(MOST_HOPS) {
+            match &mut hops {
+                None => hops = Some(Hops::new(link, alternate)),
+                Some(hops) => {
+                    if let Some(free) = hops.equal.get_mut(usize::from(hops.count)) {
+                        *free = link;
+                        hops.count += 1;
+                    }
+                }
+            }
+        }
+        hops.or_else(|| alternate.map(|alternate| Hops::new(alternate, None)))
+    }
+
+    /// The links in the order in which a flow with this share of all flows (0 to 15) tries them: its own first.
+    fn in_turn(&self, share: u8) -> impl Iterator<Item = LinkIndex> + '_ {
+        let equal = self.equal.get(..usize::from(self.count)).unwrap_or_default();
+        let first = usize::from(share) * equal.len() / 16;
+        let (before, from) = equal.split_at_checked(first).unwrap_or((&[], equal));
+        from.iter().chain(before).copied().chain(self.alternate)
+    }
+}
+
 /// How unicast reaches a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// A proven direct path: DIRECT kinds to this address.
     Direct(Address),
-    /// Through a neighbour: RELAYED kinds to the link's address, the alternate where the primary is down.
-    Via {
-        /// The best next hop.
-        primary: LinkIndex,
-        /// A loop-free alternate next hop, where there is one.
-        alternate: Option<LinkIndex>,
-    },
+    /// Through neighbours: RELAYED kinds to the address of a link.
+    Via(Hops),
     /// Known but not reachable now.
     Unreachable,
 }
@@ -76,8 +131,16 @@ pub enum Route {
 pub struct FibPeer {
     /// The peer.
     pub name: PeerName,
+    /// Its incarnation: floods of another are not its own, or of a life that it has behind it.
+    pub incarnation: u64,
     /// How its frames travel.
     pub route: Route,
+    /// For a direct path: false from the moment it is declared dead, before a new Fib arrives.
+    pub up: Arc<AtomicBool>,
+    /// For a direct path: true while something says that it is dead, as in [`FibLink::doubted`].
+    pub doubted: Arc<AtomicBool>,
+    /// For a direct path: the neighbours that stand in for it then.
+    pub fallback: Option<Hops>,
     /// The end-to-end session to seal with; `None` until a handshake completes.
     pub session: Option<Arc<Session>>,
     /// Largest UDP payload, in bytes, that fits the whole path.
@@ -87,6 +150,29 @@ pub struct FibPeer {
     pub mtu_settled: bool,
     /// Activity shared with the mesh plane.
     pub activity: Arc<Activity>,
+}
+
+impl FibPeer {
+    /// The direct path's address, where that is what frames take now: one that is down is still the best there is where nobody can stand in.
+    pub fn direct(&self) -> Option<Address> {
+        match self.route {
+            Route::Direct(address) if self.fallback.is_none() || self.is_up() => Some(address),
+            Route::Direct(_) | Route::Via(_) | Route::Unreachable => None,
+        }
+    }
+
+    /// The neighbours through which frames go now, where no direct path takes them.
+    pub fn hops(&self) -> Option<&Hops> {
+        match &self.route {
+            Route::Direct(_) => self.fallback.as_ref().filter(|_| !self.is_up()),
+            Route::Via(hops) => Some(hops),
+            Route::Unreachable => None,
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed) && !self.doubted.load(Ordering::Relaxed)
+    }
 }
 
 /// A hasher for names and indices, keyed so that nobody outside can aim for collisions.
@@ -140,8 +226,14 @@ pub struct Fib {
     pub own: PeerName,
     /// This router's incarnation, part of a flood's identity.
     pub incarnation: u64,
+    /// False where this router passes nothing on for others (`--allow-forwarding=no`).
+    pub forwarding: bool,
     /// Counts up with every replacement.
     pub generation: u64,
+    /// Routers whose bridges are joined to ours outside the mesh, this one where ours is joined to itself; mostly none.
+    pub looped_with: Vec<PeerName>,
+    /// True where such a loop is broken here: floods neither come from our bridge nor go to it.
+    pub silent: bool,
     /// Live links.
     pub links: Vec<FibLink>,
     /// Links by the neighbour's underlay address: relays forward only what comes from one of these.
@@ -152,6 +244,8 @@ pub struct Fib {
     pub peers: NameMap<PeerName, FibPeer>,
     /// Every session that may still receive, by our index, with the peer's activity.
     pub sessions: NameMap<u32, (Arc<Session>, Arc<Activity>)>,
+    /// Who wants the frames of which multicast group; `None` where all go to everybody.
+    pub groups: Option<Arc<Groups>>,
     /// Source of flood trees, shared by all Fibs of one topology.
     pub trees: Arc<dyn FloodTrees>,
     /// Flood children by origin as links of this Fib, filled on first use.
@@ -165,7 +259,11 @@ impl Fib {
         Fib {
             own,
             incarnation,
+            forwarding: true,
             generation: 0,
+            looped_with: Vec::new(),
+            silent: false,
+            groups: None,
             links: Vec::new(),
             link_by_address: NameMap::with_hasher(hash),
             link_by_peer: NameMap::with_hasher(hash),
@@ -176,10 +274,42 @@ impl Fib {
         }
     }
 
-    /// The link to use for a route through a neighbour: primary while up, else the alternate while up.
-    pub fn next_hop(&self, primary: LinkIndex, alternate: Option<LinkIndex>) -> Option<&FibLink> {
-        let usable = |index: LinkIndex| self.links.get(usize::from(index)).filter(|link| link.up.load(Ordering::Relaxed));
-        usable(primary).or_else(|| alternate.and_then(usable))
+    /// The link that flows with this label take: always the same one while it is up, so that no flow is split, and never the one to
+    /// `not`. Of equally good ones each has its share.
+    pub fn next_hop(&self, hops: &Hops, label: u8, not: Option<PeerName>) -> Option<&FibLink> {
+        let usable = |index: LinkIndex| {
+            let link = self.links.get(usize::from(index))?;
+            (link.carries() && Some(link.peer) != not).then_some(link)
+        };
+        hops.in_turn(self.share(label)).find_map(usable)
+    }
+
+    /// Which share of the flows a label is, 0 to 15. Every router shuffles the labels in its own way: else all that one relay sends to the
+    /// next would be one share there.
+    fn share(&self, label: u8) -> u8 {
+        let key = self.own.to_u64();
+        let [a, b] = [key as u8, (key >> 8) as u8];
+        // Each step is a permutation of the 16 labels, so shares stay even.
+        let once = (label ^ a).wrapping_mul(a >> 4 | 1) & 15;
+        ((once ^ once >> 2) ^ b).wrapping_mul(b >> 4 | 1) & 15
+    }
+
+    /// The kernel cannot send to this address: what would go there goes another way until the mesh plane has looked. True where that is
+    /// news.
+    pub fn doubt(&self, address: Address) -> bool {
+        let link = self.link_by_address.get(&address).and_then(|index| self.links.get(usize::from(*index)));
+        let path = || self.peers.values().find(|peer| peer.route == Route::Direct(address)).map(|peer| &peer.doubted);
+        link.map(|link| &link.doubted).or_else(path).is_some_and(|doubted| !doubted.swap(true, Ordering::Relaxed))
+    }
+
+    /// The same of all links and direct paths to such addresses.
+    pub fn doubt_where(&self, is_lost: impl Fn(Address) -> bool) {
+        let links = self.links.iter().map(|link| (link.address, &link.doubted));
+        let paths = self.peers.values().filter_map(|peer| match peer.route {
+            Route::Direct(address) if !self.link_by_address.contains_key(&address) => Some((address, &peer.doubted)),
+            Route::Direct(_) | Route::Via(_) | Route::Unreachable => None,
+        });
+        links.chain(paths).filter(|(address, _)| is_lost(*address)).for_each(|(_, doubted)| doubted.store(true, Ordering::Relaxed));
     }
 
     /// The links on which a flood of `origin` goes on from here. Origins nobody knows have none.
@@ -189,5 +319,10 @@ impl Fib {
             let names = self.trees.children(origin);
             names.iter().filter_map(|name| self.link_by_peer.get(name).copied()).collect()
         })
+    }
+
+    /// True where a flood of `origin` reaches somebody over this link who wants it.
+    pub fn leads_to(&self, origin: PeerName, link: &FibLink, wanted: &Places) -> bool {
+        self.trees.below(origin, link.peer).is_none_or(|below| below.meets(wanted))
     }
 }

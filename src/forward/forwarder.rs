@@ -1,8 +1,12 @@
 //! The forwarder of one packet thread: frames and datagrams in, datagrams, frames and punts out.
 //!
-//! TAP to peers is in `transmit`, peers to TAP in `receive`, floods in `flood`, relaying in `relay`.
+//! TAP to peers is in `transmit`, peers to TAP in `receive`, floods in `flood`, relaying in `relay`, bridges that are joined outside the mesh in
+//! `looped`, address resolution in `proxy`, groups in `multicast`.
 
 mod flood;
+mod looped;
+mod multicast;
+mod proxy;
 mod receive;
 mod relay;
 mod transmit;
@@ -13,9 +17,11 @@ use std::sync::Arc;
 use crate::time::Time;
 use crate::wire::{Address, PeerName, VnetHeader};
 
+use super::addresses::Addresses;
 use super::counters::PacketCounters;
 use super::duplicates::Duplicates;
 use super::fib::{Fib, Route};
+use super::flood_limit::FloodLimit;
 use super::fragment::{MAX_FRAME, Reassembly};
 use super::limit::TokenBucket;
 use super::mac_table::MacTable;
@@ -32,6 +38,16 @@ const MIN_FLOOD_DATAGRAM: u16 = 548;
 const ANSWERS: (u64, u64) = (1000, 100);
 /// Punts about unknown sessions per second, and at once.
 const UNKNOWN_SESSIONS: (u64, u64) = (20, 20);
+/// Probes for loops that are looked at per second, and at once: a signature is checked for each.
+const PROBES: (u64, u64) = (50, 50);
+/// Sightings of addresses told per second, and at once: a host that starts so many containers a second is busy with other things.
+const SIGHTINGS: (u64, u64) = (200, 1000);
+/// MACs that are frozen elsewhere and seen here told per second, and at once.
+const CONTESTS: (u64, u64) = (20, 100);
+/// Multicast groups that stations tell of per second, and at once: after a question all of a bridge answer within a second.
+const MEMBERSHIPS: (u64, u64) = (500, 2000);
+/// Punts that there are multicast routers, or too many groups, likewise.
+const MULTICAST_NEWS: (u64, u64) = (1, 4);
 /// Share of a second that the relay budget allows at once, as a divisor.
 const RELAY_BURST: u64 = 20;
 
@@ -42,6 +58,10 @@ pub struct Settings {
     pub lane: u8,
     /// Bytes per second that each neighbour may have relayed by this thread.
     pub relay_budget: u64,
+    /// True to answer ARP and neighbour solicitations for containers of other hosts.
+    pub arp_proxy: bool,
+    /// Frames per second that each station on the bridge may have flooded by this thread; 0 for no bound.
+    pub flood_limit: u64,
 }
 
 /// 20 Gbit/s: more than one thread can relay, so that only a neighbour gone mad meets it.
@@ -52,6 +72,8 @@ pub const DEFAULT_RELAY_BUDGET: u64 = 2_500_000_000;
 pub struct Shared {
     /// Who has which MAC.
     pub macs: Arc<MacTable>,
+    /// Who has which address.
+    pub addresses: Arc<Addresses>,
     /// Which floods were seen.
     pub duplicates: Arc<Duplicates>,
     /// What was dropped.
@@ -92,6 +114,12 @@ struct State {
     flood_datagram: u16,
     answers: TokenBucket,
     unknown_sessions: TokenBucket,
+    probes: TokenBucket,
+    sightings: TokenBucket,
+    contests: TokenBucket,
+    memberships: TokenBucket,
+    multicast_news: TokenBucket,
+    flood_limit: FloodLimit,
     /// What each link may still have relayed, in order of [`Fib::links`].
     relay_budgets: Vec<(PeerName, TokenBucket)>,
 }
@@ -120,6 +148,12 @@ impl Forwarder {
             flood_datagram: 0,
             answers: TokenBucket::new(ANSWERS.0, ANSWERS.1),
             unknown_sessions: TokenBucket::new(UNKNOWN_SESSIONS.0, UNKNOWN_SESSIONS.1),
+            probes: TokenBucket::new(PROBES.0, PROBES.1),
+            flood_limit: FloodLimit::new(settings.flood_limit, *fib.peers.hasher()),
+            sightings: TokenBucket::new(SIGHTINGS.0, SIGHTINGS.1),
+            contests: TokenBucket::new(CONTESTS.0, CONTESTS.1),
+            memberships: TokenBucket::new(MEMBERSHIPS.0, MEMBERSHIPS.1),
+            multicast_news: TokenBucket::new(MULTICAST_NEWS.0, MULTICAST_NEWS.1),
             relay_budgets: Vec::new(),
         };
         state.adopt(&fib);

@@ -10,6 +10,7 @@ use crate::wire::{HEADER_LEN, Header, Kind, PeerName, VnetHeader};
 
 use super::frame::{Frame, macs};
 use super::mac_table::Source;
+use super::membership::{self, Talk};
 use super::testkit::{Mesh, Wiring, address, kernel, mac, name};
 
 /// Bundle and flood header parsers: what they yield lies inside what they were given.
@@ -55,6 +56,12 @@ pub fn frames(data: &[u8]) {
     let max_datagram = if choice & 1 == 0 { 1472 } else { 300 };
     let mut mesh = Mesh::line(Wiring { max_datagram, ..Wiring::default() });
     let mut bytes = bytes.to_vec();
+    if let Some(frame) = Frame::parse(&bytes) {
+        membership::group_of(&bytes, &frame);
+        if let Some(Talk::Report(report)) = membership::parse(&bytes, &frame) {
+            report.for_each(|_, _| ());
+        }
+    }
     if let (Some(frame), Some((_, source))) = (Frame::parse(&bytes), macs(&bytes))
         && choice & 2 == 0
         && source != mac(2)

@@ -3,7 +3,7 @@
 //! A bucket of eight entries is guarded by a sequence number: readers that saw it change read again, writers take it by
 //! making it odd. In steady state nobody writes: an entry's time is refreshed once a second.
 //!
-//! Sources in order of trust: seen on our own bridge, data sealed end to end by the owner, announced by the owner, flooded.
+//! Sources in order of trust: seen on our own bridge, announced by the owner, data sealed end to end by whoever says it has it, flooded.
 //! A container that invents MACs must not push out those of others: what is new on our bridge is learned at a bounded rate and
 //! fills no more than part of a bucket, and data throws out nothing that is announced.
 
@@ -23,9 +23,6 @@ use bucket::{Bucket, Slot};
 pub const DEFAULT_ENTRIES: usize = 65_536;
 /// An entry that nobody used for so long is forgotten.
 pub const AGEING: Duration = Duration::from_secs(600);
-/// An entry that is local or announced yields to data from elsewhere only when nothing was seen of it for this long: until then
-/// the announcement decides, and what was still under way from the old host after a move changes nothing.
-const HOLD: Duration = Duration::from_secs(2);
 /// Local entries of a bucket: the other quarter is left to MACs of other hosts.
 const MOST_LOCAL: usize = 6;
 /// New local MACs are learned at this pace: a host that starts a hundred containers a second is busy with other things.
@@ -52,6 +49,8 @@ crate::counters! {
         mac_moves_held,
         /// Sightings ignored because a better source says otherwise.
         mac_sightings_refused,
+        /// Sightings ignored because the MAC is on several hosts and frozen at another.
+        mac_sightings_frozen,
         /// Entries thrown out of a full bucket.
         macs_evicted,
         /// MACs not learned because their bucket was full of better entries.
@@ -61,7 +60,7 @@ crate::counters! {
     }
 }
 
-/// How a MAC's place became known, from the least to the most trusted.
+/// How a MAC's place became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// Source address of a flooded frame: fills gaps only.
@@ -72,6 +71,8 @@ pub enum Source {
     Data = 3,
     /// Seen on this host's bridge.
     Local = 4,
+    /// Several hosts have it: it stays where the mesh plane has frozen it.
+    Frozen = 5,
 }
 
 /// Where a MAC is.
@@ -96,6 +97,10 @@ pub enum Learned {
     Ignored,
     /// It moves too often and stays where it is for now.
     Held,
+    /// Several hosts have it, and it is frozen on this one.
+    FrozenHere,
+    /// Likewise, on another.
+    FrozenThere,
 }
 
 /// One entry, for status.
@@ -119,8 +124,6 @@ pub struct MacTable {
     hash: NameHash,
     /// When the allowance for new local MACs is whole again, in nanoseconds.
     new_local_at: AtomicU64,
-    /// True where the kernel carries frames past us, so that an owner's silence says nothing.
-    frames_hidden: bool,
     /// What happened.
     pub counters: MacCounters,
 }
@@ -130,13 +133,7 @@ impl MacTable {
     pub fn new(entries: usize, key: u64) -> MacTable {
         let buckets = entries.div_ceil(bucket::WAYS).next_power_of_two();
         let buckets = (0..buckets).map(|_| Bucket::default()).collect();
-        MacTable { buckets, hash: NameHash(key), new_local_at: AtomicU64::new(0), frames_hidden: false, counters: MacCounters::default() }
-    }
-
-    /// For a router whose fast datapath is on. The frames of a MAC's owner may pass by us then, so that it is not refreshed by them and would
-    /// fall to anybody's single frame: only announcements and our own bridge move what was announced or is ours.
-    pub fn frames_hidden(self, hidden: bool) -> MacTable {
-        MacTable { frames_hidden: hidden, ..self }
+        MacTable { buckets, hash: NameHash(key), new_local_at: AtomicU64::new(0), counters: MacCounters::default() }
     }
 
     /// The MAC was the source of a frame on our bridge.
@@ -173,6 +170,8 @@ impl MacTable {
             (None, Some((way, slot))) => {
                 if slot.owner != Owner::Local {
                     bucket.clear(way);
+                } else if slot.source == Source::Frozen {
+                    bucket.put(way, Slot { source: Source::Local, ..slot });
                 }
             }
             (None, None) => {}
@@ -185,6 +184,26 @@ impl MacTable {
             (Some(peer), None) => {
                 self.insert(&mut bucket, Slot::new(key, Owner::Peer(peer), Source::Announced, now), now);
             }
+        }
+    }
+
+    /// Several hosts have the MAC, and it stays with this one of them until it is announced again.
+    pub fn freeze(&self, vlan: u16, mac: [u8; 6], owner: Owner, now: Time) {
+        let key = pack_key(vlan, mac);
+        let Some(mut bucket) = self.bucket(key).lock_patiently() else { return };
+        let new = Slot::new(key, owner, Source::Frozen, now);
+        match bucket.find(key) {
+            Some((way, _)) => bucket.put(way, new),
+            None => drop(self.insert(&mut bucket, new, now)),
+        }
+    }
+
+    /// What the mesh plane of the router `own` says of a MAC: where it is, and whether it is frozen there.
+    pub fn decide(&self, own: PeerName, (vlan, mac): (u16, [u8; 6]), owner: Option<PeerName>, frozen: bool, now: Time) {
+        match owner {
+            Some(owner) if frozen => self.freeze(vlan, mac, if owner == own { Owner::Local } else { Owner::Peer(owner) }, now),
+            // What is ours is learned from its own frames.
+            _ => self.announce(vlan, mac, owner.filter(|owner| *owner != own), now),
         }
     }
 
@@ -257,7 +276,11 @@ impl MacTable {
             bucket.put(way, new);
             return Learned::New;
         }
-        if !self.yields(&old, source, now) {
+        if old.source == Source::Frozen {
+            self.counters.mac_sightings_frozen.inc();
+            return if old.owner == Owner::Local { Learned::FrozenHere } else { Learned::FrozenThere };
+        }
+        if !yields(old.source, source) {
             self.counters.mac_sightings_refused.inc();
             return Learned::Ignored;
         }
@@ -282,7 +305,7 @@ impl MacTable {
 
     fn insert(&self, bucket: &mut bucket::Locked<'_>, new: Slot, now: Time) -> Learned {
         let worth = |slot: &Slot| (slot.is_live(now), tenure(slot.source), slot.seen);
-        let is_local = |slot: &Slot| slot.source == Source::Local && slot.is_live(now);
+        let is_local = |slot: &Slot| slot.owner == Owner::Local && slot.is_live(now);
         let locals = (0..bucket::WAYS).filter_map(|way| bucket.get(way)).filter(is_local).count();
         let among_locals = new.source == Source::Local && locals >= MOST_LOCAL;
         let mut victim: Option<(usize, Slot)> = None;
@@ -315,18 +338,6 @@ impl MacTable {
         }
     }
 
-    /// True where a live entry gives way to a sighting elsewhere.
-    fn yields(&self, old: &Slot, source: Source, now: Time) -> bool {
-        match source {
-            Source::Local | Source::Announced => true,
-            Source::Data => match old.source {
-                Source::Flood | Source::Data => true,
-                Source::Announced | Source::Local => !self.frames_hidden && now.since(old.seen) >= HOLD,
-            },
-            Source::Flood => old.source == Source::Flood,
-        }
-    }
-
     fn count_move(&self, from: Owner, to: Owner) {
         match (from, to) {
             (Owner::Local, Owner::Peer(_)) => self.counters.mac_moves_local_to_remote.inc(),
@@ -334,6 +345,16 @@ impl MacTable {
             (Owner::Peer(old), Owner::Peer(new)) if old != new => self.counters.mac_moves_remote.inc(),
             (Owner::Peer(_), Owner::Peer(_)) | (Owner::Local, Owner::Local) => {}
         }
+    }
+}
+
+/// True where a live entry gives way to a sighting elsewhere. Any member can put any MAC into a frame, so what was announced, or is ours, moves
+/// by announcements and by what is seen on our own bridge alone, however quiet its station is.
+fn yields(old: Source, sighting: Source) -> bool {
+    match sighting {
+        Source::Local | Source::Announced | Source::Frozen => true,
+        Source::Data => matches!(old, Source::Flood | Source::Data),
+        Source::Flood => old == Source::Flood,
     }
 }
 
@@ -349,6 +370,7 @@ fn tenure(source: Source) -> u8 {
         Source::Data => 1,
         Source::Announced => 2,
         Source::Local => 3,
+        Source::Frozen => 4,
     }
 }
 
@@ -366,9 +388,10 @@ impl Slot {
         Slot { key, owner, source, seen: now, moves: 0, moves_since: now }
     }
 
-    /// Announced entries live until they are withdrawn.
+    /// What is announced elsewhere lives until it is withdrawn.
     fn is_live(&self, now: Time) -> bool {
-        self.source == Source::Announced || now.since(self.seen) < AGEING
+        let announced = self.source == Source::Announced || (self.source == Source::Frozen && self.owner != Owner::Local);
+        announced || now.since(self.seen) < AGEING
     }
 
     /// This entry after a move; `None` where it has moved too often within a second.

@@ -7,20 +7,26 @@
 //! * TAP to peer: [`frame`] parses once, [`cut`] makes self-contained frames of a super frame, each is copied once, to where
 //!   it is sealed.
 //! * Peer to TAP: opened in place, [`rejoin`] makes a super frame again of what lies in one receive buffer.
+//! * Multicast: [`membership`] is what stations say of their groups, [`groups`] who wants which.
 //! * What fits no datagram: [`too_big`] answers where there is an answer, [`fragment`] carries the rest.
 
+pub mod addresses;
 pub mod checksum;
 pub mod counters;
 pub mod cut;
 pub mod duplicates;
 pub mod fib;
+pub mod flood_limit;
 pub mod forwarder;
 pub mod fq_codel;
 pub mod fragment;
 pub mod frame;
 pub mod fuzz;
+pub mod groups;
 pub mod limit;
 pub mod mac_table;
+pub mod membership;
+pub mod neighbour;
 pub mod outbox;
 pub mod pending;
 pub mod punt;
@@ -30,9 +36,10 @@ pub mod tap;
 pub mod testkit;
 pub mod too_big;
 
+pub use addresses::Addresses;
 pub use counters::PacketCounters;
 pub use duplicates::Duplicates;
-pub use fib::{Fib, FibLink, FibPeer, Route};
+pub use fib::{Fib, FibLink, FibPeer, Hops, Route};
 pub use forwarder::{Forwarder, Settings, Shared};
 pub use fq_codel::FqCodel;
 pub use mac_table::MacTable;

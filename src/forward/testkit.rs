@@ -18,6 +18,12 @@ pub fn mac(n: u8) -> [u8; 6] {
     [0x02, 0xc0, 0, 0, 0, n]
 }
 
+/// An ARP packet, 1 a request and 2 an answer, from the station `mac` that says it has the address `sender`.
+pub fn arp(to: [u8; 6], operation: u8, mac: [u8; 6], sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let target_mac = if operation == 2 { to } else { [0; 6] };
+    [&to[..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation], &mac, &sender, &target_mac, &target].concat()
+}
+
 /// A TAP that keeps what is written to it.
 #[derive(Debug)]
 pub struct MemoryTap {

@@ -6,7 +6,7 @@
 //! (it otherwise follows the smallest port). It is marked by its alias, so that a restarted router knows its own work. A bridge that was
 //! there before us is used as it is; an MTU that the operator asks for is set on it, and taken back when the router lets go.
 
-use netlink_packet_route::link::BridgeStpState;
+use netlink_packet_route::link::{BridgeMulticastRouterType, BridgeStpState};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec};
 
 use super::link::{self, Link};
@@ -102,7 +102,13 @@ impl Bridge {
         link::no_link_local(&self.handle, tap).await?;
         let port = LinkUnspec::new_with_index(tap).controller(self.index).up().build();
         link::set(&self.handle, port, what("attach")).await?;
-        let options = LinkBridgePort::new(tap).hairpin(false).learning(true).isolated(false).build();
+        // A bridge that snoops would keep from us what others are to hear, and who is a member.
+        let options = LinkBridgePort::new(tap)
+            .hairpin(false)
+            .learning(true)
+            .isolated(false)
+            .mcast_router(BridgeMulticastRouterType::Permanent)
+            .build();
         self.handle.link().set_port(options).execute().await.map_err(|e| HostError::netlink(what("set the port options of"), e))?;
         self.tap = Some(tap);
         self.hold_mtu(tap).await

@@ -1,13 +1,14 @@
 //! The one exception in other programs' firewalls.
 //!
 //! Where `bridge-nf-call-iptables` is on (wherever Docker or Kubernetes runs), frames between two ports of a bridge pass the host's FORWARD
-//! chains, and a drop there is final: a table of our own cannot overrule it. So where such a chain would drop traffic from the bridge to
-//! the same bridge, one marked rule that accepts it goes into `DOCKER-USER` where Docker made that chain for this purpose, else to the head
-//! of FORWARD, for IPv4 and IPv6, in the legacy or the nft flavour of iptables, whichever holds the chain, and into native nftables chains
-//! alike. It is looked after as long as the router runs (others rewrite their tables) and removed afterwards.
+//! chains, and a drop there is final: a table of our own cannot overrule it. What an exposed host routes passes them everywhere. So where such
+//! a chain would drop it, marked rules that accept it go into `DOCKER-USER` where Docker made that chain for this purpose,
+//! else to the head of FORWARD, for IPv4 and IPv6, in the legacy or the nft flavour of iptables, whichever holds the chain, and into native
+//! nftables chains alike. They are looked after as long as the router runs (others rewrite their tables) and removed afterwards.
 //!
 //! Everything here blocks for some milliseconds, because it runs other programs: call it on a thread of its own.
 
+mod doors;
 mod iptables;
 mod nft;
 
@@ -15,9 +16,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::process::{Command, Output, Stdio};
 
-use super::HostError;
+use ipnet::IpNet;
 
-/// The comment on our rule.
+use super::HostError;
+use doors::Doors;
+
+/// The comment on our rules.
 pub const MARK: &str = "weave-router";
 
 /// Keeper of the exception for one bridge.
@@ -53,18 +57,25 @@ impl Firewall {
         Firewall { bridge: bridge.into(), said: Vec::new(), present: None }
     }
 
-    /// Puts the exception in where it is needed and missing. Idempotent, meant to be called every few seconds.
-    pub fn ensure(&mut self) -> Checked {
+    /// Puts the exception in where it is needed and missing: for frames across the bridge, and for what the host routes for the subnets that it
+    /// is exposed in. While those are not known, what is there for them stays. Idempotent, meant to be called every few seconds.
+    pub fn ensure(&mut self, exposed: Option<&[IpNet]>) -> Checked {
         let left_over = self.present.unwrap_or_else(|| self.look());
         let mut step = Step::default();
-        for v6 in [false, true].into_iter().filter(|v6| bridged_traffic_is_filtered(*v6)) {
+        let doors = [false, true].map(|v6| Doors::new(&self.bridge, v6, bridged_traffic_is_filtered(v6), exposed));
+        let concerned = |doors: &Doors| left_over || !doors.is_empty();
+        let mut tools_found = false;
+        for (v6, doors) in [false, true].into_iter().zip(&doors).filter(|(_, doors)| concerned(doors)) {
             let tools = iptables::tools(v6);
+            tools_found |= !tools.is_empty();
             for tool in &tools {
-                step.take(iptables::ensure(tool, &self.bridge));
+                step.take(iptables::ensure(tool, doors));
             }
-            match nft::ensure(&self.bridge, v6) {
+        }
+        if doors.iter().any(concerned) {
+            match nft::ensure(&doors) {
                 // Where there is iptables alone, nobody made chains with nft.
-                Err(HostError::MissingProgram { .. }) if !tools.is_empty() => {}
+                Err(HostError::MissingProgram { .. }) if tools_found => {}
                 outcome => step.take(outcome),
             }
         }

@@ -29,6 +29,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Administratively up.
     pub up: bool,
+    /// Up, and with a carrier.
+    pub carries: bool,
     /// A loopback interface.
     pub loopback: bool,
     /// The VLAN which untagged frames belong to, for a bridge with VLAN filtering switched on.
@@ -66,6 +68,7 @@ impl Link {
             index: message.header.index,
             kind: "physical".into(),
             up: flags.contains(LinkFlags::Up),
+            carries: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
             loopback: flags.contains(LinkFlags::Loopback),
             ..Link::default()
         };

@@ -11,11 +11,14 @@ pub mod fastdp;
 pub mod firewall;
 pub mod lab;
 pub mod link;
+pub mod lost;
 pub mod macs;
 pub mod nameserver;
+pub mod routes;
 pub mod rules;
 pub mod service;
 pub mod underlay;
+pub mod vanished;
 pub mod watch;
 
 pub use bridge::{Bridge, Released};

@@ -44,6 +44,11 @@ pub async fn addresses_of(handle: &Handle, index: u32) -> Result<Vec<IpAddr>, Ho
     Ok(list(handle).await?.iter().filter(|m| m.header.index == index).filter_map(usable).collect())
 }
 
+/// The same of all interfaces, each with its interface.
+pub async fn by_interface(handle: &Handle) -> Result<Vec<(u32, IpAddr)>, HostError> {
+    Ok(list(handle).await?.iter().filter_map(|message| Some((message.header.index, usable(message)?))).collect())
+}
+
 /// The MTU of the interface that carries the default route, and whether that is one of IPv6 (IPv4 goes first); else 1500.
 pub async fn default_mtu(handle: &Handle) -> Result<(u32, bool), HostError> {
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
@@ -67,7 +72,7 @@ async fn list(handle: &Handle) -> Result<Vec<AddressMessage>, HostError> {
 }
 
 /// The address in a message, where peers could use it.
-fn usable(message: &AddressMessage) -> Option<IpAddr> {
+pub(super) fn usable(message: &AddressMessage) -> Option<IpAddr> {
     let full = message.attributes.iter().find_map(|a| match a {
         AddressAttribute::Flags(flags) => Some(*flags),
         _ => None,

@@ -39,7 +39,8 @@ pub enum HostEvent {
     Missed,
 }
 
-type Messages = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+/// What the kernel says, and who says it.
+pub(super) type Messages = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
 /// A subscription to the kernel's notifications.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The mesh thread: feeds the mesh plane from its own sockets and mailbox, and carries out what it says.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::forward::{Fib, MacTable, Punt};
 use crate::io::clock::Clock;
+use crate::io::icmp::IcmpSocket;
 use crate::io::mailbox::{self, Receiver, Sender};
-use crate::io::udp::ThreadSockets;
+use crate::io::udp::{ThreadSockets, leaves_from};
 use crate::mesh::command::{Command, Event};
 use crate::mesh::snapshot::Snapshot;
 use crate::mesh::{Mesh, Outbox};
@@ -22,7 +24,7 @@ const MAILBOX: usize = 4096;
 const BUDGET: usize = 256;
 /// Receive calls that may fail in a row before the next event is waited for.
 const FAILURES: usize = 8;
-/// The mailbox's waker; sockets count from zero.
+/// The mailbox's waker; sockets count from zero, those for ICMP after those for UDP.
 const WAKE: Token = Token(usize::MAX);
 
 /// What the other threads tell the mesh thread.
@@ -33,11 +35,20 @@ pub enum MeshInput {
     Punt(Punt),
     /// The kernel refused a datagram to this address as too big for the path.
     TooBig(Address),
+    /// The kernel has no way to this address now.
+    Unreachable(Address),
+    /// The interface that has these addresses is down.
+    LinkLost(Vec<IpAddr>),
     /// Please say how things stand.
     Snapshot(Box<dyn FnOnce(Snapshot) + Send>),
+    /// The same of one part.
+    Ask(Question),
     /// Say goodbye to the neighbours and end.
     Stop,
 }
+
+/// Something asked of the mesh plane, told the time.
+pub type Question = Box<dyn FnOnce(&Mesh, Time) + Send>;
 
 /// Where the mesh plane's events go.
 pub type EventSink = Box<dyn FnMut(Event) + Send>;
@@ -46,6 +57,8 @@ pub type EventSink = Box<dyn FnMut(Event) + Send>;
 pub struct MeshThread {
     mesh: Mesh,
     sockets: ThreadSockets,
+    icmp: Vec<IcmpSocket>,
+    /// Which of the sockets may have something, in order of their tokens.
     ready: Vec<bool>,
     inbox: Receiver<MeshInput>,
     poll: Poll,
@@ -63,6 +76,8 @@ pub struct MeshParts {
     pub mesh: Mesh,
     /// The control sockets.
     pub sockets: ThreadSockets,
+    /// Those that hear what became of what is sent.
+    pub icmp: Vec<IcmpSocket>,
     /// Where packet threads read the Fib.
     pub fib: Arc<ArcSwap<Fib>>,
     /// Wakers of the packet threads, which look at the Fib when woken.
@@ -86,12 +101,16 @@ pub fn inbox() -> std::io::Result<(Poll, Sender<MeshInput>, Receiver<MeshInput>)
 impl MeshThread {
     /// Joins the parts; `poll` and `inbox` are from [`inbox`].
     pub fn new(parts: MeshParts, poll: Poll, inbox: Receiver<MeshInput>) -> std::io::Result<MeshThread> {
-        let MeshParts { mesh, mut sockets, fib, packet_wakers, macs, events, clock } = parts;
+        let MeshParts { mesh, mut sockets, mut icmp, fib, packet_wakers, macs, events, clock } = parts;
         for (n, socket) in sockets.sockets().iter_mut().enumerate() {
             poll.registry().register(socket, Token(n), Interest::READABLE)?;
         }
-        let ready = vec![true; sockets.sockets().len()];
-        Ok(MeshThread { mesh, sockets, ready, inbox, poll, out: Outbox::default(), fib, packet_wakers, macs, events, clock })
+        let count = sockets.sockets().len();
+        for (n, socket) in icmp.iter_mut().enumerate() {
+            poll.registry().register(socket, Token(count + n), Interest::READABLE)?;
+        }
+        let ready = vec![true; count + icmp.len()];
+        Ok(MeshThread { mesh, sockets, icmp, ready, inbox, poll, out: Outbox::default(), fib, packet_wakers, macs, events, clock })
     }
 
     /// Runs until [`MeshInput::Stop`], or until polling fails, which is returned.
@@ -114,6 +133,7 @@ impl MeshThread {
             let (stop, left) = self.read_inbox();
             more = left;
             self.read_sockets();
+            self.read_errors();
             self.fire_timers();
             if stop {
                 let now = self.clock.now();
@@ -143,7 +163,13 @@ impl MeshThread {
                 }
                 MeshInput::Punt(punt) => self.mesh.handle_punt(now, punt, &mut self.out),
                 MeshInput::TooBig(address) => self.mesh.handle_too_big(now, address, &mut self.out),
+                MeshInput::Unreachable(address) => self.mesh.handle_unreachable(now, address, &mut self.out),
+                MeshInput::LinkLost(own) => {
+                    let lost = self.mesh.path_addresses().into_iter().filter(|peer| leaves_from(*peer, &own)).collect::<Vec<_>>();
+                    self.mesh.handle_link_lost(now, &lost, &mut self.out);
+                }
                 MeshInput::Snapshot(answer) => answer(self.mesh.snapshot(now)),
+                MeshInput::Ask(ask) => ask(&self.mesh, now),
                 MeshInput::Stop => stop = true,
             }
             self.carry_out();
@@ -152,7 +178,7 @@ impl MeshThread {
     }
 
     fn read_sockets(&mut self) {
-        for n in 0..self.ready.len() {
+        for n in 0..self.ready.len() - self.icmp.len() {
             let (mut budget, mut failures) = (BUDGET, 0);
             while self.ready[n] && budget > 0 {
                 let (clock, mesh, out) = (&self.clock, &mut self.mesh, &mut self.out);
@@ -178,6 +204,16 @@ impl MeshThread {
                 self.sockets.answered();
             }
         }
+    }
+
+    /// Hears what became of datagrams that did not arrive.
+    fn read_errors(&mut self) {
+        let ready = self.ready.iter_mut().rev().zip(self.icmp.iter().rev()).filter(|(ready, _)| **ready);
+        for (ready, socket) in ready {
+            let (mesh, out, clock) = (&mut self.mesh, &mut self.out, &self.clock);
+            *ready = !socket.drain(|said| mesh.handle_rebuff(clock.now(), said.to, said.rebuff, said.quoted, out));
+        }
+        self.carry_out();
     }
 
     fn fire_timers(&mut self) {
@@ -207,16 +243,29 @@ impl MeshThread {
         self.sockets.take_too_big().for_each(drop);
         for event in out.events.drain(..) {
             match event {
-                Event::MacAnnounced { vlan, mac, owner } => {
-                    // What is ours is learned from its own frames.
-                    let elsewhere = owner.filter(|owner| *owner != self.mesh.name());
-                    self.macs.announce(vlan, mac, elsewhere, self.clock.now());
-                    (self.events)(Event::MacAnnounced { vlan, mac, owner });
+                Event::MacAnnounced { vlan, mac, owner, frozen } => {
+                    self.macs.decide(self.mesh.name(), (vlan, mac), owner, frozen, self.clock.now());
+                    (self.events)(Event::MacAnnounced { vlan, mac, owner, frozen });
                 }
                 other => (self.events)(other),
             }
         }
         // The emptied buffers are used again.
         self.out = out;
+        self.heed_refusals();
+    }
+
+    /// Has the mesh plane think about paths on which the kernel did not send. It does so once per path, so that this comes to an end although
+    /// what it sends may be refused too.
+    fn heed_refusals(&mut self) {
+        let refused: Vec<Address> = self.sockets.take_unreachable().collect();
+        if refused.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        refused.into_iter().for_each(|address| self.mesh.handle_unreachable(now, address, &mut self.out));
+        if !self.out.datagrams.is_empty() || self.out.fib.is_some() || !self.out.events.is_empty() {
+            self.carry_out();
+        }
     }
 }

@@ -29,7 +29,7 @@
 
 mod parts;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use arc_swap::ArcSwap;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::forward::fq_codel::ROOM;
-use crate::forward::{Fib, Forwarder, FqCodel, Outbox};
+use crate::forward::{Fib, Forwarder, FqCodel, Outbox, TapSink};
 use crate::io::busy_poll::BusyPoll;
 use crate::io::clock::Clock;
 use crate::io::mailbox::{Receiver, Sender};
@@ -46,7 +46,7 @@ use crate::io::tap::{self, Tap};
 use crate::io::thread_load::{Load, ThreadLoad};
 use crate::io::udp::{Batch, Run, ThreadSockets};
 use crate::time::Time;
-use crate::wire::HEADER_LEN;
+use crate::wire::{HEADER_LEN, VnetHeader};
 
 use parts::Port;
 pub use parts::{PacketInbox, PacketInput, PacketParts, PacketThreadCounters, ThreadReport};
@@ -227,6 +227,7 @@ impl PacketThread {
         for input in inputs {
             match input {
                 PacketInput::Stop => return true,
+                PacketInput::Frame(frame) => self.port.write(&VnetHeader::default(), &[IoSlice::new(&frame)]),
                 PacketInput::Report(answer) => answer(self.report()),
                 PacketInput::Tap(tap) => {
                     if let Err(error) = self.plug(*tap) {
@@ -402,7 +403,7 @@ impl PacketThread {
             self.port.since.udp_tx_bytes += self.out.bytes() as u64;
             self.sockets.send(self.out.runs().map(|(to, bytes, segment)| Run { segment, ..Run::single(to, bytes) }));
             self.out.clear();
-            self.tell_too_big();
+            self.tell_refused();
         }
         for punt in self.out.punts.drain(..) {
             if self.mesh.try_send(MeshInput::Punt(punt)).is_err() {
@@ -417,10 +418,17 @@ impl PacketThread {
         self.sockets.send(self.out.full_runs().map(|(to, bytes, segment)| Run { segment, ..Run::single(to, bytes) }));
         self.out.clear_full();
         self.port.since.udp_tx_bytes += (before - self.out.bytes()) as u64;
-        self.tell_too_big();
+        self.tell_refused();
     }
 
-    fn tell_too_big(&mut self) {
+    /// Tells the mesh plane where the kernel did not send to, and has others stand in meanwhile for what has no way at all.
+    fn tell_refused(&mut self) {
+        let fib = self.forwarder.fib();
+        for address in self.sockets.take_unreachable().filter(|address| fib.doubt(*address)) {
+            if self.mesh.try_send(MeshInput::Unreachable(address)).is_err() {
+                self.port.counters.mesh_busy.inc();
+            }
+        }
         for address in self.sockets.take_too_big() {
             if self.mesh.try_send(MeshInput::TooBig(address)).is_err() {
                 self.port.counters.mesh_busy.inc();

@@ -21,6 +21,7 @@ use super::offload::OffloadPolicy;
 use super::sys::sockopt;
 use crate::wire::address::Address;
 
+mod joint;
 mod run;
 mod socket;
 mod sources;
@@ -28,8 +29,10 @@ pub mod steering;
 #[cfg(test)]
 mod tests;
 
+use joint::{Carried, reached_at};
 use sources::{Sources, kernel_choice, routed};
 
+pub use joint::{Joint, Joints};
 pub use run::{MAX_RUN, MAX_SEGMENTS, Run};
 pub use socket::{Batch, OffloadReport, UdpSocket};
 
@@ -46,7 +49,7 @@ crate::counters! {
         send_nobufs,
         /// Datagrams that a firewall on this host refused.
         send_eperm,
-        /// Datagrams to addresses without a route, or of a family without a socket.
+        /// Datagrams to addresses without a route, of a family without a socket, or of a TCP connection that is closed.
         send_unreachable,
         /// Datagrams bigger than the interface's MTU; the path MTU is lowered.
         send_msgsize,
@@ -98,7 +101,9 @@ pub struct SocketGroup {
     pub control: ThreadSockets,
     /// One per packet thread.
     pub packet: Vec<ThreadSockets>,
-    /// Those of each thread, the mesh thread first.
+    /// What joins TCP connections to them.
+    pub joints: Joints,
+    /// Those of each thread, the mesh thread first and the one that carries TCP last.
     pub counters: Vec<Arc<CachePadded<UdpCounters>>>,
 }
 
@@ -109,6 +114,7 @@ pub struct ThreadSockets {
     /// What each socket is bound to.
     locals: Vec<IpAddr>,
     sources: Sources,
+    carried: Carried,
     /// Where each peer was last heard, and found genuine, on: looked into again only when that changes.
     trusted: HashMap<Address, IpAddr>,
 }
@@ -132,19 +138,20 @@ impl SocketGroup {
     fn try_open(binds: &[IpAddr], port: u16, packet_threads: usize, policy: OffloadPolicy) -> Result<SocketGroup, UdpError> {
         let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let (binds, optional) = if binds.is_empty() { (&all[..], true) } else { (binds, false) };
-        let counters: Vec<Arc<CachePadded<UdpCounters>>> = (0..=packet_threads).map(|_| Arc::default()).collect();
-        let sources = Sources::default();
+        let mut counters: Vec<Arc<CachePadded<UdpCounters>>> = (0..=packet_threads).map(|_| Arc::default()).collect();
+        let (sources, carried) = (Sources::default(), Carried::default());
         let thread = |counters: &Arc<CachePadded<UdpCounters>>| ThreadSockets {
             sockets: Vec::new(),
             counters: counters.clone(),
             locals: Vec::new(),
             sources: sources.clone(),
+            carried: carried.clone(),
             trusted: HashMap::new(),
         };
         let mut threads: Vec<_> = counters.iter().map(thread).collect();
         let mut chosen = port;
         for bind in binds {
-            match open_address(SocketAddr::new(*bind, chosen), policy, &counters) {
+            match open_address(SocketAddr::new(*bind, chosen), policy, &counters, &carried) {
                 Ok((port, sockets)) => {
                     chosen = port;
                     for (thread, socket) in threads.iter_mut().zip(sockets) {
@@ -158,12 +165,13 @@ impl SocketGroup {
                 Err(error) => return Err(error),
             }
         }
-        if threads.iter().any(|thread| thread.sockets.is_empty()) {
-            return Err(UdpError::NoFamily(port));
-        }
+        let Some(first) = threads.first().and_then(|thread| thread.locals.first()) else { return Err(UdpError::NoFamily(port)) };
+        let router = SocketAddr::new(reached_at(*first), chosen);
+        let joints = Joints { table: carried, router, policy, counters: Arc::default() };
+        counters.push(Arc::clone(&joints.counters));
         warn_of_small_buffers(&threads);
         let control = threads.remove(0);
-        Ok(SocketGroup { port: chosen, control, packet: threads, counters })
+        Ok(SocketGroup { port: chosen, control, packet: threads, joints, counters })
     }
 }
 
@@ -177,8 +185,11 @@ impl ThreadSockets {
     /// the kernel took. The rest are dropped and counted. The iterator is cloned to go through it again, and each clone must yield the
     /// same.
     pub fn send<'a>(&mut self, runs: impl Iterator<Item = Run<'a>> + Clone) -> usize {
-        let (locals, table) = (&self.locals, self.sources.load());
-        let runs = runs.map(|run| Run { source: run.source.or_else(|| table.get(&run.to).copied()), ..run });
+        let (locals, table, carried) = (&self.locals, self.sources.load(), self.carried.load());
+        let runs = runs.map(|run| match run.to {
+            Address::Udp(_) => Run { source: run.source.or_else(|| table.get(&run.to).copied()), ..run },
+            Address::Tcp { .. } => Run { to: carried.place_of(run.to).unwrap_or(run.to), source: None, ..run },
+        });
         let mut sent = 0;
         for (n, socket) in self.sockets.iter_mut().enumerate() {
             sent += socket.send(runs.clone().filter(|run| socket_for(locals, run) == Some(n)));
@@ -196,6 +207,9 @@ impl ThreadSockets {
 
     /// What came from `peer` proved genuine: it is answered from where it was heard, by all threads.
     pub fn trust(&mut self, peer: Address) {
+        if peer.is_tcp() {
+            return self.carried.load().trust(peer);
+        }
         let Some(own) = self.heard_on(peer) else { return };
         if self.trusted.get(&peer) == Some(&own) {
             return;
@@ -230,7 +244,7 @@ impl ThreadSockets {
 
     /// The kernel's choice for a peer not heard of yet, where there is one among the addresses bound.
     fn choice_among_binds(&self, peer: Address) -> Option<IpAddr> {
-        if !self.has_choice(peer) || self.sources.load().contains_key(&peer) {
+        if peer.is_tcp() || !self.has_choice(peer) || self.sources.load().contains_key(&peer) {
             return None;
         }
         let own = kernel_choice(peer).filter(|own| self.locals.contains(own))?;
@@ -242,6 +256,21 @@ impl ThreadSockets {
     pub fn take_too_big(&mut self) -> impl Iterator<Item = Address> {
         self.sockets.iter_mut().flat_map(UdpSocket::take_too_big)
     }
+
+    /// Addresses to which the kernel had no way since the last call.
+    pub fn take_unreachable(&mut self) -> impl Iterator<Item = Address> {
+        self.sockets.iter_mut().flat_map(UdpSocket::take_unreachable)
+    }
+}
+
+/// True where the kernel has a way to `peer` now.
+pub fn has_way(peer: Address) -> bool {
+    kernel_choice(peer).is_some()
+}
+
+/// True where the kernel has no way to `peer` now, or one that leaves from one of these addresses.
+pub fn leaves_from(peer: Address, own: &[IpAddr]) -> bool {
+    kernel_choice(peer).is_none_or(|choice| own.contains(&choice))
 }
 
 /// The kernel's idea of the path MTU to `remote`: the route's, or lower where a router on the way has said so.
@@ -259,6 +288,7 @@ fn open_address(
     addr: SocketAddr,
     policy: OffloadPolicy,
     counters: &[Arc<CachePadded<UdpCounters>>],
+    carried: &Carried,
 ) -> Result<(u16, Vec<UdpSocket>), UdpError> {
     let failed = |source: io::Error| bind_error(addr, source);
     // A socket that does not share the port finds out whether anybody has it; those of the group would join another router's group.
@@ -274,13 +304,16 @@ fn open_address(
             sockopt::attach_reuseport_filter(socket.as_fd(), &mut program).map_err(failed)?;
             mark_as_control(&socket, addr).map_err(failed)?;
         }
-        sockets.push(UdpSocket::new(socket, addr, index == 0, policy, counters.clone()).map_err(failed)?);
+        sockets.push(UdpSocket::new(socket, addr, index == 0, policy, counters.clone(), carried.clone()).map_err(failed)?);
     }
     Ok((addr.port(), sockets))
 }
 
-/// The socket that a run is sent from: that of its source, else the first of its family.
+/// The socket that a run is sent from: that of its source, else the first of its family; none for a connection that is closed.
 fn socket_for(locals: &[IpAddr], run: &Run<'_>) -> Option<usize> {
+    if run.to.is_tcp() {
+        return None;
+    }
     let bound = run.source.and_then(|source| locals.iter().position(|own| *own == source));
     bound.or_else(|| locals.iter().position(|own| own.is_ipv4() == run.to.socket_addr().is_ipv4()))
 }

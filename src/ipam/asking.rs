@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{AGAIN, Ipam};
 use crate::ipam::book::largest_block;
+use crate::ipam::ring::{MOST_TO_GIVE, MOST_TO_TAKE};
 use crate::time::Time;
 use crate::wire::PeerName;
 use crate::wire::ipam::message::Denial;
@@ -99,8 +100,19 @@ impl Ipam {
     fn give(&mut self, to: PeerName, range: Range, exact: bool) -> Result<EntryId, Denial> {
         let Some(key) = self.peers.get(&to).and_then(|peer| peer.book.as_ref()).map(|book| book.key) else { return Err(Denial::NotNow) };
         // While the disk refuses, what is given would not be known to anybody, and be gone all the same.
-        if self.ring.is_none() || self.hold.is_some() || self.handover.is_some() || self.disk_fails {
+        if self.ring.is_none() || !self.may_give() || self.disk_fails {
             return Err(Denial::NotNow);
+        }
+        if self.ring.as_ref().is_some_and(|ring| ring.entries_of(&self.key) >= MOST_TO_GIVE) {
+            return Err(Denial::Full);
+        }
+        if self.ring.as_ref().is_some_and(|ring| ring.grants_to(&key) >= MOST_TO_TAKE) {
+            self.counters.asks_over_budget.inc();
+            let name = self.nickname(to);
+            self.complain(format!(
+                "{name} was given addresses {MOST_TO_TAKE} times and gets no more: `reset` it, which gives all it has to another, or `revoke` it if it has gone bad"
+            ));
+            return Err(Denial::Full);
         }
         let (block, parent) = if exact { self.exactly(range)? } else { self.spare(&range).ok_or(Denial::Full)? };
         self.author(&Body::Grant { parent, range: block, owner: key }, &[to]).ok_or(Denial::NotNow)
@@ -140,6 +152,7 @@ impl Ipam {
         if reason == Denial::InUse {
             let (address, peer) = (ipam::address(range.first), self.nickname(from));
             self.fail_claims(range.first, &format!("{address} is in use on {peer}"));
+            self.refuse_reserved(range.first, from);
         }
         self.progress();
     }

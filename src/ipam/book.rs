@@ -1,6 +1,6 @@
 //! The book of one router: which of its containers has which address, and what is free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::time::Time;
 use crate::wire::ipam::Range;
@@ -12,6 +12,19 @@ pub struct Holder {
     pub ident: String,
     /// Length of the prefix that it was asked for with.
     pub prefix: u8,
+    /// Whether the address was given, or is merely known to be in use.
+    pub standing: Standing,
+}
+
+/// On what ground somebody has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was given, and is on disk.
+    Given,
+    /// A running container of this host was found with it; it is given to nobody else, and is to be given to this one.
+    Reserved,
+    /// It is in use here without having been given, and is given to nobody while it is.
+    InUse,
 }
 
 /// Addresses and their holders, both ways.
@@ -19,6 +32,10 @@ pub struct Holder {
 pub struct Book {
     holders: BTreeMap<u128, Holder>,
     idents: BTreeMap<String, Vec<u128>>,
+    /// Those with [`Standing::Reserved`].
+    reserved: BTreeSet<u128>,
+    /// Those that were found in use, by whoever has them.
+    seen: BTreeSet<u128>,
     /// Dead containers, and when their addresses go back.
     released: BTreeMap<String, Time>,
 }
@@ -29,13 +46,19 @@ impl Book {
         self.holders.get(&address)
     }
 
-    /// The addresses of a container, with their prefixes, in the order in which it got them.
-    pub fn of(&self, ident: &str) -> Vec<(u128, u8)> {
+    /// All that a container has, in the order in which it got it.
+    pub fn all_of(&self, ident: &str) -> Vec<(u128, Holder)> {
         let known = self.idents.get(ident).map_or(&[][..], Vec::as_slice);
-        known.iter().filter_map(|address| Some((*address, self.holders.get(address)?.prefix))).collect()
+        known.iter().filter_map(|address| Some((*address, self.holders.get(address)?.clone()))).collect()
     }
 
-    /// All addresses, ascending.
+    /// The addresses that a container was given, with their prefixes, in the order in which it got them.
+    pub fn of(&self, ident: &str) -> Vec<(u128, u8)> {
+        let given = self.all_of(ident).into_iter().filter(|(_, holder)| holder.standing == Standing::Given);
+        given.map(|(address, holder)| (address, holder.prefix)).collect()
+    }
+
+    /// All addresses that were given, or are merely in use, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (u128, &Holder)> {
         self.holders.iter().map(|(address, holder)| (*address, holder))
     }
@@ -45,14 +68,60 @@ impl Book {
         self.holders.range(range.first..=range.last).map(|(address, holder)| (*address, holder))
     }
 
-    /// Gives an address that is free.
+    /// Gives an address that is free, or in use by this container.
     pub fn give(&mut self, ident: &str, address: u128, prefix: u8) {
-        self.holders.insert(address, Holder { ident: ident.to_string(), prefix });
-        self.idents.entry(ident.to_string()).or_default().push(address);
+        self.reserved.remove(&address);
+        let given = Holder { ident: ident.to_string(), prefix, standing: Standing::Given };
+        match self.holders.get_mut(&address).filter(|holder| holder.ident == ident) {
+            Some(holder) => *holder = given,
+            None => self.put(address, given),
+        }
+    }
+
+    /// Notes an address that is in use here, whoever gave it; false if somebody has it already. It may be `wanted` for whoever uses it.
+    pub fn reserve(&mut self, ident: &str, address: u128, prefix: u8, wanted: bool) -> bool {
+        let holder = self.holders.get(&address);
+        let (free, same) = (holder.is_none(), holder.is_none_or(|holder| holder.ident == ident));
+        if same {
+            self.seen.insert(address);
+        }
+        if free {
+            let standing = if wanted { Standing::Reserved } else { Standing::InUse };
+            if wanted {
+                self.reserved.insert(address);
+            }
+            self.put(address, Holder { ident: ident.to_string(), prefix, standing });
+        }
+        free
+    }
+
+    /// An address is not its container's to have; it goes on using it.
+    pub fn refuse(&mut self, address: u128) {
+        self.reserved.remove(&address);
+        if let Some(holder) = self.holders.get_mut(&address) {
+            holder.standing = Standing::InUse;
+        }
+    }
+
+    /// True for an address that was found in use, by whoever has it.
+    pub fn is_seen(&self, address: u128) -> bool {
+        self.seen.contains(&address)
+    }
+
+    /// The addresses that are reserved, ascending.
+    pub fn reserved(&self) -> impl Iterator<Item = u128> {
+        self.reserved.iter().copied()
+    }
+
+    fn put(&mut self, address: u128, holder: Holder) {
+        self.idents.entry(holder.ident.clone()).or_default().push(address);
+        self.holders.insert(address, holder);
     }
 
     /// Takes an address back; false if nobody had it.
     pub fn take(&mut self, address: u128) -> bool {
+        self.reserved.remove(&address);
+        self.seen.remove(&address);
         let Some(holder) = self.holders.remove(&address) else { return false };
         if let Some(addresses) = self.idents.get_mut(&holder.ident) {
             addresses.retain(|known| *known != address);
@@ -167,6 +236,22 @@ mod tests {
         assert_eq!((book.due(Time(29)), book.due(Time(30)), book.next_release()), (vec![], vec!["c".to_string()], Some(Time(30))));
         book.revive("c");
         assert_eq!(book.due(Time(90)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_free_and_not_given() {
+        let mut book = Book::default();
+        book.give("c", 10, 24);
+        assert!(book.reserve("c", 11, 24, true) && book.reserve("d", 12, 24, true) && book.reserve("host", 13, 24, false));
+        assert!(!book.reserve("e", 10, 24, true) && !book.reserve("e", 12, 24, true), "somebody has it");
+        assert_eq!((book.lowest_free(&range(10, 19)), book.free_in(&range(10, 19))), (Some(14), 6));
+        assert_eq!((book.of("c"), book.all_of("c").len(), book.of("d")), (vec![(10, 24)], 2, vec![]));
+        book.refuse(12);
+        assert_eq!(book.reserved().collect::<Vec<_>>(), [11]);
+        assert_eq!(book.holder(12).map(|holder| holder.standing), Some(Standing::InUse));
+        book.give("c", 11, 24);
+        assert_eq!((book.of("c"), book.reserved().count()), (vec![(10, 24), (11, 24)], 0));
+        assert!(book.take(12) && book.all_of("d").is_empty());
     }
 
     #[test]

@@ -95,13 +95,18 @@ impl Ipam {
                         holder.ident,
                         self.nickname(peer)
                     );
-                    if self.duplicates.len() < MOST_DUPLICATES && self.duplicates.insert(address) {
+                    if self.remember_duplicate(address) {
                         self.report(text);
                     }
                 }
             }
             _ => {}
         }
+    }
+
+    /// True for an address of which it is news that two containers have it.
+    pub(super) fn remember_duplicate(&mut self, address: u128) -> bool {
+        self.duplicates.len() < MOST_DUPLICATES && self.duplicates.insert(address)
     }
 
     /// What is left of a range of ours when all is taken off that routers of other meshes own as well.

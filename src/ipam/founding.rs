@@ -50,6 +50,11 @@ impl Founding {
         (self.proposal, self.wanted) = (None, false);
     }
 
+    /// Nothing is proposed before this moment.
+    pub fn wait_until(&mut self, when: Time) {
+        self.next = self.next.max(when);
+    }
+
     /// The quorum, and how many routers with a vote are known.
     pub fn standing(&self, ipam: &Ipam) -> (usize, usize) {
         let known = 1 + ipam.reachable().filter(|(_, book)| !book.observer).count();
@@ -72,7 +77,7 @@ impl Ipam {
             return;
         }
         self.founding.wanted |= !self.waiting.is_empty();
-        if !self.founding.wanted || self.founding.next > self.now {
+        if !self.founding.wanted || !self.surveyed || self.founding.next > self.now {
             return;
         }
         self.founding.next = self.now + AGAIN + Duration::from_millis(self.chance(1000));
@@ -227,7 +232,7 @@ impl Ipam {
         let Some(proposal) = &self.founding.proposal else { return };
         let decided = proposal.accepts.len() >= majority(usize::from(proposal.size));
         let Some(genesis) = proposal.value.clone().filter(|_| decided) else { return };
-        self.adopt(genesis.clone());
+        self.adopt(genesis.clone(), false);
         let others: Vec<PeerName> = self.reachable().map(|(name, _)| name).collect();
         for other in others {
             self.tell(other, &Message::Entries(vec![genesis.clone()]));

@@ -33,11 +33,14 @@ pub enum Step {
     Wait = 5,
     /// Somebody is to be removed.
     Remove = 6,
+    /// Containers are found with addresses that end in these bytes.
+    Reserve = 7,
 }
 
 impl Step {
     /// Every step, in order of its number.
-    pub const ALL: [Step; 7] = [Step::Told, Step::Published, Step::Signed, Step::Allocate, Step::Peer, Step::Wait, Step::Remove];
+    pub const ALL: [Step; 8] =
+        [Step::Told, Step::Published, Step::Signed, Step::Allocate, Step::Peer, Step::Wait, Step::Remove, Step::Reserve];
 }
 
 /// Router number `n`.
@@ -109,6 +112,11 @@ impl Stage {
                     self.book.timeout(self.now);
                     self.drain();
                 }
+            }
+            Step::Reserve => {
+                let net = |byte: &u8| format!("10.32.0.{byte}/24").parse().ok();
+                let held = bytes.iter().filter_map(|byte| Some((format!("c{}", byte % 4), net(byte)?))).collect();
+                self.book.request(now, number, Request::Reserve { held, host: Vec::new() });
             }
             Step::Remove => self.book.request(now, number, Request::Remove { dead: other.name(), force: bytes.len() % 2 == 1 }),
         }

@@ -14,14 +14,17 @@
 //! * `founding`: the ranges are divided once, by one decision of a majority (single-decree Paxos, votes on disk before they are cast), or by a list
 //!   of seeds. The genesis names the mesh; rings of two names never mix.
 //! * `asking`: who has nothing left asks owners, who give aligned blocks of at most half of what they have free. A grant is signed by who gives.
-//! * `removal`: the space of a dead router goes to another by votes of a majority of owners. It is used only when everybody who is known has
-//!   heard of it and no grant of the dead is known to anybody but not to the taker: so no address is given twice, and the dead, should it come back, gives way.
+//! * `removal`: the space of a dead router goes to another by votes of a majority of owners. It is used only when everybody who was ever met
+//!   (`participants`, on disk) has heard of it and no grant of the dead is known to anybody but not to the taker: so no address is given twice, and the
+//!   dead, should it come back, gives way.
+//! * `reserved`: what running containers were found with is theirs, also where the disk has lost it.
 //! * `sync`: each router publishes a checksum of its ring; who differs sends checksums of parts, and the other answers with what is missing.
 //! * `foreign`: routers of a mesh that was founded apart. What both sides own is quarantined, and containers with one address are listed.
 //!
-//! A router that comes back after it was removed learns so before it gives anything: with a ring of others it begins *on hold*, which ends when it has
-//! compared its ring with a router that is not on hold itself, or after [`HOLD`] alone. A router that got its ring from others may have lost its disk, and
-//! have given away what the ring says is its own: it waits until it has compared the ring with all that it reaches, and with most owners if it is one.
+//! A router that comes back after it was removed learns so before it gives anything: with a ring of others it begins *on hold*, which ends when it
+//! has compared its ring with a router that is not on hold itself, or after [`HOLD`] alone, or six times that among routers that it does not come into
+//! step with. Till then only containers that ran all the time are told their addresses. A router that got its ring from others may have lost its disk,
+//! and have given away what the ring says is its own: it waits until it has compared the ring with all that it reaches, and with most owners if it is one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -39,12 +42,15 @@ mod asking;
 mod book;
 mod counters;
 mod entries;
+mod flow;
 mod foreign;
 mod founding;
 pub mod fuzz;
 pub mod leaves;
+mod participants;
 mod removal;
 mod requests;
+mod reserved;
 pub mod ring;
 mod status;
 mod store;
@@ -53,7 +59,7 @@ mod types;
 
 pub use counters::Counters;
 pub use status::{OwnerStatus, Phase, Status};
-pub use types::{Answer, Change, Config, Init, Kind, Output, Pair, Request, Sorry, Table};
+pub use types::{Answer, Change, Config, Init, Kind, NO_CONTAINER, Output, Pair, Request, Sorry, Table};
 
 use book::Book;
 use ring::Ring;
@@ -61,14 +67,16 @@ use ring::Ring;
 /// How long a request may take.
 pub const PATIENCE: Duration = Duration::from_secs(9);
 /// How long a router with a ring of others gives nothing new after its start, if it finds nobody to compare it with. Counted in ticks: a clock that
-/// jumps does not shorten it.
-pub const HOLD: Duration = Duration::from_secs(10);
+/// jumps does not shorten it. Less than [`PATIENCE`]: what is asked for at the start is answered after it.
+pub const HOLD: Duration = Duration::from_secs(8);
 /// How long the addresses of a dead container are kept.
 pub const GRACE: Duration = Duration::from_secs(30);
 /// Between two attempts of anything that others must answer.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Between two ticks of a router that waits for something.
 const TICK: Duration = Duration::from_millis(250);
+/// How many times as long a router is on hold where there are others to compare its ring with: one of them may never answer.
+const IN_COMPANY: u32 = 6;
 
 /// Another router with an address book.
 struct Participant {
@@ -102,8 +110,15 @@ pub struct Ipam {
     mine: Vec<(Range, EntryId)>,
     book: Book,
     peers: BTreeMap<PeerName, Peer>,
-    /// Ticks that are left before we go on without having compared our ring; the maximum where we never do, since it came from others.
+    /// Routers that were ever met, with the round of their last removal when they were met last. On disk.
+    participants: BTreeMap<PeerName, u32>,
+    /// Parts of ticks, [`IN_COMPANY`] each, that are left before we go on without having compared our ring; the maximum where we never do, since it came
+    /// from others.
     hold: Option<u32>,
+    /// The ring was made of the list of seeds at this start.
+    made_here: bool,
+    /// False until it is known which addresses are in use on this host; nothing is given before.
+    surveyed: bool,
     /// Whose ring was ours at some moment since we are on hold, and whether any of them was not on hold.
     compared: (BTreeSet<PeerName>, bool),
     /// Our last entries.
@@ -126,11 +141,17 @@ pub struct Ipam {
     /// Of the input at hand: what must be written, and what is to be said then.
     changes: BTreeMap<(Table, String), Option<Vec<u8>>>,
     said: Vec<Output>,
+    /// What waits to be written, all at once.
+    held: BTreeMap<(Table, String), Option<Vec<u8>>>,
     queue: VecDeque<Output>,
     in_flight: Option<(u64, Vec<Change>)>,
     again_at: Option<Time>,
+    /// It was said that the ring is nearly full.
+    crowded: bool,
     /// The last attempt at writing failed.
     disk_fails: bool,
+    /// It did so because the file system is full.
+    disk_full: bool,
     tokens: u64,
     /// Requests with their end, for those whose answers wait for the disk.
     open: BTreeMap<u64, Time>,
@@ -160,7 +181,10 @@ impl Ipam {
             mine: Vec::new(),
             book: Book::default(),
             peers: BTreeMap::new(),
+            participants: BTreeMap::new(),
             hold: None,
+            made_here: false,
+            surveyed: true,
             compared: (BTreeSet::new(), false),
             authored: VecDeque::new(),
             early: BTreeMap::new(),
@@ -178,10 +202,13 @@ impl Ipam {
             counters: Arc::default(),
             changes: BTreeMap::new(),
             said: Vec::new(),
+            held: BTreeMap::new(),
             queue: VecDeque::new(),
             in_flight: None,
             again_at: None,
+            crowded: false,
             disk_fails: false,
+            disk_full: false,
             tokens: 0,
             open: BTreeMap::new(),
             config,
@@ -198,12 +225,15 @@ impl Ipam {
         let others = self.ring.as_ref().is_some_and(|ring| ring.owners().iter().any(|owner| *owner != self.name));
         if let (None, Init::Seed(seeds)) = (&self.ring, &self.config.init) {
             match Entry::of_seeds(self.config.ranges.clone(), seeds.clone()) {
-                Ok(genesis) => self.adopt(genesis),
+                Ok(genesis) => {
+                    self.adopt(genesis, false);
+                    self.made_here = true;
+                }
                 Err(problem) => self.refused = Some(format!("the list of seeds makes no ring: {problem}")),
             }
         }
         if self.hold.is_none() {
-            self.hold = others.then_some((HOLD.as_millis() / TICK.as_millis()) as u32);
+            self.hold = others.then(|| hold_for(HOLD));
         }
         self.sync.publish_soon();
     }
@@ -234,6 +264,7 @@ impl Ipam {
             let known = self.peers.entry(peer).or_default();
             known.nickname = nickname.to_string();
             known.reachable = reachable;
+            self.note_participant(peer);
             self.sync.soon(now);
             self.progress();
         }
@@ -251,42 +282,14 @@ impl Ipam {
         self.finish();
     }
 
-    /// The changes of a token are on disk, or are not.
-    pub fn persisted(&mut self, now: Time, token: u64, done: bool) {
-        self.now = now;
-        if self.in_flight.as_ref().is_some_and(|(expected, _)| *expected == token) {
-            self.disk_fails = !done;
-            if done {
-                self.in_flight = None;
-            } else {
-                self.counters.not_persisted.inc();
-                self.again_at = Some(now + AGAIN);
-            }
-        }
-    }
-
-    /// The next thing to be done by the caller.
-    pub fn poll(&mut self) -> Option<Output> {
-        if let Some((token, changes)) = &self.in_flight {
-            if self.again_at.is_some_and(|again| again <= self.now) {
-                self.again_at = None;
-                return Some(Output::Persist { token: *token, changes: changes.clone() });
-            }
-            let urgent = |output: &Output| matches!(output, Output::Answer { result: Err(_), .. } | Output::Report(_));
-            let at = self.queue.iter().position(urgent)?;
-            return self.queue.remove(at);
-        }
-        let output = self.queue.pop_front()?;
-        if let Output::Persist { token, changes } = &output {
-            self.in_flight = Some((*token, changes.clone()));
-        }
-        Some(output)
-    }
-
     /// The moment of the next [`Ipam::timeout`].
     pub fn next_timeout(&self) -> Time {
-        let idle =
-            self.waiting.is_empty() && self.removals.is_empty() && self.handover.is_none() && self.hold.is_none() && !self.founding.wanted;
+        let idle = self.waiting.is_empty()
+            && self.asks.is_empty()
+            && self.removals.is_empty()
+            && self.handover.is_none()
+            && self.hold.is_none()
+            && !self.founding.wanted;
         let tick = self.sync.last_tick + if idle && self.in_flight.is_none() { self.sync.pace() } else { TICK };
         let soon = [self.sync.publish_at, self.sync.at, self.book.next_release(), self.again_at];
         soon.into_iter().flatten().fold(tick, Time::min)
@@ -296,8 +299,9 @@ impl Ipam {
     pub fn timeout(&mut self, now: Time) {
         self.now = now;
         let ticked = now.since(self.sync.last_tick) >= TICK;
+        let company = self.hold.is_some() && self.reachable().any(|(_, book)| book.mesh == self.mesh() && !book.on_hold);
         if let Some(left) = self.hold.as_mut().filter(|left| ticked && **left != u32::MAX) {
-            *left -= 1;
+            *left = left.saturating_sub(if company { 1 } else { IN_COMPANY });
             if *left == 0 {
                 self.hold = None;
                 self.sync.publish_soon();
@@ -314,6 +318,11 @@ impl Ipam {
         self.run_sync();
         self.give_up();
         self.finish();
+    }
+
+    /// True where nothing speaks against giving what is ours.
+    fn may_give(&self) -> bool {
+        self.surveyed && self.hold.is_none() && self.handover.is_none()
     }
 
     /// Everything that may have become possible.
@@ -406,18 +415,11 @@ impl Ipam {
     fn chance(&mut self, below: u64) -> u64 {
         self.rng.next_u64() % below.max(1)
     }
+}
 
-    /// Ends an input: first what must be written, then what may be said.
-    fn finish(&mut self) {
-        if !self.changes.is_empty() {
-            let change = |((table, key), value)| Change { table, key, value };
-            let changes = std::mem::take(&mut self.changes).into_iter().map(change).collect();
-            self.tokens += 1;
-            self.queue.push_back(Output::Persist { token: self.tokens, changes });
-        }
-        self.publish();
-        self.queue.extend(self.said.drain(..));
-    }
+/// Parts of ticks of a hold of that length.
+fn hold_for(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX / IN_COMPANY) * IN_COMPANY
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{AGAIN, Ipam};
 use crate::crypto::PublicKey;
 use crate::time::Time;
 use crate::wire::PeerName;
-use crate::wire::ipam::{Body, Entry, EntryId, Message, Range};
+use crate::wire::ipam::{Body, Entry, EntryId, MAX_VOTES, Message, Range};
 
 /// How long a round may stand without more than half for anybody.
 const ROUND: Duration = Duration::from_millis(1500);
@@ -41,7 +41,7 @@ impl Ipam {
             return self
                 .answer(request, no(Kind::Unavailable, "there is no ring of addresses yet, so no router owns anything".to_string()));
         };
-        let nothing = !ring.owners().contains(&dead) && ring.pending(dead).is_none();
+        let nothing = !ring.owners().contains(&dead) && ring.pending(dead).is_none() && !self.is_missed(dead);
         if dead == self.name {
             let text = "this router cannot remove itself; `reset` gives its addresses to another".to_string();
             self.answer(request, no(Kind::Bad, text));
@@ -106,7 +106,7 @@ impl Ipam {
     fn run_removal(&mut self, dead: PeerName, attempt: &mut Attempt) -> bool {
         let Some(ring) = &self.ring else { return true };
         let pending = ring.pending(dead);
-        if pending.is_none() && !ring.owners().contains(&dead) {
+        if pending.is_none() && !ring.owners().contains(&dead) && !self.is_missed(dead) {
             self.answer_all(attempt, Ok(Answer::Taken(0, self.name)));
             return true;
         }
@@ -143,7 +143,7 @@ impl Ipam {
         }
         let ours = by_taker.get(&self.key).map(|votes| votes.iter().copied().collect::<Vec<_>>()).unwrap_or_default();
         if ours.len() >= majority(seen) {
-            let votes = ours.into_iter().take(crate::wire::ipam::MAX_VOTES).collect();
+            let votes = self.tallied(dead, round, ours.into_iter().take(majority(seen)).collect());
             self.author(&Body::Removal { dead, round, forced: false, votes }, &[]);
             attempt.next = self.now;
             return;
@@ -162,6 +162,17 @@ impl Ipam {
                 self.tell(owner, &Message::Remove { dead, round });
             }
         }
+    }
+
+    /// Names for votes: the votes themselves, or tallies where they are too many for one entry.
+    fn tallied(&mut self, dead: PeerName, round: u32, votes: Vec<EntryId>) -> Vec<EntryId> {
+        if votes.len() <= MAX_VOTES {
+            return votes;
+        }
+        let tally = |votes: &[EntryId]| Body::Tally { dead, round, votes: votes.to_vec() };
+        let mut tallies: Vec<EntryId> = votes.chunks(MAX_VOTES).filter_map(|votes| self.author(&tally(votes), &[])).collect();
+        tallies.sort_unstable();
+        tallies
     }
 
     /// Votes, if we are an owner and have not voted in this round.
@@ -188,8 +199,10 @@ impl Ipam {
             return self.tell(from, &Message::Alive { dead });
         }
         let Some(taker) = self.peers.get(&from).and_then(|peer| peer.book.as_ref()).map(|book| book.key) else { return };
-        if let Some(vote) = self.vote(dead, round, taker) {
-            self.tell(from, &Message::Entries(vec![vote]));
+        match self.vote(dead, round, taker) {
+            Some(vote) => self.tell(from, &Message::Entries(vec![vote])),
+            // We may lack what the round rests on.
+            None => self.sync.soon(self.now),
         }
     }
 
@@ -219,15 +232,13 @@ impl Ipam {
         None
     }
 
-    /// Everybody who may have something of the dead: owners, and known routers that are not dead themselves.
+    /// Everybody who may have something of the dead: owners, and routers that were ever met, unless they are dead themselves.
     fn members(&self, dead: PeerName) -> BTreeSet<PeerName> {
         let Some(ring) = &self.ring else { return BTreeSet::new() };
-        let known = self.peers.iter().filter(|(name, peer)| peer.book.is_some() && !self.foreign.contains_key(name)).map(|(name, _)| *name);
-        let gone = |name: &PeerName| {
-            !self.is_reachable(*name) && ring.last_round(*name).0 > 0 && (ring.pending(*name).is_some() || self.owned_by(*name).is_empty())
-        };
-        let all: BTreeSet<PeerName> = ring.owners().iter().copied().chain(known).collect();
-        all.into_iter().filter(|name| *name != dead && *name != self.name && !gone(name)).collect()
+        let known = self.peers.iter().filter(|(_, peer)| peer.book.is_some()).map(|(name, _)| name).chain(self.participants.keys());
+        let known = known.filter(|name| !self.foreign.contains_key(name));
+        let all: BTreeSet<PeerName> = ring.owners().iter().chain(known).copied().collect();
+        all.into_iter().filter(|name| *name != dead && *name != self.name && !self.is_gone(*name)).collect()
     }
 
     pub(super) fn asked_of_fence(&mut self, from: PeerName, removal: EntryId) {

@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-use super::types::{Answer, Init, Kind, Output, Request, Sorry};
+use super::book::{Holder, Standing};
+use super::types::{Answer, Init, Kind, NO_CONTAINER, Output, Request, Sorry};
 use super::{AGAIN, GRACE, Ipam, PATIENCE};
 use crate::time::Time;
 use crate::wire::PeerName;
@@ -42,8 +43,8 @@ impl Ipam {
     pub fn request(&mut self, now: Time, request: u64, what: Request) {
         self.now = now;
         self.open.insert(request, now + PATIENCE);
-        let refused =
-            self.refused.clone().filter(|_| !matches!(what, Request::Free { .. } | Request::Released { .. } | Request::Reset { .. }));
+        let harmless = matches!(what, Request::Free { .. } | Request::Released { .. } | Request::Reserve { .. } | Request::Reset { .. });
+        let refused = self.refused.clone().filter(|_| !harmless);
         if let Some(text) = refused {
             self.answer(request, Err(Sorry::new(Kind::Unavailable, text)));
         } else {
@@ -63,10 +64,10 @@ impl Ipam {
         self.book.of(ident).into_iter().filter_map(|(address, prefix)| IpNet::new(ipam::address(address), prefix).ok()).collect()
     }
 
-    /// Every address with its container, ascending.
+    /// Every address that was given, with its container, ascending.
     pub fn addresses(&self) -> Vec<(IpNet, String)> {
-        self.book
-            .iter()
+        let given = self.book.iter().filter(|(_, holder)| holder.standing == Standing::Given);
+        given
             .filter_map(|(address, holder)| Some((IpNet::new(ipam::address(address), holder.prefix).ok()?, holder.ident.clone())))
             .collect()
     }
@@ -79,10 +80,10 @@ impl Ipam {
     fn begin_request(&mut self, request: u64, what: Request) {
         let need = match what {
             Request::Allocate { ident, subnet } => self.allocate(&ident, subnet),
-            Request::Claim { ident, address } => self.claim(&ident, address),
+            Request::Claim { ident, address } => self.claim(&named(ident, Some(address.addr())), address),
             Request::Prime => Ok(Need::Ring),
             Request::Free { ident, address } => {
-                self.free(&ident, address);
+                self.free(&named(ident, address), address);
                 Err(Ok(Answer::Done))
             }
             Request::Released { ident } => {
@@ -90,6 +91,10 @@ impl Ipam {
                 if self.book.is_released(&ident) {
                     self.write_dead(&ident, true);
                 }
+                Err(Ok(Answer::Done))
+            }
+            Request::Reserve { held, host } => {
+                self.reserve(&held, &host);
                 Err(Ok(Answer::Done))
             }
             Request::Remove { dead, force } => return self.remove(request, dead, force),
@@ -120,11 +125,24 @@ impl Ipam {
             return bad(format!("no address can be given in {subnet}: nothing of it is in --ipalloc-range"));
         };
         self.revive(ident);
-        let known = self.book.of(ident).into_iter().find(|(address, prefix)| *prefix == subnet.prefix_len() && hosts.contains(*address));
-        match known.and_then(|(address, prefix)| IpNet::new(ipam::address(address), prefix).ok()) {
+        match self.has(ident, &subnet, &hosts).and_then(|address| IpNet::new(ipam::address(address), subnet.prefix_len()).ok()) {
             Some(address) => Err(Ok(Answer::Address(address))),
             None => Ok(Need::Space { ident: ident.to_string(), subnet, hosts }),
         }
+    }
+
+    /// True for an address that its container may be told to be its own: on hold we may have been removed, and it may be another's by now,
+    /// unless it has been in use here all the time.
+    fn may_confirm(&self, address: u128) -> bool {
+        self.hold.is_none() || self.book.is_seen(address)
+    }
+
+    /// The address that a container has in a subnet.
+    fn has(&self, ident: &str, subnet: &IpNet, hosts: &Range) -> Option<u128> {
+        let mut fit = self.book.all_of(ident);
+        fit.retain(|(address, holder)| holder.prefix == subnet.prefix_len() && hosts.contains(*address) && self.may_confirm(*address));
+        let of = |standing: Standing| fit.iter().find(|(_, holder)| holder.standing == standing).map(|(address, _)| *address);
+        of(Standing::Given).or_else(|| of(Standing::Reserved))
     }
 
     fn claim(&mut self, ident: &str, address: IpNet) -> Result<Need, Result<Answer, Sorry>> {
@@ -142,23 +160,24 @@ impl Ipam {
             return Err(Err(Sorry::new(Kind::Conflict, format!("{address} is the address of container {}", holder.ident))));
         }
         self.revive(ident);
-        match self.book.holder(number) {
-            Some(_) => Err(Ok(Answer::Done)),
-            None if self.config.ranges.iter().any(|range| range.contains(number)) => Ok(Need::Claim { ident: ident.to_string(), address }),
-            None => {
+        let managed = self.config.ranges.iter().any(|range| range.contains(number));
+        match self.book.holder(number).map(|holder| holder.standing) {
+            Some(Standing::Given | Standing::Reserved) if !managed || self.may_confirm(number) => Err(Ok(Answer::Done)),
+            _ if managed => Ok(Need::Claim { ident: ident.to_string(), address }),
+            _ => {
                 self.record_address(ident, number, address.prefix_len());
                 Err(Ok(Answer::Done))
             }
         }
     }
 
-    fn revive(&mut self, ident: &str) {
+    pub(super) fn revive(&mut self, ident: &str) {
         if self.book.revive(ident) {
             self.write_dead(ident, false);
         }
     }
 
-    fn record_address(&mut self, ident: &str, address: u128, prefix: u8) {
+    pub(super) fn record_address(&mut self, ident: &str, address: u128, prefix: u8) {
         self.book.give(ident, address, prefix);
         self.write_address(address, Some((prefix, ident)));
         self.sync.publish_soon();
@@ -166,10 +185,12 @@ impl Ipam {
 
     fn free(&mut self, ident: &str, address: Option<IpAddr>) {
         let (wanted, dead) = (address.map(ipam::number), self.book.is_released(ident));
-        for (address, _) in self.book.of(ident) {
+        for (address, holder) in self.book.all_of(ident) {
             if wanted.is_none_or(|wanted| wanted == address) {
                 self.book.take(address);
-                self.write_address(address, None);
+                if holder.standing == Standing::Given {
+                    self.write_address(address, None);
+                }
                 self.sync.publish_soon();
             }
         }
@@ -180,7 +201,7 @@ impl Ipam {
             Need::Space { ident: of, .. } | Need::Claim { ident: of, .. } => of == ident,
             Need::Ring => false,
         };
-        if wanted.is_none() {
+        if wanted.is_none() && ident != NO_CONTAINER {
             let given_up: Vec<u64> = self.waiting.iter().filter(|(_, waiting)| of(&waiting.need)).map(|(request, _)| *request).collect();
             for request in given_up {
                 self.waiting.remove(&request);
@@ -199,7 +220,7 @@ impl Ipam {
 
     /// Answers what can be answered, and finds out what must be asked for.
     pub(super) fn serve(&mut self) {
-        let mut wanted = Vec::new();
+        let mut wanted: Vec<(Range, bool)> = self.settle_reserved().into_iter().map(|range| (range, true)).collect();
         let waiting: Vec<u64> = self.waiting.keys().copied().collect();
         for request in waiting {
             match self.attempt(request) {
@@ -219,16 +240,18 @@ impl Ipam {
         let Some(ring) = &self.ring else { return Attempt::Later };
         match &waiting.need {
             Need::Ring => Attempt::Answered(Ok(Answer::Done)),
-            Need::Space { .. } | Need::Claim { .. } if self.hold.is_some() || self.handover.is_some() => Attempt::Later,
+            Need::Space { .. } | Need::Claim { .. } if !self.may_give() => Attempt::Later,
             Need::Space { ident, subnet, hosts } => {
                 // Two requests of one container are one.
                 let (prefix, hosts, ident) = (subnet.prefix_len(), *hosts, ident.clone());
-                let known = self.book.of(&ident).into_iter().find(|(address, length)| *length == prefix && hosts.contains(*address));
+                let known = self.has(&ident, subnet, &hosts);
                 let parts = || self.mine.iter().filter_map(|(range, _)| range.intersect(&hosts));
                 let fresh = || parts().find_map(|part| self.book.lowest_free(&part));
-                match known.map(|(address, _)| address).or_else(fresh) {
+                match known.or_else(fresh) {
                     Some(address) => {
                         if known.is_none() {
+                            // The container that stands for the address itself has its name, and another address each time.
+                            let ident = if ident == NO_CONTAINER { ipam::address(address).to_string() } else { ident };
                             self.record_address(&ident, address, prefix);
                         }
                         let net = IpNet::new(ipam::address(address), prefix);
@@ -239,7 +262,8 @@ impl Ipam {
             }
             Need::Claim { ident, address } => {
                 let (number, prefix, ident) = (ipam::number(address.addr()), address.prefix_len(), ident.clone());
-                if let Some(holder) = self.book.holder(number) {
+                let refused = |holder: &&Holder| holder.ident == ident && holder.standing == Standing::InUse;
+                if let Some(holder) = self.book.holder(number).filter(|holder| !refused(holder)) {
                     let text = format!("{address} is the address of container {}", holder.ident);
                     return Attempt::Answered(if holder.ident == ident { Ok(Answer::Done) } else { Err(Sorry::new(Kind::Conflict, text)) });
                 }
@@ -276,9 +300,15 @@ impl Ipam {
         for request in late {
             self.open.remove(&request);
             let of = |output: &Output| matches!(output, Output::Answer { request: r, result: Ok(_) } if *r == request);
+            let sorry = match self.disk_full {
+                true => Sorry::new(
+                    Kind::Disk,
+                    "the disk of the state directory is full, so that nothing can be given that would be remembered; make room, and ask again",
+                ),
+                false => Sorry::new(Kind::Unavailable, "the address book cannot be written to the state directory; is the disk broken?"),
+            };
             if let Some(Output::Answer { result, .. }) = self.queue.iter_mut().find(|output| of(output)) {
-                *result =
-                    Err(Sorry::new(Kind::Unavailable, "the address book cannot be written to the state directory; is the disk full?"));
+                *result = Err(sorry);
             }
         }
         self.serve();
@@ -290,6 +320,9 @@ impl Ipam {
             Need::Claim { address, .. } => format!("{address} could not be taken"),
             Need::Ring => "there is no ring of addresses yet".to_string(),
         };
+        if !self.surveyed {
+            return format!("{what}: this router has just started and does not know yet which addresses its containers have");
+        }
         if self.ring.is_none() {
             let why = match &self.config.init {
                 Init::Consensus(_) => {
@@ -326,6 +359,9 @@ impl Ipam {
     fn reset(&mut self, request: u64, force: bool) {
         let wait = match (&self.hold, &self.handover) {
             (_, Some(_)) => Some("this router is handing its addresses over already"),
+            _ if !self.surveyed && !force => {
+                Some("this router has just started and does not know yet which addresses its containers have; try again, or use --force")
+            }
             (Some(_), None) if !force => Some("this router has not yet compared its ring with the others'; try again, or use --force"),
             _ => None,
         };
@@ -386,6 +422,11 @@ impl Ipam {
     }
 }
 
+/// The container that is meant.
+fn named(ident: String, address: Option<IpAddr>) -> String {
+    address.filter(|_| ident == NO_CONTAINER).map_or(ident, |address| address.to_canonical().to_string())
+}
+
 /// The addresses of a subnet that containers may have: all but the first and the last; `None` if it has fewer than four.
 pub(super) fn hosts(subnet: &IpNet) -> Option<Range> {
     let range = range_of(subnet);
@@ -397,6 +438,6 @@ pub(super) fn range_of(subnet: &IpNet) -> Range {
     Range { first: ipam::number(subnet.network()), last: ipam::number(subnet.broadcast()) }
 }
 
-fn check_ident(ident: &str) -> Result<&str, ()> {
+pub(super) fn check_ident(ident: &str) -> Result<&str, ()> {
     if (1..=255).contains(&ident.len()) && !ident.chars().any(char::is_control) { Ok(ident) } else { Err(()) }
 }

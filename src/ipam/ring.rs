@@ -4,7 +4,10 @@
 //! the entries it names, which must be there before it. What the set says is computed from it: the genesis divides the ranges; a grant cuts a part
 //! off what its author was given; what is taken from the dead wins over grants that nobody had heard of when it was taken. Two grants
 //! of one author over the same address are possible only where its disk went back in time, or where it lies: that address is *disputed*, and nobody gives
-//! anything of it any more.
+//! anything of it any more. How much one author may put in is bounded (`accounts`).
+//!
+//! It does not shrink: each entry is the proof of those after it, and one that was left out here would come back with the next router that was away. A
+//! million operations of fifty routers make some thirty thousand entries; a ring that is nearly full says so and is founded anew.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +21,19 @@ use crate::wire::ipam::{Body, Entry, EntryId, Founders, Range};
 
 /// Most entries of a ring, some 2 MB: a mesh of a thousand routers needs a few thousand.
 pub const MAX_ENTRIES: usize = 16_384;
+/// So many are said to be too many soon.
+pub const MANY_ENTRIES: usize = MAX_ENTRIES / 4 * 3;
+
+mod accounts;
+mod judge;
+mod removals;
+#[cfg(test)]
+mod tests;
+
+use accounts::Accounts;
+use removals::{Removal, Removals};
+
+pub use accounts::{MOST_OF_ONE, MOST_OF_STRANGERS, MOST_TO_GIVE, MOST_TO_TAKE, rests_on};
 
 /// Why an entry does not come into the ring, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +56,9 @@ pub enum Refused {
     /// The ring is full.
     #[error("the ring is full ({MAX_ENTRIES} entries)")]
     Full,
+    /// Its author has put in as many as one may.
+    #[error("its author has put in as many entries as one router may ({MOST_OF_ONE}; all that own nothing together {MOST_OF_STRANGERS})")]
+    Budget,
 }
 
 /// What became of an entry.
@@ -61,17 +80,6 @@ struct Node {
     children: BTreeSet<EntryId>,
 }
 
-/// A router that is being removed, or has been.
-struct Removal {
-    id: EntryId,
-    dead: PeerName,
-    round: u32,
-    taker: PublicKey,
-    /// The names of all that was taken by it, added.
-    taken: u128,
-    done: bool,
-}
-
 /// The ring of one mesh.
 pub struct Ring {
     genesis: Arc<Entry>,
@@ -84,7 +92,9 @@ pub struct Ring {
     ever: BTreeSet<PeerName>,
     /// Everybody who owns something, computed when it is asked for.
     owners: OnceCell<BTreeSet<PeerName>>,
-    removals: Vec<Removal>,
+    removals: Removals,
+    /// What each author has put in.
+    accounts: Accounts,
     votes: BTreeMap<(PeerName, u32), Vec<EntryId>>,
     /// Sums over all that each router gave and all that was taken from it.
     knowledge: BTreeMap<PeerName, u128>,
@@ -114,7 +124,8 @@ impl Ring {
             leaves: Leaves::default(),
             ever: BTreeSet::new(),
             owners: OnceCell::new(),
-            removals: Vec::new(),
+            removals: Removals::default(),
+            accounts: Accounts::default(),
             votes: BTreeMap::new(),
             knowledge: BTreeMap::new(),
             version: 0,
@@ -128,6 +139,15 @@ impl Ring {
 
     /// Puts an entry into the ring if everything about it is right; otherwise nothing changes. `verify` checks its signature.
     pub fn insert(&mut self, entry: Entry, verify: impl FnOnce(&Entry) -> bool) -> Result<Outcome, Refused> {
+        self.put_in(entry, false, verify)
+    }
+
+    /// The same for an entry that is there already, or without which one of another author cannot be: what its author has put in does not count.
+    pub fn insert_beyond(&mut self, entry: Entry, verify: impl FnOnce(&Entry) -> bool) -> Result<Outcome, Refused> {
+        self.put_in(entry, true, verify)
+    }
+
+    fn put_in(&mut self, entry: Entry, beyond: bool, verify: impl FnOnce(&Entry) -> bool) -> Result<Outcome, Refused> {
         if entry.mesh != self.mesh() {
             return Err(Refused::Mesh);
         }
@@ -140,6 +160,9 @@ impl Ring {
         if self.entries.len() >= MAX_ENTRIES {
             return Err(Refused::Full);
         }
+        if !beyond && self.is_full(&entry.author) {
+            return Err(Refused::Budget);
+        }
         if !verify(&entry) {
             return Err(Refused::Signature);
         }
@@ -149,54 +172,19 @@ impl Ring {
         Ok(Outcome::Added)
     }
 
-    /// Whether an entry is right; `false` where something it names is not there yet.
-    fn judge(&self, entry: &Entry) -> Result<bool, Refused> {
-        match &entry.body {
-            Body::Genesis { .. } => Err(Refused::Mesh),
-            Body::Grant { parent, range, .. } => {
-                let Some(node) = self.nodes.get(parent) else { return Ok(false) };
-                let (_, owner) = node.shares.iter().find(|(share, _)| share.covers(range)).ok_or(Refused::Range)?;
-                if owner.is(&entry.author) { Ok(true) } else { Err(Refused::Author) }
-            }
-            Body::Vote { .. } => Ok(self.ever.contains(&entry.author.name())),
-            Body::Removal { forced: true, .. } => Ok(true),
-            Body::Removal { dead, round, votes, .. } => self.judge_votes(entry, (*dead, *round), votes),
-            Body::Taken { removal, parent, range } => {
-                let (Some(removal), Some(node)) = (self.removal(removal), self.nodes.get(parent)) else { return Ok(false) };
-                if removal.taker != entry.author {
-                    return Err(Refused::Author);
-                }
-                let share = node.shares.iter().find(|(share, _)| share.covers(range));
-                if share.is_some_and(|(_, owner)| owner.name() == removal.dead) { Ok(true) } else { Err(Refused::Range) }
-            }
-            Body::Done { removal, taken } => {
-                let Some(removal) = self.removal(removal) else { return Ok(false) };
-                if removal.taker == entry.author { Ok(removal.taken == *taken) } else { Err(Refused::Author) }
-            }
-        }
-    }
-
-    fn judge_votes(&self, entry: &Entry, what: (PeerName, u32), votes: &[EntryId]) -> Result<bool, Refused> {
-        let (mut voters, mut most) = (BTreeSet::new(), 0);
-        for vote in votes {
-            let Some(vote) = self.get(vote) else { return Ok(false) };
-            let Body::Vote { dead, round, taker, owners } = &vote.body else { return Err(Refused::Votes) };
-            if (*dead, *round) != what || *taker != entry.author || vote.author.name() == *dead || !voters.insert(vote.author) {
-                return Err(Refused::Votes);
-            }
-            most = most.max(usize::from(*owners));
-        }
-        if voters.len() >= majority(most) { Ok(true) } else { Err(Refused::Votes) }
-    }
-
     fn keep(&mut self, entry: &Arc<Entry>) {
         let id = entry.id();
-        self.sum = self.sum.wrapping_add(id.to_u128());
-        let number = bucket(id);
-        self.in_bucket[number].push(id);
-        self.buckets[number] = self.buckets[number].wrapping_add(part(id));
+        self.in_bucket[bucket(id)].push(id);
         self.entries.insert(id, (self.order.len(), entry.clone()));
         self.order.push(entry.clone());
+        self.charge(entry);
+    }
+
+    /// Adds a name to the sums by which rings are compared.
+    fn add_up(&mut self, id: EntryId) {
+        self.sum = self.sum.wrapping_add(id.to_u128());
+        let sum = &mut self.buckets[bucket(id)];
+        *sum = sum.wrapping_add(part(id));
     }
 
     fn apply(&mut self, entry: &Entry) {
@@ -206,16 +194,17 @@ impl Ring {
             taken,
             children: BTreeSet::new(),
         };
-        self.version += u64::from(!matches!(entry.body, Body::Vote { .. }));
+        self.version += u64::from(!matches!(entry.body, Body::Vote { .. } | Body::Tally { .. }));
         match &entry.body {
-            Body::Genesis { .. } => {}
+            Body::Genesis { .. } | Body::Tally { .. } => {}
             Body::Vote { dead, round, .. } => self.votes.entry((*dead, *round)).or_default().push(entry.id()),
             Body::Grant { parent, range, owner } => {
                 self.learn(entry.author.name(), entry.id());
+                self.note_grant(*owner);
                 self.plant(Some(*parent), entry.id(), node(*range, *owner, false));
             }
             Body::Taken { removal, parent, range } => {
-                if let Some(removal) = self.removals.iter_mut().find(|known| known.id == *removal) {
+                if let Some(removal) = self.removals.get_mut(removal) {
                     removal.taken = removal.taken.wrapping_add(entry.id().to_u128());
                     let dead = removal.dead;
                     self.learn(dead, entry.id());
@@ -224,10 +213,10 @@ impl Ring {
             }
             Body::Removal { dead, round, .. } => {
                 let removal = Removal { id: entry.id(), dead: *dead, round: *round, taker: entry.author, taken: 0, done: false };
-                self.removals.push(removal);
+                self.removals.add(removal);
             }
             Body::Done { removal, .. } => {
-                if let Some(removal) = self.removals.iter_mut().find(|known| known.id == *removal) {
+                if let Some(removal) = self.removals.get_mut(removal) {
                     removal.done = true;
                     let dead = removal.dead;
                     self.learn(dead, entry.id());
@@ -242,7 +231,9 @@ impl Ring {
     }
 
     fn plant(&mut self, parent: Option<EntryId>, id: EntryId, node: Node) {
-        self.ever.extend(node.shares.iter().map(|(_, owner)| owner.name()));
+        for (_, owner) in &node.shares {
+            self.settle_in(owner.name());
+        }
         let plain = parent.is_none_or(|parent| node.shares.iter().all(|(range, _)| self.leaves.all(range, |leaf| leaf.node == parent)));
         if let Some(parent) = parent.and_then(|parent| self.nodes.get_mut(&parent)) {
             parent.children.insert(id);
@@ -295,7 +286,9 @@ impl Ring {
     pub fn ranges(&self) -> &[Range] {
         match &self.genesis.body {
             Body::Genesis { ranges, .. } => ranges,
-            Body::Grant { .. } | Body::Vote { .. } | Body::Removal { .. } | Body::Taken { .. } | Body::Done { .. } => &[],
+            Body::Grant { .. } | Body::Vote { .. } | Body::Tally { .. } | Body::Removal { .. } | Body::Taken { .. } | Body::Done { .. } => {
+                &[]
+            }
         }
     }
 
@@ -335,7 +328,8 @@ impl Ring {
     }
 
     /// What somebody lacks whose sums are these, as far as it can be told: where one or two entries explain the difference of a bucket, these,
-    /// else all of the bucket; each after those it names, those that are certain first. `turn` says with which bucket to begin.
+    /// else all of the bucket; each after those it names. `turn` says where to begin, in the buckets and in each: what is certain may be of no use
+    /// before something else, so there is room for both.
     pub fn lacking(&self, sums: &[u64; BUCKETS], turn: usize, most: usize) -> Vec<&Entry> {
         let (mut certain, mut guessed) = (Vec::new(), Vec::new());
         for number in (0..BUCKETS).map(|number| (number + turn) % BUCKETS).filter(|number| sums[*number] != self.buckets[*number]) {
@@ -345,14 +339,17 @@ impl Ring {
             } else if let Some((one, other)) = pair(known, difference) {
                 certain.extend([one, other]);
             } else {
-                guessed.extend(known.iter().copied());
+                let known = [known, &*self.behind_marks(number)].concat();
+                let (before, after) = known.split_at(turn / BUCKETS % known.len().max(1));
+                guessed.extend(after.iter().chain(before).copied());
             }
         }
-        certain.truncate(most);
+        certain.truncate(most - guessed.len().min(most / 2));
         guessed.truncate(most - certain.len());
         certain.extend(guessed);
-        let mut found: Vec<&(usize, Arc<Entry>)> = certain.iter().filter_map(|id| self.entries.get(id)).collect();
+        let mut found: Vec<&(usize, Arc<Entry>)> = self.with_roots(certain, most).iter().filter_map(|id| self.entries.get(id)).collect();
         found.sort_unstable_by_key(|(number, _)| *number);
+        found.dedup_by_key(|(number, _)| *number);
         found.into_iter().map(|(_, entry)| &**entry).collect()
     }
 
@@ -364,23 +361,6 @@ impl Ring {
     /// Everybody who owns something now.
     pub fn owners(&self) -> &BTreeSet<PeerName> {
         self.owners.get_or_init(|| self.leaves.iter().map(|(_, leaf)| leaf.owner.name()).collect())
-    }
-
-    /// The removal of a router that is not done yet: the entry, and who takes its space.
-    pub fn pending(&self, dead: PeerName) -> Option<(EntryId, PublicKey)> {
-        let last = self.last_removal(dead)?;
-        (!last.done).then_some((last.id, last.taker))
-    }
-
-    /// Removals that are not done.
-    pub fn pending_removals(&self) -> Vec<(PeerName, EntryId, PublicKey)> {
-        let dead: BTreeSet<PeerName> = self.removals.iter().map(|removal| removal.dead).collect();
-        dead.into_iter().filter_map(|dead| self.pending(dead).map(|(id, taker)| (dead, id, taker))).collect()
-    }
-
-    /// Round of the last removal of a router, 0 if there was none, and whether it is done.
-    pub fn last_round(&self, dead: PeerName) -> (u32, bool) {
-        self.last_removal(dead).map_or((0, true), |removal| (removal.round, removal.done))
     }
 
     /// The votes on a router in a round.
@@ -396,14 +376,6 @@ impl Ring {
     /// Sum over all that a router gave and all that was taken from it: who knows the same of it has the same sum.
     pub fn knowledge_of(&self, dead: PeerName) -> u128 {
         self.knowledge.get(&dead).copied().unwrap_or(0)
-    }
-
-    fn last_removal(&self, dead: PeerName) -> Option<&Removal> {
-        self.removals.iter().filter(|removal| removal.dead == dead).max_by_key(|removal| (removal.round, removal.id))
-    }
-
-    fn removal(&self, id: &EntryId) -> Option<&Removal> {
-        self.removals.iter().find(|removal| removal.id == *id)
     }
 }
 
@@ -422,12 +394,14 @@ fn part(id: EntryId) -> u64 {
     id.to_u128() as u64
 }
 
-/// Two entries that make up a difference.
+/// Two entries that make up a difference. An author chooses the bucket of what it says: nothing here takes the square of how many there are.
 fn pair(known: &[EntryId], difference: u64) -> Option<(EntryId, EntryId)> {
-    let first = known.iter().enumerate();
-    first
-        .flat_map(|(at, one)| known[at + 1..].iter().map(|other| (*one, *other)))
-        .find(|(one, other)| part(*one).wrapping_add(part(*other)) == difference)
+    let mut parts: Vec<(u64, EntryId)> = known.iter().map(|id| (part(*id), *id)).collect();
+    parts.sort_unstable();
+    parts.iter().find_map(|(one, id)| {
+        let at = parts.binary_search_by_key(&difference.wrapping_sub(*one), |(other, _)| *other).ok()?;
+        parts.get(at).filter(|(_, other)| other != id).map(|(_, other)| (*id, *other))
+    })
 }
 
 /// Divides a range among owners in aligned blocks: halves to halves of the owners, as far as there are addresses.
@@ -457,6 +431,3 @@ fn overlaps(mut ranges: Vec<Range>, found: &mut Vec<Range>) {
         reach = Some(reach.map_or(range.last, |last| last.max(range.last)));
     }
 }
-
-#[cfg(test)]
-mod tests;

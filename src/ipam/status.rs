@@ -1,8 +1,10 @@
 //! What people may see of the address book.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::Ipam;
+use super::ring::Ring;
 use super::types::Init;
 use crate::wire::PeerName;
 use crate::wire::ipam::{self, Range};
@@ -24,6 +26,21 @@ pub enum Phase {
     Unreachable,
     /// It gives nothing, for a reason that `problems` says.
     Refused,
+}
+
+impl fmt::Display for Phase {
+    /// As Weave says it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Phase::Idle => f.write_str("idle"),
+            Phase::AwaitingConsensus(quorum, known) => write!(f, "awaiting consensus (quorum: {quorum}, known: {known})"),
+            Phase::Priming => f.write_str("priming"),
+            Phase::Ready => f.write_str("ready"),
+            Phase::Waiting => f.write_str("waiting for IP(s) to become available"),
+            Phase::Unreachable => f.write_str("all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead"),
+            Phase::Refused => f.write_str("refused"),
+        }
+    }
 }
 
 /// An owner and what it has.
@@ -84,7 +101,12 @@ impl Ipam {
             ranges: self.config.ranges.clone(),
             subnets: self.config.subnets.clone(),
             owners,
-            total: self.config.ranges.iter().fold(0, |sum, range| sum.saturating_add(range.size())),
+            total: self
+                .ring
+                .as_ref()
+                .map_or(&*self.config.ranges, Ring::ranges)
+                .iter()
+                .fold(0, |sum, range| sum.saturating_add(range.size())),
             entries: self.ring.as_ref().map_or(0, super::Ring::len),
             mesh: self.ring.as_ref().map_or_else(String::new, |ring| ring.mesh().to_string()),
             pending_allocates: allocates,
@@ -130,7 +152,7 @@ impl Ipam {
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = self.refused.iter().cloned().collect();
+        let mut problems: Vec<String> = self.refused.iter().cloned().chain(self.crowding()).chain(self.accusations()).collect();
         for peer in self.foreign.keys() {
             problems
                 .push(format!("{} belongs to a mesh that was founded apart, or gives addresses of another range", self.nickname(*peer)));
@@ -142,11 +164,5 @@ impl Ipam {
             problems.push(format!("{} is or was the address of two containers", ipam::address(*address)));
         }
         problems
-    }
-
-    /// What of the ranges belongs to routers that are not reachable, in addresses, and how many those routers are.
-    pub fn unreachable(&self) -> (u128, usize) {
-        let gone = self.status().owners.into_iter().filter(|owner| !owner.reachable);
-        gone.fold((0, 0), |(size, count), owner| (size.saturating_add(owner.owned), count + 1))
     }
 }

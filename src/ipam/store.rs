@@ -4,6 +4,7 @@
 //! Ring       e/NAME in hexadecimal  number 8, entry
 //!            behind                 nothing: the ring came from others and has never been all that another had
 //!            dead/CONTAINER         nothing: the container is dead, and its addresses go back after a while
+//!            met/ROUTER             round 4: the router was met, and this was the round of its last removal then
 //!            vote                   promised ballot 38, [accepted ballot 38, genesis]
 //! Addresses  ADDRESS                prefix 1, container in UTF-8
 //! ```
@@ -13,12 +14,14 @@ use std::net::IpAddr;
 use super::ring::{Outcome, Ring};
 use super::types::{Init, Pair, Table};
 use super::{GRACE, Ipam, founding};
+use crate::wire::PeerName;
 use crate::wire::ipam::message::Ballot;
 use crate::wire::ipam::{self, Body, Entry};
 
 const VOTE: &str = "vote";
 const BEHIND: &str = "behind";
 const DEAD: &str = "dead/";
+const MET: &str = "met/";
 
 impl Ipam {
     pub(super) fn write_entry(&mut self, entry: &Entry, number: usize) {
@@ -45,6 +48,11 @@ impl Ipam {
         self.changes.insert((Table::Ring, format!("{DEAD}{ident}")), dead.then(Vec::new));
     }
 
+    /// A router that was met, with the round of its last removal.
+    pub(super) fn write_participant(&mut self, name: PeerName, round: Option<u32>) {
+        self.changes.insert((Table::Ring, format!("{MET}{name}")), round.map(|round| round.to_be_bytes().to_vec()));
+    }
+
     pub(super) fn write_address(&mut self, address: u128, value: Option<(u8, &str)>) {
         let value = value.map(|(prefix, ident)| [&[prefix], ident.as_bytes()].concat());
         self.changes.insert((Table::Addresses, ipam::address(address).to_string()), value);
@@ -63,7 +71,7 @@ impl Ipam {
         let (mut lost, mut more) = (kept != entries.len() + usize::from(genesis.is_some()), true);
         while let (Some(ring), true) = (&mut self.ring, more) {
             let before = entries.len();
-            entries.retain(|(_, entry)| !matches!(ring.insert(entry.clone(), |_| true), Ok(Outcome::Added | Outcome::Known)));
+            entries.retain(|(_, entry)| !matches!(ring.insert_beyond(entry.clone(), |_| true), Ok(Outcome::Added | Outcome::Known)));
             more = entries.len() < before;
         }
         lost |= !entries.is_empty();
@@ -73,15 +81,25 @@ impl Ipam {
         if let Some((_, value)) = ring.iter().find(|(key, _)| key == VOTE) {
             lost |= !read_vote(value, &mut self.founding);
         }
+        for (name, round) in ring.iter().filter_map(|(key, value)| Some((key.strip_prefix(MET)?, value))) {
+            let read = name.parse::<PeerName>().ok().zip(<[u8; 4]>::try_from(round.as_slice()).ok());
+            lost |= read.is_none();
+            self.participants.extend(read.map(|(name, round)| (name, u32::from_be_bytes(round))));
+        }
         for (key, value) in &addresses {
             lost |= self.load_address(key, value).is_none();
         }
         for ident in ring.iter().filter_map(|(key, _)| key.strip_prefix(DEAD)) {
             self.book.release(ident, self.now + GRACE);
+            if !self.book.is_released(ident) {
+                self.write_dead(ident, false);
+            }
         }
         if lost {
-            self.refused =
-                Some("the address book on disk is damaged; remove this router with `rmpeer` elsewhere, then `reset` it".to_string());
+            self.refused = Some(
+                "the address book on disk is damaged; remove this router with `rmpeer` elsewhere, then `reset` it and start it again"
+                    .to_string(),
+            );
         }
         self.check_ranges();
         if self.refused.is_none() {
@@ -101,13 +119,15 @@ impl Ipam {
         if ring.ranges() != self.config.ranges {
             let had = ring.ranges().iter().map(ipam::Range::to_string).collect::<Vec<_>>().join(", ");
             self.refused = Some(format!(
-                "this router's ring is of {had}, which is not what --ipalloc-range says; give the same range, or `reset` first"
+                "this router's ring is of {had}, which is not what --ipalloc-range says; give the same range, or `reset` this router and start it again"
             ));
         }
         let Init::Seed(seeds) = &self.config.init else { return };
         let same = Entry::of_seeds(self.config.ranges.clone(), seeds.clone()).is_ok_and(|genesis| genesis.id() == ring.mesh());
         if !same && matches!(&ring.genesis().body, Body::Genesis { founders: ipam::Founders::Seeds(_), .. }) {
-            self.refused = Some("this router's ring is of another list of seeds; give the same list, or `reset` first".to_string());
+            self.refused = Some(
+                "this router's ring is of another list of seeds; give the same list, or `reset` this router and start it again".to_string(),
+            );
         }
     }
 }

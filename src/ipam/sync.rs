@@ -123,6 +123,7 @@ impl Ipam {
             return self.meet(origin, mesh);
         }
         self.part(origin);
+        self.note_participant(origin);
         if mesh != EntryId::NONE {
             self.take_in(None, newest);
         }
@@ -195,7 +196,7 @@ impl Ipam {
         if answer {
             self.send_buckets(from, false);
         }
-        let turn = usize::try_from(self.chance(BUCKETS as u64)).unwrap_or(0);
+        let turn = self.chance(u64::from(u32::MAX)) as usize;
         let Some(ring) = &self.ring else { return };
         if ring.buckets() == sums {
             let sum = ring.sum();

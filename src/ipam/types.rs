@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use crate::wire::PeerName;
 use crate::wire::ipam::Range;
 
+/// The container that stands for the address itself: what it is given is the address of a container of that name, written as the address.
+pub const NO_CONTAINER: &str = "_";
+
 /// How a mesh begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Init {
@@ -86,6 +89,14 @@ pub enum Request {
     },
     /// An answer as soon as there is a ring.
     Prime,
+    /// These addresses are in use on this host, whatever is known of them: they are given to nobody else. An address book that awaits this
+    /// ([`super::Ipam::await_survey`]) gives nothing before.
+    Reserve {
+        /// Running containers with the addresses they were found with, which are to become theirs.
+        held: Vec<(String, IpNet)>,
+        /// The addresses of the bridge.
+        host: Vec<IpNet>,
+    },
     /// A router is gone for good: its space goes to us.
     Remove {
         /// The router.
@@ -120,6 +131,8 @@ pub enum Kind {
     Conflict,
     /// It may work later.
     Unavailable,
+    /// The file system of the state directory is full.
+    Disk,
 }
 
 /// Why not, as a sentence.

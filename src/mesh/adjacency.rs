@@ -29,6 +29,8 @@ pub const ASK_FOR: Duration = Duration::from_secs(5);
 pub const ASK_EVERY: Duration = Duration::from_millis(300);
 /// A path that carried nothing for this long is let go.
 pub const PATH_IDLE: Duration = Duration::from_secs(30);
+/// How much later the size of a path is checked that carries nothing.
+const IDLE_MTU: Duration = Duration::from_secs(285);
 /// Between repetitions of a challenge.
 pub const CHALLENGE_EVERY: Duration = Duration::from_millis(300);
 /// Challenges to one address before it is given up.
@@ -57,6 +59,8 @@ pub struct Challenge {
     pub address: Address,
     /// What is to be echoed from there.
     pub nonce: u64,
+    /// When it was sent first.
+    pub first: Time,
     /// When it is repeated.
     pub due: Time,
     /// How often it may still be.
@@ -78,12 +82,20 @@ pub struct Adjacency {
     pub mtu: MtuSearch,
     /// Shared with the packet threads: false from the moment of death.
     pub up: Arc<AtomicBool>,
+    /// Shared with them too: true while the path is feared to be dead.
+    pub doubted: Arc<AtomicBool>,
+    /// True once the peer's own record names this link: that it does so no more says something.
+    pub listed: bool,
     /// The cost last advertised, for hysteresis.
     pub cost: Option<u32>,
     /// When it began to be what it is.
     pub since: Time,
     /// The address we last told the peer we see it at.
     pub told: Option<Address>,
+    /// True where the peer says that it takes frames in clear from us.
+    pub peer_takes_clear: bool,
+    /// When an ICMP error about it was last heeded.
+    pub rebuffed: Option<Time>,
 }
 
 impl Adjacency {
@@ -96,9 +108,13 @@ impl Adjacency {
             beat: Heartbeat::new(now),
             mtu: MtuSearch::new(now, address),
             up: Arc::new(AtomicBool::new(true)),
+            doubted: Arc::default(),
+            listed: false,
             cost: None,
             since: now,
             told: None,
+            peer_takes_clear: false,
+            rebuffed: None,
         }
     }
 
@@ -114,10 +130,31 @@ impl Adjacency {
 
     /// The peer proved to be at another address.
     pub fn move_to(&mut self, now: Time, address: Address) {
+        if self.address.is_tcp() != address.is_tcp() {
+            self.cost = None;
+        }
         self.address = address;
         self.told = None;
+        self.peer_takes_clear = false;
         self.mtu = MtuSearch::new(now, address);
         self.beat.moved(now);
+        self.trust();
+    }
+
+    /// Something says that the path is dead: others stand in for it until it proves to be alive.
+    pub fn doubt(&mut self, now: Time) {
+        self.doubted.store(true, Ordering::Relaxed);
+        self.beat.doubt(now);
+    }
+
+    /// Both directions were proven: a path that was feared to be dead is used again. True where that is news.
+    pub fn trust(&self) -> bool {
+        !self.beat.is_doubted() && self.doubted.swap(false, Ordering::Relaxed)
+    }
+
+    /// True for a link that is told to the mesh.
+    pub fn is_told(&self) -> bool {
+        self.is_link() && !self.beat.is_doubted()
     }
 
     /// Takes in what the packet threads saw.
@@ -125,9 +162,15 @@ impl Adjacency {
         self.beat.data(Time(activity.heard.load(Ordering::Relaxed)), Time(activity.sent.load(Ordering::Relaxed)));
     }
 
+    /// When its path MTU is looked at next: whether a known one still holds matters to those who use it, and gossip fits any.
+    pub fn mtu_due(&self, now: Time) -> Time {
+        let idle = !self.beat.is_active(now) && !self.beat.peer_was_active(now, Duration::ZERO);
+        if idle && self.mtu.is_settled() && !self.mtu.is_hurried() { self.mtu.due() + IDLE_MTU } else { self.mtu.due() }
+    }
+
     /// When something of it is due.
     pub fn due(&self, now: Time) -> Time {
-        let mut due = self.beat.due(now).min(self.mtu.due());
+        let mut due = self.beat.due(now).min(self.mtu_due(now));
         match self.role {
             Role::Asking { until, due: ask } => due = due.min(ask).min(until),
             Role::Link | Role::Path => {}

@@ -6,7 +6,8 @@
 //!                                        └── 10 s ──► forgotten
 //! ```
 //!
-//! A repeated first message gets the same answer again, byte for byte. Half-open handshakes are bounded, in all and
+//! A repeated first message gets the same answer again, byte for byte; a repeated part of one gets that part of the answer, so
+//! that no datagram is answered with more than it brought once the whole has been. Half-open handshakes are bounded, in all and
 //! per host.
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use super::guard::Admission;
 use super::handshakes::Way;
 use super::send::clear;
 use crate::crypto::handshake::FIRST_MESSAGE_LEN;
-use crate::crypto::{Answer, Established, HandshakeError, Next, Pattern, PublicIdentity, Question, Responder, Session, Stamp};
+use crate::crypto::{Answer, Established, HandshakeError, Next, Pattern, PublicIdentity, PublicKey, Question, Responder, Session, Stamp};
 use crate::time::Time;
 use crate::wire::handshake::{Handshake, Reject, TOKEN_LEN, Type};
 use crate::wire::{Address, Kind, PeerName};
@@ -35,8 +36,10 @@ const MOST_FAILURES: u8 = 4;
 
 #[derive(Debug)]
 struct Kept {
-    first: Vec<u8>,
-    answer: Vec<u8>,
+    /// The message as it came, in one part or more.
+    first: Vec<Vec<u8>>,
+    /// Datagrams.
+    answer: Vec<Vec<u8>>,
     at: Time,
     index: u32,
     half_open: Option<Box<Responder>>,
@@ -57,6 +60,11 @@ impl Answers {
         self.kept.values().any(|kept| kept.index == index && kept.half_open.is_some())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Forgets what is old.
     pub fn expire(&mut self, now: Time) {
         self.kept.retain(|_, kept| now.since(kept.at) < KEEP);
@@ -64,11 +72,7 @@ impl Answers {
 
     /// Whether one more may be kept. A `proven` sender takes the place of the oldest that is not.
     fn make_room(&mut self, way: Way, proven: bool) -> bool {
-        let same_host = |other: &Way| match (way, *other) {
-            (Way::Direct(a), Way::Direct(b)) => a.socket_addr().ip() == b.socket_addr().ip(),
-            (Way::Relayed(a), Way::Relayed(b)) => a == b,
-            (Way::Direct(_), Way::Relayed(_)) | (Way::Relayed(_), Way::Direct(_)) => false,
-        };
+        let same_host = |other: &Way| way.is_same_host(*other);
         let crowded = self.kept.keys().filter(|(other, _)| same_host(other)).count() >= MOST_PER_HOST;
         if !crowded && self.kept.len() < MOST {
             return true;
@@ -80,15 +84,25 @@ impl Answers {
 }
 
 impl Mesh {
-    /// A first message. `len` is that of its datagram.
-    pub(super) fn on_first(&mut self, now: Time, way: Way, shake: &Handshake<'_>, len: usize, out: &mut Outbox) {
-        if self.left || self.yields_to_ours(way, shake.source) {
-            return;
+    /// True where this is a first message, or a part of one, that was answered already: sends the same again. `len` is that of
+    /// its datagram.
+    pub(super) fn answer_again(&mut self, way: Way, shake: &Handshake<'_>, len: usize, out: &mut Outbox) -> bool {
+        let Some(kept) = self.answers.kept.get(&(way, shake.sender_index)) else { return false };
+        let part = usize::from(shake.fragment);
+        if kept.first.len() != usize::from(shake.fragments) || kept.first.get(part).is_none_or(|first| first != shake.message) {
+            return false;
         }
-        let key = (way, shake.sender_index);
-        if let Some(kept) = self.answers.kept.get(&key).filter(|kept| kept.first == shake.message) {
-            let answer = kept.answer.clone();
-            return self.send_way(way, answer, out);
+        let all = kept.first.len() == 1;
+        let answer = kept.answer.iter().enumerate().filter(|(at, datagram)| all || *at == part && datagram.len() <= len);
+        let answer: Vec<Vec<u8>> = answer.map(|(_, datagram)| datagram.clone()).collect();
+        answer.into_iter().for_each(|datagram| self.send_way(way, datagram, out));
+        true
+    }
+
+    /// A first message, which came in these parts. `len` is that of its datagrams.
+    pub(super) fn on_first(&mut self, now: Time, way: Way, shake: &Handshake<'_>, parts: Vec<Vec<u8>>, len: usize, out: &mut Outbox) {
+        if self.left || self.yields_to_ours(way, shake.source) || self.answer_again(way, shake, len, out) {
+            return;
         }
         let Some(proven) = self.is_worth_reading(now, way, shake, out) else { return };
         let pattern = if shake.kind == Type::IkOne { Pattern::Ik } else { Pattern::Xx };
@@ -103,7 +117,7 @@ impl Mesh {
         }
         let (index, stamp) = (self.free_index(), self.next_stamp());
         match question.answer(&self.local, stamp, index) {
-            Ok(answer) => self.answered(now, way, shake, (answer, index, len, proven), out),
+            Ok(answer) => self.answered(now, way, shake, (answer, index, parts, len, proven), out),
             Err(error) => self.refuse_error(now, way, shake, &error, out),
         }
     }
@@ -129,8 +143,8 @@ impl Mesh {
                 if self.keyrings.len() < MOST_MEMBERS && self.answers.make_room(way, proven) {
                     return Some(proven);
                 }
-                // There is room for those who come back with a token.
-                self.guard.ask_again(now, way, shake).filter(|_| !proven)
+                self.put_off(now, way, shake, proven, out);
+                return None;
             }
             Admission::Retry(token) => Some(token),
             Admission::Drop => None,
@@ -140,6 +154,14 @@ impl Mesh {
             None => self.counters.handshakes_limited.inc(),
         }
         None
+    }
+
+    /// There is no room for a first message, but for those who come back with a token.
+    pub(super) fn put_off(&mut self, now: Time, way: Way, shake: &Handshake<'_>, proven: bool, out: &mut Outbox) {
+        match self.guard.ask_again(now, way, shake).filter(|_| !proven) {
+            Some(token) => self.send_retry(way, shake, token, out),
+            None => self.counters.handshakes_limited.inc(),
+        }
     }
 
     /// Whether our own handshake under way goes before the one of `source`.
@@ -177,14 +199,14 @@ impl Mesh {
         now: Time,
         way: Way,
         shake: &Handshake<'_>,
-        (answer, index, len, proven): (Answer, u32, usize, bool),
+        (answer, index, first, len, proven): (Answer, u32, Vec<Vec<u8>>, usize, bool),
         out: &mut Outbox,
     ) {
         let number = if shake.kind == Type::IkOne { Type::IkTwo } else { Type::XxTwo };
-        let datagram = clear(kind_of(way), shake.source, shake.sender_index, |out| {
-            Handshake::whole(self.own, number, index, &answer.message).write(out);
-        });
-        if datagram.len() > len {
+        let parts = Handshake::whole(self.own, number, index, &answer.message).cut();
+        let datagrams: Vec<Vec<u8>> =
+            parts.map(|part| clear(kind_of(way), shake.source, shake.sender_index, |out| part.write(out))).collect();
+        if datagrams.iter().map(Vec::len).sum::<usize>() > len {
             return self.counters.handshakes_malformed.inc();
         }
         let half_open = match answer.next {
@@ -198,9 +220,9 @@ impl Mesh {
                 None
             }
         };
-        let kept = Kept { first: shake.message.to_vec(), answer: datagram.clone(), at: now, index, half_open, failures: 0, proven };
+        let kept = Kept { first, answer: datagrams.clone(), at: now, index, half_open, failures: 0, proven };
         self.answers.kept.insert((way, shake.sender_index), kept);
-        self.send_way(way, datagram, out);
+        datagrams.into_iter().for_each(|datagram| self.send_way(way, datagram, out));
     }
 
     /// The third message of an XX handshake.
@@ -250,8 +272,10 @@ impl Mesh {
         if !self.config.allow.is_empty() && !self.config.allow.contains(&key) {
             return Err((Reject::NotAllowed, format!("the key {key} of {name} is not allowed here: add --allow {key}")));
         }
-        let known =
-            self.store.node(name).map(|node| node.identity.key).or_else(|| self.members.get(&name).map(|member| member.identity.key));
+        if let Some(refusal) = self.refusal_of_revoked(&key) {
+            return Err(refusal);
+        }
+        let known = self.known_key(name);
         if known.is_some_and(|known| known != key) {
             let why = format!("a different router with the name {name} is known: give one of the two a new identity");
             return Err((Reject::NameClash, why));
@@ -260,6 +284,12 @@ impl Mesh {
             Way::Direct(address) if !authenticated => self.address_allowed(address),
             Way::Direct(_) | Way::Relayed(_) => Ok(()),
         }
+    }
+
+    /// The key of the router with this name, as far as it is known.
+    pub(super) fn known_key(&self, name: PeerName) -> Option<PublicKey> {
+        let told = self.store.node(name).map(|node| node.identity.key);
+        told.or_else(|| self.members.get(&name).map(|member| member.identity.key))
     }
 
     /// Whether links to and from this address are taken: without password and pins, private ones only.
@@ -289,7 +319,7 @@ impl Mesh {
     }
 
     /// Refuses a handshake: a short word to its sender, a line for the log, an entry in the status.
-    fn refuse(&mut self, now: Time, way: Way, shake: &Handshake<'_>, reject: Option<Reject>, why: String, out: &mut Outbox) {
+    pub(super) fn refuse(&mut self, now: Time, way: Way, shake: &Handshake<'_>, reject: Option<Reject>, why: String, out: &mut Outbox) {
         self.counters.handshakes_refused.inc();
         if let Some(reject) = reject {
             self.reject(now, way, shake, reject, out);

@@ -8,16 +8,17 @@
 //!   [`gossip`](super::gossip) while the router is reachable. The newest set replaces the former ones; nothing need ever be unsaid.
 //!
 //! What the others say, and who can be reached, comes as [`AppEvent`]s. The channel for them is bounded; whoever lost some asks with
-//! [`Command::Refresh`](super::command::Command::Refresh) for all records and peers again. Messages that are lost are lost.
+//! [`Command::Refresh`](super::command::Command::Refresh) for all records and peers again, which come little by little: all at once they would
+//! overflow the channel once more. Messages that are lost are lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::Event;
 use super::config::Outbox;
 use super::core::Mesh;
-use super::gossip::Output;
+use super::gossip::{NodeView, Output};
 use crate::crypto::PublicKey;
 use crate::time::Time;
 use crate::wire::PeerName;
@@ -31,11 +32,17 @@ pub const MAX_CHUNKS: usize = 32;
 pub const IPAM_RECORD: u8 = 5;
 /// Record kind of names.
 pub const NAMES_RECORD: u8 = 6;
+/// Record kind of subnets that containers have addresses in.
+pub const SUBNETS_RECORD: u8 = 7;
 /// Messages that wait for a session with one peer; more replace the oldest.
 pub const MOST_WAITING: usize = 16;
 /// How long a message waits for a session.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The kinds that somebody wants to hear of; others are carried for routers of later versions.
+const WANTED: [u8; 3] = [IPAM_RECORD, NAMES_RECORD, SUBNETS_RECORD];
+/// What is said again at once, and the pause after it: a small part of what the channel holds, some 25,000 a second.
+const AGAIN: (usize, Duration) = (256, Duration::from_millis(10));
 /// Routers that are remembered as forgotten.
 const MOST_GONE: usize = 4096;
 
@@ -100,6 +107,14 @@ pub enum AppEvent {
 /// What is known of a router there.
 type Standing = (PublicKey, String, bool);
 
+/// Something that is to be said again.
+#[derive(Debug)]
+enum Again {
+    Gone(PeerName),
+    Record(PeerName, u8, u16),
+    Peer(PeerName),
+}
+
 /// The state of the door.
 #[derive(Debug, Default)]
 pub(super) struct Apps {
@@ -111,8 +126,53 @@ pub(super) struct Apps {
     told: BTreeSet<(PeerName, u8, u16)>,
     /// Routers of which it was told that they are forgotten, for the same reason.
     gone: BTreeSet<PeerName>,
+    /// Routers that say something and that nothing has led to yet: anybody can make up some, and none of it is told before.
+    held: BTreeSet<PeerName>,
+    /// What is still to be said again, and when it goes on.
+    again: VecDeque<Again>,
+    again_at: Time,
     /// True where that may have changed.
     pub(super) stale: bool,
+    /// Routers that said anew who they are.
+    pub(super) renamed: BTreeSet<PeerName>,
+}
+
+impl Apps {
+    /// Tells of a router, where that is news.
+    fn note(&mut self, node: &NodeView<'_>, reachable: bool, out: &mut Outbox) {
+        self.gone.remove(&node.name);
+        let known = self.peers.get(&node.name);
+        let same =
+            known.is_some_and(|(key, nickname, was)| (*key, nickname.as_str(), *was) == (node.identity.key, node.nickname, reachable));
+        if !same {
+            let (peer, key, nickname) = (node.name, node.identity.key, node.nickname.to_string());
+            out.events.push(Event::App(AppEvent::Peer { peer, key, nickname: nickname.clone(), reachable }));
+            self.peers.insert(peer, (key, nickname, reachable));
+        }
+    }
+}
+
+/// True for records that some part of the program understands: there is nobody to tell of others, and no end to them.
+fn is_understood(kind: u8, chunk: u16) -> bool {
+    WANTED.contains(&kind) && usize::from(chunk) < MAX_CHUNKS
+}
+
+impl Apps {
+    /// Routers of which nothing is told yet.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Messages that wait for a session.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.values().map(Vec::len).sum()
+    }
+
+    /// Records that are remembered as told.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.told.len()
+    }
 }
 
 impl Mesh {
@@ -149,20 +209,45 @@ impl Mesh {
         }
     }
 
-    /// Says all records and peers again.
-    pub(super) fn refresh_apps(&mut self, out: &mut Outbox) {
-        self.apps.peers.clear();
-        self.apps.stale = true;
-        out.events.extend(self.apps.gone.iter().map(|peer| Event::App(AppEvent::Forgotten { peer: *peer })));
+    /// Says all records and peers again, from now on.
+    pub(super) fn refresh_apps(&mut self) {
         let records: BTreeSet<(PeerName, u8, u16)> = self.store.app_records().chain(self.apps.told.iter().copied()).collect();
-        records.into_iter().for_each(|(origin, kind, chunk)| self.app_record(origin, kind, chunk, out));
+        let records = records.into_iter().filter(|(_, kind, _)| WANTED.contains(kind));
+        let gone = self.apps.gone.iter().map(|peer| Again::Gone(*peer));
+        let all = gone.chain(records.map(|(origin, kind, chunk)| Again::Record(origin, kind, chunk)));
+        self.apps.again = all.chain(self.apps.peers.keys().map(|peer| Again::Peer(*peer))).collect();
+        self.apps.stale = true;
+    }
+
+    /// Says a part of what is to be said again, as it is by now.
+    fn say_again(&mut self, now: Time, out: &mut Outbox) {
+        self.apps.again_at = now + AGAIN.1;
+        for _ in 0..AGAIN.0 {
+            match self.apps.again.pop_front() {
+                Some(Again::Gone(peer)) if self.apps.gone.contains(&peer) => out.events.push(Event::App(AppEvent::Forgotten { peer })),
+                Some(Again::Record(origin, kind, chunk)) => self.app_record(origin, kind, chunk, out),
+                Some(Again::Peer(peer)) => {
+                    if let Some((key, nickname, reachable)) = self.apps.peers.get(&peer).cloned() {
+                        out.events.push(Event::App(AppEvent::Peer { peer, key, nickname, reachable }));
+                    }
+                }
+                Some(Again::Gone(_)) => {}
+                None => return,
+            }
+        }
     }
 
     /// A record of that kind came, or went.
     pub(super) fn app_record(&mut self, origin: PeerName, kind: u8, chunk: u16, out: &mut Outbox) {
-        if origin != self.own {
+        if origin == self.own || !is_understood(kind, chunk) {
+            return;
+        }
+        let body: Option<Arc<[u8]>> = self.store.app_record(origin, kind, chunk).map(Arc::from);
+        let is_known = self.routes.reachable(origin) || self.apps.told.contains(&(origin, kind, chunk));
+        if !is_known && self.store.is_stranger(origin) {
+            self.apps.held.insert(origin);
+        } else if is_known || body.is_some() {
             self.apps.told.insert((origin, kind, chunk));
-            let body = self.store.app_record(origin, kind, chunk).map(Arc::from);
             out.events.push(Event::App(AppEvent::Record { origin, kind, chunk, body }));
         }
     }
@@ -181,14 +266,26 @@ impl Mesh {
         if !self.apps.waiting.is_empty() {
             self.send_waiting(now, out);
         }
+        if self.alone {
+            (self.apps.stale, self.apps.renamed) = (false, BTreeSet::new());
+        }
+        for name in std::mem::take(&mut self.apps.renamed) {
+            if let Some(node) = self.store.node(name).filter(|node| node.name != self.own) {
+                self.apps.note(&node, self.routes.reachable(name), out);
+            }
+        }
         if std::mem::take(&mut self.apps.stale) {
             self.survey(out);
         }
+        if !self.apps.again.is_empty() && self.apps.again_at <= now {
+            self.say_again(now, out);
+        }
     }
 
-    /// When the oldest message has waited long enough.
+    /// When the oldest message has waited long enough, or something is to be said again.
     pub(super) fn apps_due(&self) -> Option<Time> {
-        self.apps.waiting.values().flatten().map(|(since, ..)| *since + PATIENCE).min()
+        let again = (!self.apps.again.is_empty()).then_some(self.apps.again_at);
+        self.apps.waiting.values().flatten().map(|(since, ..)| *since + PATIENCE).chain(again).min()
     }
 
     fn send_waiting(&mut self, now: Time, out: &mut Outbox) {
@@ -208,22 +305,29 @@ impl Mesh {
         self.apps.waiting.retain(|_, waiting| !waiting.is_empty());
     }
 
+    /// Tells what routers say that a way leads to now.
+    fn tell_held(&mut self, out: &mut Outbox) {
+        for origin in std::mem::take(&mut self.apps.held) {
+            if !self.routes.reachable(origin) {
+                if self.store.is_stranger(origin) {
+                    self.apps.held.insert(origin);
+                }
+                continue;
+            }
+            for (kind, chunk) in self.store.app_records_of(origin) {
+                self.app_record(origin, kind, chunk, out);
+            }
+        }
+    }
+
     /// Says what changed of who there is and who can be reached.
     fn survey(&mut self, out: &mut Outbox) {
         let mut seen = BTreeSet::new();
         for node in self.store.nodes().filter(|node| node.name != self.own) {
             seen.insert(node.name);
-            self.apps.gone.remove(&node.name);
-            let reachable = self.routes.reachable(node.name);
-            let known = self.apps.peers.get(&node.name);
-            let same =
-                known.is_some_and(|(key, nickname, was)| (*key, nickname.as_str(), *was) == (node.identity.key, node.nickname, reachable));
-            if !same {
-                let (peer, key, nickname) = (node.name, node.identity.key, node.nickname.to_string());
-                out.events.push(Event::App(AppEvent::Peer { peer, key, nickname: nickname.clone(), reachable }));
-                self.apps.peers.insert(peer, (key, nickname, reachable));
-            }
+            self.apps.note(&node, self.routes.reachable(node.name), out);
         }
+        self.tell_held(out);
         let gone: Vec<PeerName> = self.apps.peers.keys().filter(|peer| !seen.contains(peer)).copied().collect();
         for peer in gone {
             self.apps.peers.remove(&peer);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::command::Event;
 use super::fastdp;
-use crate::crypto::{Identity, Providers, Psks, PublicKey, SuiteTiming};
+use crate::crypto::{Classic, Identity, Local, Offer, Providers, Psks, PublicKey, SuiteTiming};
 use crate::forward::Fib;
-use crate::wire::Address;
+use crate::wire::{Address, Subnet};
 
 /// Links a router keeps unless it is told otherwise.
-pub const CONN_LIMIT: usize = 100;
+pub const CONN_LIMIT: u16 = 16;
 
 /// What a mesh plane is made of.
 #[derive(Clone)]
@@ -28,14 +28,24 @@ pub struct MeshConfig {
     pub suites: Vec<SuiteTiming>,
     /// Which library computes each suite here.
     pub providers: Providers,
+    /// Whether handshakes without post-quantum keys will do.
+    pub classic: Classic,
     /// Keys that may join; empty where any may.
     pub allow: Vec<PublicKey>,
+    /// Keys of administrators, who may revoke members' keys.
+    pub admins: Vec<PublicKey>,
+    /// What was revoked in earlier lives, with an administrator's signature or by this router alone.
+    pub revoked: Vec<(PublicKey, Option<[u8; 64]>)>,
     /// True to take links from public addresses although nothing authenticates them.
     pub open: bool,
     /// True to dial peers that were learned from others.
     pub discovery: bool,
     /// Most links, apart from those to configured hosts; 0 for no limit.
     pub conn_limit: usize,
+    /// False to pass nothing on for others, and to say so.
+    pub forwarding: bool,
+    /// True to send multicast frames only where members of their groups are, and to tell which are here.
+    pub multicast_snooping: bool,
     /// UDP port for targets that name none.
     pub port: u16,
     /// Counts starts of this router; persisted before it is used.
@@ -44,10 +54,35 @@ pub struct MeshConfig {
     pub lanes: u8,
     /// True to run without encryption of data.
     pub no_encryption: bool,
+    /// Underlay networks in which unicast frames may go in clear, where the peer says so too.
+    pub trusted: Vec<Subnet>,
     /// This host's underlay addresses, with our port.
     pub addresses: Vec<Address>,
     /// What the fast datapath may be used for; `None` without `--fastdp`.
     pub fastdp: Option<fastdp::Policy>,
+}
+
+impl MeshConfig {
+    /// What we bring to every handshake.
+    pub(super) fn local_end(&self) -> Local {
+        let offer = Offer {
+            version_min: crate::wire::header::VERSION,
+            version_max: crate::wire::header::VERSION,
+            features: 0,
+            suites: self.suites.clone(),
+            lanes: self.lanes,
+            plain: self.no_encryption,
+            nickname: Some(self.nickname.clone()),
+        };
+        Local {
+            identity: Arc::clone(&self.identity),
+            network: self.network.clone(),
+            psks: self.psks.clone(),
+            offer,
+            classic: self.classic,
+            providers: self.providers,
+        }
+    }
 }
 
 /// What a call to the mesh plane asks for.

@@ -11,19 +11,28 @@ use rand_core::{Rng, SeedableRng};
 use super::adjacency::{Adjacency, Challenge};
 use super::answers::Answers;
 use super::apps::Apps;
+use super::bindings::Bindings;
 use super::command::{Command, Event, Target};
 use super::config::{MeshConfig, Outbox};
 use super::counters::MeshCounters;
+use super::discovery::Discovery;
+use super::duplicates::Duplicates;
 use super::fastdp::Fastdp;
 use super::fib_build::NARROW_FOR;
+use super::fragments::Partials;
 use super::gossip::{self, Store};
 use super::guard::Guard;
 use super::handshakes::{Attempt, Way};
 use super::keyring::Keyring;
+use super::loops::Loops;
 use super::macs::Macs;
+use super::multicast::Multicast;
+use super::news::{News, Pace};
+use super::revoked::Revocations;
 use super::routes::{FloodTree, Routes};
+use super::seeking::Ways;
 use super::targets::{Goal, Targets};
-use crate::crypto::{Local, Offer, PublicIdentity, Signatures, Stamp};
+use crate::crypto::{Local, PublicIdentity, Signatures, Stamp};
 use crate::forward::Punt;
 use crate::forward::fib::Activity;
 use crate::forward::limit::TokenBucket;
@@ -59,8 +68,7 @@ pub struct Mesh {
     pub(super) now: Time,
     /// Which password to try next on a way that refused one.
     pub(super) psk_next: BTreeMap<Way, usize>,
-    pub(super) discover_stale: bool,
-    pub(super) shed_at: Time,
+    pub(super) discovery: Discovery,
     /// Who is in the Fib that was handed out last.
     pub(super) fib_peers: BTreeSet<PeerName>,
     /// Handshakes from there that we refused lately, for the status.
@@ -72,11 +80,15 @@ pub struct Mesh {
     pub(super) counters: Arc<MeshCounters>,
     pub(super) store: Store,
     pub(super) macs: Macs,
+    pub(super) duplicates: Duplicates,
+    pub(super) bindings: Bindings,
     pub(super) targets: Targets,
     /// Our handshakes under way, by our index.
     pub(super) attempts: BTreeMap<u32, Attempt>,
     /// Handshakes of others under way.
     pub(super) answers: Answers,
+    /// Of which parts are missing.
+    pub(super) partials: Partials,
     pub(super) guard: Guard,
     pub(super) stamp_counter: u64,
     pub(super) members: BTreeMap<PeerName, Member>,
@@ -88,16 +100,19 @@ pub struct Mesh {
     /// that address, once.
     pub(super) answered_at: BTreeMap<u32, Address>,
     pub(super) challenges: BTreeMap<PeerName, Vec<Challenge>>,
-    /// When a direct path was last looked for, and the pause after that.
-    pub(super) path_tries: BTreeMap<PeerName, (Time, Duration)>,
+    pub(super) ways: Ways,
     pub(super) activities: BTreeMap<PeerName, Arc<Activity>>,
     pub(super) relay_budget: BTreeMap<PeerName, TokenBucket>,
     pub(super) routes: Routes,
     /// When routes are to be computed anew.
     pub(super) routes_due: Option<Time>,
-    pub(super) routes_at: Time,
+    pub(super) news: News,
     /// When our LINKS record is to be brought up to date.
     pub(super) links_due: Option<Time>,
+    /// How closely routes and our LINKS record follow news.
+    pub(super) pace: Pace,
+    /// True where no packet threads are: nobody asks for Fibs, alternates or who there is.
+    pub(super) alone: bool,
     /// Addresses at which neighbours see us.
     pub(super) observed: BTreeMap<PeerName, Address>,
     /// When our NODE record is to be brought up to date with them, and when it was last.
@@ -109,6 +124,9 @@ pub struct Mesh {
     pub(super) narrow: BTreeMap<PeerName, Time>,
     pub(super) fastdp: Fastdp,
     pub(super) apps: Apps,
+    pub(super) loops: Loops,
+    pub(super) multicast: Multicast,
+    pub(super) revocations: Revocations,
     pub(super) fib_stale: bool,
     pub(super) generation: u64,
     /// True once we have said who we are.
@@ -125,33 +143,27 @@ impl Mesh {
     pub fn new(config: MeshConfig, signatures: Arc<dyn Signatures>, seed: [u8; 32]) -> Mesh {
         let mut rng = ChaCha12Rng::from_seed(seed);
         let own = config.identity.name();
-        let store = Store::new(gossip::Config {
-            identity: Arc::clone(&config.identity),
-            signatures,
-            network: config.network.clone(),
-            allow: config.allow.clone(),
-            incarnation: config.incarnation,
-            max_message: gossip::DEFAULT_MAX_MESSAGE,
-            limits: gossip::Limits::default(),
-        });
-        let local = local_end(&config);
-        Mesh {
+        let store = store_of(&config, signatures);
+        let local = config.local_end();
+        let mut mesh = Mesh {
             own,
             store,
             local,
             macs: Macs::new(own),
+            duplicates: Duplicates::default(),
+            bindings: Bindings::new(rng.next_u64()),
             guard: Guard::new(random_bytes(&mut rng)),
             hash_key: rng.next_u64(),
             now: Time::ZERO,
             psk_next: BTreeMap::new(),
-            discover_stale: true,
-            shed_at: Time::ZERO,
+            discovery: Discovery::default(),
             fib_peers: BTreeSet::new(),
             refusals: BTreeMap::new(),
             counters: Arc::default(),
             targets: Targets::default(),
             attempts: BTreeMap::new(),
             answers: Answers::default(),
+            partials: Partials::default(),
             stamp_counter: 0,
             members: BTreeMap::new(),
             keyrings: BTreeMap::new(),
@@ -159,13 +171,15 @@ impl Mesh {
             adjacencies: BTreeMap::new(),
             answered_at: BTreeMap::new(),
             challenges: BTreeMap::new(),
-            path_tries: BTreeMap::new(),
+            ways: Ways::default(),
             activities: BTreeMap::new(),
             relay_budget: BTreeMap::new(),
             routes: Routes::default(),
             routes_due: None,
-            routes_at: Time::ZERO,
+            news: News::default(),
             links_due: None,
+            pace: Pace::default(),
+            alone: false,
             observed: BTreeMap::new(),
             node_due: None,
             node_at: None,
@@ -173,6 +187,9 @@ impl Mesh {
             narrow: BTreeMap::new(),
             fastdp: Fastdp::default(),
             apps: Apps::default(),
+            loops: Loops::default(),
+            multicast: Multicast::default(),
+            revocations: Revocations::default(),
             fib_stale: true,
             generation: 0,
             introduced: false,
@@ -181,7 +198,9 @@ impl Mesh {
             told: BTreeMap::new(),
             config,
             rng,
-        }
+        };
+        mesh.remember_revoked();
+        mesh
     }
 
     /// This router's name.
@@ -211,16 +230,11 @@ impl Mesh {
     pub fn handle_command(&mut self, now: Time, command: Command, out: &mut Outbox) {
         self.now = now;
         match command {
-            Command::Connect(targets) => {
-                for target in targets {
-                    self.told.remove(&target.to_string());
-                    self.targets.add(now, Goal::Host(target), Vec::new());
-                }
-            }
+            Command::Connect(targets) => self.connect(now, targets),
             Command::Forget(targets) => self.forget_targets(&targets),
             Command::Resolved(target, result) => self.targets.resolved(now, &target, result, &mut self.rng),
             Command::LocalAddresses(addresses) => self.local_addresses(now, addresses, out),
-            Command::LocalMacs(macs) => macs.into_iter().for_each(|mac| self.macs.local(now, mac, &mut out.events)),
+            Command::LocalMacs(macs) => macs.into_iter().for_each(|mac| self.local_mac(now, mac, out)),
             Command::Persisted(incarnation) => self.adopt_incarnation(now, incarnation, out),
             Command::Fastdp(device) => self.fastdp_device(device),
             Command::FastdpUsed(peers) => self.fastdp_used(now, &peers),
@@ -230,7 +244,10 @@ impl Mesh {
             }
             Command::Tell { to, channel, body } => self.tell_app(now, to, channel, body, out),
             Command::Publish { kind, chunks } => self.publish_app(now, kind, chunks, out),
-            Command::Refresh => self.refresh_apps(out),
+            Command::Refresh => self.refresh_apps(),
+            Command::Watch(peers) => self.watch(now, &peers),
+            Command::Revoke { key, signature } => self.revoke(now, key, signature, out),
+            Command::Trace { ticket, whom } => self.trace(now, ticket, &whom, out),
             Command::Leave => self.leave(now, out),
         }
         self.dial(now, out);
@@ -269,7 +286,13 @@ impl Mesh {
                 self.receive(now, from, &mut bytes, out);
             }
             Punt::WantSession(peer) => self.want_session(now, peer, out),
-            Punt::LocalMac(mac) => self.macs.local(now, mac, &mut out.events),
+            Punt::LocalMac(mac) => self.local_mac(now, mac, out),
+            Punt::Address(sighting) => self.on_sighting(now, sighting),
+            Punt::Members(members) => self.on_members(now, &members),
+            Punt::TooManyMembers => self.on_too_many_members(now),
+            Punt::MulticastRouter => self.on_multicast_router(now),
+            Punt::FloodLimit { vlan, mac } => self.too_many_floods(vlan, mac, out),
+            Punt::Probe(frame) => self.on_probe(now, &frame, out),
             Punt::UnknownSession { from, .. } => self.unknown_session(now, from, out),
         }
         self.finish(now, out);
@@ -281,7 +304,7 @@ impl Mesh {
         for adjacency in self.adjacencies.values_mut().filter(|adjacency| adjacency.address == address) {
             if adjacency.mtu.too_big(now) {
                 self.fib_stale = true;
-                self.links_due = Some(now);
+                (self.links_due, self.pace.links_urgent) = (Some(now), true);
             }
         }
         self.tick_links(now, out);
@@ -294,6 +317,7 @@ impl Mesh {
         self.tick_links(now, out);
         self.tick_attempts(now, out);
         self.tick_challenges(now, out);
+        self.tick_traces(now, out);
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
             self.keep_house(now, out);
@@ -308,21 +332,29 @@ impl Mesh {
         let links = self.adjacencies.values().map(|adjacency| adjacency.due(now)).min();
         let attempts = self.attempts.values().map(|attempt| attempt.due).min();
         let challenges = self.challenges.values().flatten().map(|challenge| challenge.due).min();
-        let own =
-            [self.routes_due, self.links_due, self.node_due, self.macs.due(), self.targets.due(), self.apps_due(), Some(self.housekeeping)];
+        let tables = [self.macs.due(), self.bindings.due(), self.targets.due(), self.apps_due(), self.ways.traces.due()];
+        let multicast = if self.config.multicast_snooping { self.multicast.due() } else { None };
+        let own = [self.routes_due, self.links_due, self.node_due, Some(self.housekeeping), multicast].into_iter().chain(tables);
         let fastdp = self.config.fastdp.as_ref().map(|_| self.fastdp.due());
-        own.into_iter().chain([links, attempts, challenges, fastdp]).flatten().min()
+        own.chain([links, attempts, challenges, fastdp]).flatten().min()
     }
 
     /// What has no timer of its own: expiry, rekeys, discovery, paths.
     fn keep_house(&mut self, now: Time, out: &mut Outbox) {
         self.answers.expire(now);
+        self.partials.expire(now);
         self.refusals.retain(|_, (at, _)| now.since(*at) < SHOW_REFUSALS);
         self.keep_keys(now, out);
         self.keep_bounds();
+        self.keep_revoked(now, out);
         self.seek_paths(now, out);
+        self.leave_tcp(now, out);
         self.discover(now);
         self.shed(now, out);
+        self.keep_loops(now, out);
+        self.age_bindings(now);
+        self.age_groups(now);
+        self.macs.tick(now, &mut out.events);
         // What has been narrow for so long is so: containers may be told.
         let news = NARROW_FOR..NARROW_FOR + 2 * HOUSEKEEPING;
         self.fib_stale |= self.narrow.values().any(|since| news.contains(&now.since(*since)));
@@ -343,27 +375,36 @@ impl Mesh {
             let (keyrings, fib) = (&self.keyrings, &self.fib_peers);
             self.activities.retain(|name, _| keyrings.contains_key(name) || fib.contains(name));
         }
+        let (keyrings, store) = (&self.keyrings, &self.store);
+        self.ways.taken.retain(|name, _| keyrings.contains_key(name));
+        if self.ways.searches.len() > MOST_MEMBERS {
+            self.ways.searches.retain(|name, _| store.node(*name).is_some());
+        }
         if self.psk_next.len() > MOST_REFUSALS {
             self.psk_next.clear();
         }
     }
 
     /// After every input: what it made stale is brought up to date, once.
-    fn finish(&mut self, now: Time, out: &mut Outbox) {
+    pub(super) fn finish(&mut self, now: Time, out: &mut Outbox) {
         if !std::mem::replace(&mut self.introduced, true) {
             self.publish_node(now, out);
         }
         self.publish_observed(now, out);
-        if let Some(macs) = self.macs.flush(now, &mut out.events) {
+        self.tell_duplicates(now, out);
+        if let Some(macs) = self.macs.flush(now) {
             let mut said = gossip::Output::default();
             self.store.publish_macs(now, &macs, &mut said);
             self.spread(now, said, out);
         }
+        self.publish_bindings(now, out);
+        self.tick_groups(now, out);
         self.publish_links(now, out);
         self.refresh_routes(now, out);
         self.tick_fastdp(now, out);
         self.tick_apps(now, out);
-        if std::mem::take(&mut self.fib_stale) {
+        if !self.alone && std::mem::take(&mut self.fib_stale) {
+            self.settle_clear();
             out.fib = Some(Arc::new(self.build_fib()));
         }
         self.counters.datagrams_out.add(out.datagrams.len() as u64);
@@ -435,24 +476,17 @@ impl Mesh {
     }
 }
 
-/// What we bring to every handshake.
-fn local_end(config: &MeshConfig) -> Local {
-    let offer = Offer {
-        version_min: crate::wire::header::VERSION,
-        version_max: crate::wire::header::VERSION,
-        features: 0,
-        suites: config.suites.clone(),
-        lanes: config.lanes,
-        plain: config.no_encryption,
-        nickname: Some(config.nickname.clone()),
-    };
-    Local {
+/// The store of a router that has heard nothing yet.
+fn store_of(config: &MeshConfig, signatures: Arc<dyn Signatures>) -> Store {
+    Store::new(gossip::Config {
         identity: Arc::clone(&config.identity),
+        signatures,
         network: config.network.clone(),
-        psks: config.psks.clone(),
-        offer,
-        providers: config.providers,
-    }
+        allow: config.allow.clone(),
+        incarnation: config.incarnation,
+        max_message: gossip::DEFAULT_MAX_MESSAGE,
+        limits: gossip::Limits::default(),
+    })
 }
 
 fn random_bytes(rng: &mut dyn Rng) -> [u8; 32] {

@@ -31,6 +31,8 @@ crate::counters! {
         relayed,
         /// Control datagrams for others dropped: no live link they came from, no route, or hop limit used up.
         relay_dropped,
+        /// Control datagrams for others dropped because this router passes nothing on (--allow-forwarding=no).
+        relay_forbidden,
         /// Control datagrams for others dropped because their link had used up its share.
         relay_over_budget,
         /// Relayed datagrams of this router dropped for want of a route.
@@ -43,6 +45,8 @@ crate::counters! {
         handshakes_refused,
         /// Handshakes given up without an answer.
         handshakes_timed_out,
+        /// Handshakes with routers that only gossip told of, given up because this host has no way there.
+        handshakes_without_way,
         /// Handshake messages that made no sense.
         handshakes_malformed,
         /// First handshake messages dropped because their stamp is not newer than the last.
@@ -59,6 +63,24 @@ crate::counters! {
         links_up,
         /// Links that went down.
         links_down,
+        /// Links and direct paths declared dead because nothing was heard.
+        paths_dead,
+        /// For how many milliseconds nothing had been heard of these, all together.
+        paths_dead_after_ms,
+        /// Links and direct paths given up because the kernel said that the interface is down.
+        paths_lost_with_interface,
+        /// Links and direct paths that others stood in for because the kernel refused to send, or the peer named the link no more.
+        paths_doubted,
+        /// ICMP errors that quote a datagram of ours to a peer, which is asked whether it is alive, or whether large datagrams still arrive.
+        rebuffs_heeded,
+        /// ICMP errors about a peer's address that quote nothing we sent there, or come too soon after another.
+        rebuffs_ignored,
+        /// Ways of frames to a peer that changed: direct, another next hop, none.
+        path_changes,
+        /// Bytes of gossip sent to neighbours.
+        gossip_bytes_out,
+        /// Bytes of gossip received from neighbours.
+        gossip_bytes_in,
         /// Addresses of peers that changed after a sealed challenge and response.
         addresses_moved,
         /// Control records that made no sense where they came.
@@ -69,8 +91,24 @@ crate::counters! {
         app_messages_dropped,
         /// Records of parts of the program above the mesh that are more or longer than may be said.
         app_records_dropped,
+        /// Revocations heard that no administrator of ours has signed, or that are too many.
+        revocations_refused,
         /// MACs that moved between routers.
         mac_moves,
+        /// MACs frozen because several hosts have them or they kept moving.
+        macs_frozen,
+        /// Times that an address was said to be at another MAC than was known: it is not answered for within the next minute.
+        bindings_contradicted,
+        /// Addresses on this host's bridge not announced because there are more than one router may announce.
+        bindings_over_limit,
+        /// Times that this router told others of which multicast groups it has members.
+        groups_told,
+        /// New probes for loops seen on this host's bridge: it is joined to another router's, or to itself.
+        probes_heard,
+        /// Probes for loops that were heard before, are not of a router that is reached, or are forged.
+        probes_ignored,
+        /// Loops found: times a bridge was found to be joined to this host's outside the mesh.
+        loops_found,
         /// Heartbeats received through the device of the fast datapath.
         fastdp_beats,
         /// Heartbeats there that are not from a peer which agreed to the fast datapath, or not for this router.

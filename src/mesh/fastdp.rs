@@ -57,9 +57,11 @@ pub struct Policy {
     pub trusted: Vec<Subnet>,
 }
 
-/// The VXLAN device of this host.
+/// The VXLAN device of this host, or the two of them: there is one for IPv4 underlays, and one for IPv6 with the same port, identifier and MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
+    /// True where there is one for IPv6 underlays too.
+    pub ipv6: bool,
     /// Its UDP port.
     pub port: u16,
     /// Its network identifier.
@@ -331,7 +333,8 @@ impl Mesh {
             exchange.due = now + exchange.pace(now);
             let hears = exchange.hears(now);
             let beat = Beat { to_mac: word.mac, from_mac: device.mac, to: peer, from: self.own, hears };
-            out.events.push(Event::Beat(beat.to_frame(usize::from(device.mtu) + 14)));
+            let frame = beat.to_frame(usize::from(device.mtu) + 14);
+            out.events.push(Event::Beat { to: address.socket_addr().ip(), frame });
         }
         Some(PlanPeer { name: peer, address: address.socket_addr().ip(), port: word.port, mac: word.mac, in_use })
     }
@@ -352,7 +355,7 @@ impl Mesh {
         self.fastdp.device.as_ref()?;
         let refusal = self.fastdp_refusal(peer).map(|(refusal, _)| refusal);
         let hears = self.fastdp.peers.get(&peer).is_some_and(|exchange| exchange.hears(now));
-        let device = self.fastdp.device().copied().unwrap_or(Device { port: 0, vni: 0, mac: [0; 6], mtu: 0 });
+        let device = self.fastdp.device().copied().unwrap_or(Device { ipv6: false, port: 0, vni: 0, mac: [0; 6], mtu: 0 });
         Some(Word { refusal, hears, port: device.port, vni: device.vni, mac: device.mac })
     }
 
@@ -364,9 +367,18 @@ impl Mesh {
             Some(Err(why)) => return Some((Refusal::Device, why.clone())),
             Some(Ok(device)) => device,
         };
+        if adjacency.address.is_tcp() {
+            return Some((Refusal::Path, "the link rides TCP".into()));
+        }
         let ip = adjacency.address.socket_addr().ip();
-        if ip.is_ipv6() {
-            return Some((Refusal::Family, format!("the peer is at {ip}, and the fast datapath works over IPv4 only")));
+        if ip.is_ipv6() && !device.ipv6 {
+            return Some((Refusal::Family, format!("the peer is at {ip}, and this host has no VXLAN device for IPv6: the log says why")));
+        }
+        if let IpAddr::V6(ip) = ip
+            && ip.is_unicast_link_local()
+        {
+            let why = format!("the peer is at {ip}, and the fast datapath does not work over link-local addresses");
+            return Some((Refusal::Family, why));
         }
         if !self.config.no_encryption && !policy.trusted.iter().any(|subnet| subnet.contains(ip)) {
             return Some((Refusal::Untrusted, format!("its address {ip} is in none of --trusted-subnets")));
@@ -409,7 +421,7 @@ impl Mesh {
             Some(Some(Refusal::Device)) => "the peer has no VXLAN device now: see its status",
             Some(Some(Refusal::Untrusted)) => "the peer does not trust our address: it is in none of its --trusted-subnets",
             Some(Some(Refusal::Path)) => "the peer finds that the path carries too small datagrams: see its status",
-            Some(Some(Refusal::Family)) => "the peer sees us at an IPv6 address, and the fast datapath works over IPv4 only",
+            Some(Some(Refusal::Family)) => "the peer sees us at an IPv6 address, and has no VXLAN device for those: see its log",
             Some(Some(Refusal::Other(_))) => "the peer refuses, for a reason of a later version: see its status",
             Some(None) if exchange.in_use => return ("fastdp", "both ends trust the underlay, and heartbeats pass through VXLAN".into()),
             Some(None) if !exchange.hears(now) => "no heartbeats come from the peer through VXLAN: is its UDP port open?",

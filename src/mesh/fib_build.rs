@@ -1,5 +1,6 @@
 //! The picture that the packet threads get.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -7,12 +8,22 @@ use super::core::Mesh;
 use super::mtu::BASE;
 use super::routes::FloodTree;
 use crate::forward::fib::LinkIndex;
-use crate::forward::{Fib, FibLink, FibPeer, Route};
+use crate::forward::{Fib, FibLink, FibPeer, Hops, Route};
 use crate::wire::PeerName;
 
 /// A route that carries no more than the base size may only lead over a link whose search has just begun: containers are
 /// told so after this, several times what a search takes.
 pub(super) const NARROW_FOR: Duration = Duration::from_secs(4);
+
+/// A way through neighbours.
+#[derive(Clone, Copy)]
+struct Relayed {
+    hops: Hops,
+    /// The largest datagram it carries, as far as it is the route.
+    max_datagram: u16,
+    /// False where a direct link is the route, and this only stands in for it.
+    is_best: bool,
+}
 
 impl Mesh {
     /// The picture of this moment, for packet threads that are about to start.
@@ -24,8 +35,12 @@ impl Mesh {
     pub(super) fn build_fib(&mut self) -> Fib {
         self.generation += 1;
         let trees = self.flood_trees();
+        let groups = self.wanted_groups(&trees);
         let mut fib = Fib::empty(self.own, self.store.incarnation(), self.hash_key, trees);
+        fib.groups = groups;
         fib.generation = self.generation;
+        (fib.looped_with, fib.silent) = (self.loops.with(), self.loops.is_silent());
+        fib.forwarding = self.config.forwarding;
         self.add_links(&mut fib);
         let told = self.store.nodes().map(|node| node.name);
         let names = told.chain(self.keyrings.keys().copied()).filter(|name| *name != self.own);
@@ -36,6 +51,7 @@ impl Mesh {
             fib.children.insert(name, OnceLock::new());
             fib.peers.insert(name, peer);
         }
+        self.note_ways(&fib);
         fib.children.insert(self.own, OnceLock::new());
         let peers: Vec<PeerName> = self.keyrings.keys().copied().collect();
         for peer in peers {
@@ -72,6 +88,7 @@ impl Mesh {
                 session: Arc::clone(session),
                 max_datagram: adjacency.mtu.max_datagram(),
                 up: Arc::clone(&adjacency.up),
+                doubted: Arc::clone(&adjacency.doubted),
                 activity,
             });
             fib.link_by_address.insert(adjacency.address, index);
@@ -83,37 +100,45 @@ impl Mesh {
         let activity = self.activity(name);
         let session = self.keyrings.get(&name).and_then(|keys| keys.current()).map(Arc::clone);
         let relayed = self.relayed_route(fib, name);
-        let narrow = relayed.is_some_and(|(_, max_datagram)| max_datagram <= BASE);
+        let narrow = relayed.is_some_and(|relayed| relayed.is_best && relayed.max_datagram <= BASE);
         let narrow_since = if narrow { Some(*self.narrow.entry(name).or_insert(self.now)) } else { None };
         if !narrow {
             self.narrow.remove(&name);
         }
-        let (route, max_datagram, mtu_settled) = match (self.adjacencies.get(&name), relayed) {
+        let adjacency = self.adjacencies.get(&name);
+        let widest = narrow_since.is_none_or(|since| self.now.since(since) >= NARROW_FOR);
+        let (route, max_datagram, mtu_settled) = match (adjacency, relayed) {
+            // Whatever costs less than TCP is without it.
+            (Some(adjacency), Some(relayed)) if adjacency.address.is_tcp() && relayed.is_best => {
+                (Route::Via(relayed.hops), relayed.max_datagram, widest)
+            }
             // A direct path that has just been found carries frames once it is known to carry as large ones.
-            (Some(adjacency), Some((route, max_datagram)))
-                if adjacency.mtu.is_first_search() && adjacency.mtu.max_datagram() < max_datagram =>
+            (Some(adjacency), Some(relayed))
+                if relayed.is_best && adjacency.mtu.is_first_search() && adjacency.mtu.max_datagram() < relayed.max_datagram =>
             {
-                (route, max_datagram, true)
+                (Route::Via(relayed.hops), relayed.max_datagram, true)
             }
             (Some(adjacency), _) => (Route::Direct(adjacency.address), adjacency.mtu.max_datagram(), adjacency.mtu.is_settled()),
-            (None, Some((route, max_datagram))) => {
-                (route, max_datagram, narrow_since.is_none_or(|since| self.now.since(since) >= NARROW_FOR))
-            }
+            (None, Some(relayed)) => (Route::Via(relayed.hops), relayed.max_datagram, widest),
             (None, None) => (Route::Unreachable, BASE, false),
         };
-        FibPeer { name, route, session, max_datagram: max_datagram.max(BASE), mtu_settled, activity }
+        // A handshake may tell of a start before its records do.
+        let told = self.store.node(name).map(|node| node.incarnation);
+        let incarnation = told.max(self.members.get(&name).map(|member| member.stamp.incarnation)).unwrap_or_default();
+        let flags = adjacency.map(|adjacency| (Arc::clone(&adjacency.up), Arc::clone(&adjacency.doubted)));
+        let (up, doubted) = flags.unwrap_or_else(|| (Arc::new(AtomicBool::new(true)), Arc::default()));
+        let fallback = adjacency.and(relayed).map(|relayed| relayed.hops);
+        FibPeer { name, incarnation, route, up, doubted, fallback, session, max_datagram: max_datagram.max(BASE), mtu_settled, activity }
     }
 
-    /// The route to `name` through other neighbours, and the largest datagram it carries.
-    fn relayed_route(&self, fib: &Fib, name: PeerName) -> Option<(Route, u16)> {
+    /// The way to `name` through neighbours other than itself: as routed, or beside a direct path the one that stands in for it.
+    fn relayed_route(&self, fib: &Fib, name: PeerName) -> Option<Relayed> {
         let is_direct = self.adjacencies.contains_key(&name);
-        let route = self.routes.get(name).filter(|route| !(is_direct && route.next_hop == name))?;
+        let route = self.routes.get(name)?;
+        let other = |hop: &PeerName| !(is_direct && *hop == name);
         let link = |name: PeerName| fib.link_by_peer.get(&name).copied();
-        let (primary, alternate) = match (link(route.next_hop), route.alternate.and_then(link)) {
-            (Some(primary), alternate) => (primary, alternate),
-            (None, Some(primary)) => (primary, None),
-            (None, None) => return None,
-        };
-        Some((Route::Via { primary, alternate }, route.max_datagram))
+        let equal = route.equal_hops().filter(other).filter_map(link);
+        let hops = Hops::of(equal, route.alternate.filter(other).and_then(link))?;
+        Some(Relayed { hops, max_datagram: route.max_datagram, is_best: other(&route.next_hop) })
     }
 }

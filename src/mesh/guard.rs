@@ -64,14 +64,18 @@ impl Guard {
 
     /// Decides about a first message that came by `way`; `linked` where that is the address of a live link.
     pub fn admit(&mut self, now: Time, way: Way, shake: &Handshake<'_>, linked: bool) -> Admission {
-        let right = |token: &[u8; TOKEN_LEN]| retry::check(&self.secret, now, &origin(way), shake.source, token);
-        if shake.token.as_ref().is_some_and(right) && self.proven.take(now, 1) {
+        if self.proves(now, way, shake) && self.proven.take(now, 1) {
             return Admission::Serve { proven: true };
         }
         if (linked && self.linked.take(now, 1)) || self.free.take(now, 1) {
             return Admission::Serve { proven: false };
         }
         self.ask_again(now, way, shake).map_or(Admission::Drop, Admission::Retry)
+    }
+
+    /// True where the token of a first message shows that its sender is where it says. Takes nothing of any share.
+    pub fn proves(&self, now: Time, way: Way, shake: &Handshake<'_>) -> bool {
+        shake.token.is_some_and(|token| retry::check(&self.secret, now, &origin(way), shake.source, &token))
     }
 
     /// The token for the sender of a first message, where another may be sent.
@@ -89,7 +93,11 @@ impl Guard {
 fn origin(way: Way) -> Vec<u8> {
     let mut bytes = Vec::new();
     match way {
-        Way::Direct(Address::Udp(addr)) => Address::udp(addr).write(&mut bytes),
+        Way::Direct(address @ Address::Udp(_)) => address.write(&mut bytes),
+        Way::Direct(Address::Tcp { remote, port }) => {
+            Address::udp(remote).write(&mut bytes);
+            bytes.extend_from_slice(&port.to_be_bytes());
+        }
         Way::Relayed(PeerName(name)) => bytes.extend_from_slice(&name),
     }
     bytes

@@ -20,19 +20,22 @@
 //! Crossing initiations: the lower name's wins, so the router with the lower name passes over the other's first
 //! message while its own is under way, and the other gives up its own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Outbox;
 use super::core::{Member, Mesh};
+use super::fragments::Parts;
+use super::seeking::Outcome;
 use super::send::clear;
 use super::targets::{Action, Failure, Goal};
-use crate::crypto::{Initiator, Pattern, PublicIdentity, Session};
+use crate::crypto::{Exchange, HandshakeError, Initiator, Pattern, PublicIdentity, Session, Start};
 use crate::time::Time;
 use crate::wire::handshake::{Handshake, Reject, TOKEN_LEN, Type};
 use crate::wire::{Address, Kind, PeerName};
 
-/// How long the first repetition waits; each further one waits twice as long, through relays no longer than the second.
+/// How long the first repetition waits; each further one waits twice as long, through relays no longer than the first.
 const RETRANSMIT: Duration = Duration::from_millis(500);
 /// The same for the third message: the peer has just answered.
 const RETRANSMIT_THIRD: Duration = Duration::from_millis(250);
@@ -40,8 +43,11 @@ const RETRANSMIT_THIRD: Duration = Duration::from_millis(250);
 const TRIES: u8 = 5;
 /// The same for addresses that were only learned: most of them are behind some NAT.
 const TRIES_LEARNED: u8 = 3;
-/// The same through relays, at a steadier pace: several hops lose more than one, and the peer is known to be there.
-const TRIES_RELAYED: u8 = 8;
+/// The same through relays, at a steady pace: several hops lose more than one, messages of two parts most of all, and the peer is known
+/// to be there.
+const TRIES_RELAYED: u8 = 14;
+/// The same before a router of unknown age is taken for one that speaks X25519 only (`--classic-ok`).
+const TRIES_HYBRID: u8 = 2;
 /// Handshakes under way at once.
 const MOST_ATTEMPTS: usize = 512;
 
@@ -52,6 +58,17 @@ pub enum Way {
     Direct(Address),
     /// Through relays to, or from, this router.
     Relayed(PeerName),
+}
+
+impl Way {
+    /// True where both lead to one host, as far as can be told.
+    pub(super) fn is_same_host(self, other: Way) -> bool {
+        match (self, other) {
+            (Way::Direct(a), Way::Direct(b)) => a.socket_addr().ip() == b.socket_addr().ip(),
+            (Way::Relayed(a), Way::Relayed(b)) => a == b,
+            (Way::Direct(_), Way::Relayed(_)) | (Way::Relayed(_), Way::Direct(_)) => false,
+        }
+    }
 }
 
 /// A session that waits for the peer's proof, and who the peer is.
@@ -76,7 +93,12 @@ pub struct Attempt {
     /// When it is continued.
     pub due: Time,
     initiator: Initiator,
+    /// The counter in its stamp.
+    counter: u64,
     pattern: Pattern,
+    pub(super) exchange: Exchange,
+    /// What has come of an answer that takes several datagrams.
+    parts: Parts,
     psk_index: usize,
     first: Vec<u8>,
     third: Option<(u32, Vec<u8>)>,
@@ -85,11 +107,18 @@ pub struct Attempt {
     tries: u8,
     /// True where the message that was sent last has been sent again because of a token.
     retried: bool,
-    known: Option<PublicIdentity>,
+    pub(super) known: Option<PublicIdentity>,
     /// Passwords that have not been tried beside this one.
-    others: usize,
+    pub(super) others: usize,
     refused: Option<Reject>,
     error: Option<String>,
+}
+
+impl Attempt {
+    /// What has come of the answer, while one is waited for.
+    pub(super) fn parts(&mut self) -> Option<&mut Parts> {
+        self.third.is_none().then_some(&mut self.parts)
+    }
 }
 
 impl Mesh {
@@ -101,9 +130,15 @@ impl Mesh {
         let adjacencies = &self.adjacencies;
         let linked = |peer: PeerName| adjacencies.get(&peer).is_some_and(|adjacency| adjacency.is_link());
         let room = self.has_room();
-        for action in self.targets.poll(now, &linked, room) {
+        let mut actions = VecDeque::from(self.targets.poll(now, &linked, room));
+        while let Some(action) = actions.pop_front() {
             match action {
                 Action::Resolve(target) => out.events.push(super::command::Event::Resolve(target)),
+                Action::Dial(goal, address) if !self.may_lead(&goal, address) => {
+                    self.counters.handshakes_without_way.inc();
+                    self.targets.failed(now, &goal, Failure::NoWay, "this host has no way there", &mut self.rng);
+                    actions.extend(self.targets.next_address(now, &goal));
+                }
                 Action::Dial(goal, address) => self.dial_address(now, goal, address, out),
             }
         }
@@ -138,15 +173,16 @@ impl Mesh {
 
     /// Starts a handshake: IK with a known identity, else XX. False where it cannot be started.
     pub(super) fn begin(&mut self, now: Time, way: Way, goal: Option<Goal>, known: Option<PublicIdentity>, out: &mut Outbox) -> bool {
-        self.begin_trying(now, (way, goal, known), self.local.psks.count().saturating_sub(1), out)
+        let exchange = self.exchange_with(known.as_ref());
+        self.begin_trying(now, (way, goal, known), (self.local.psks.count().saturating_sub(1), exchange), out)
     }
 
     /// The same, where so many `others` of our passwords may still be tried.
-    fn begin_trying(
+    pub(super) fn begin_trying(
         &mut self,
         now: Time,
         (way, goal, known): (Way, Option<Goal>, Option<PublicIdentity>),
-        others: usize,
+        (others, exchange): (usize, Exchange),
         out: &mut Outbox,
     ) -> bool {
         if self.attempts.len() >= MOST_ATTEMPTS {
@@ -155,9 +191,10 @@ impl Mesh {
         let index = self.free_index();
         let stamp = self.next_stamp();
         let psk_index = self.psk_for(&way, known.as_ref());
+        let start = Start { psk_index, stamp, local_index: index, exchange };
         let started = match &known {
-            Some(peer) => Initiator::start_ik(&self.local, peer, psk_index, stamp, index, &mut self.rng),
-            None => Initiator::start_xx(&self.local, psk_index, stamp, index, &mut self.rng),
+            Some(peer) => Initiator::start_ik(&self.local, peer, start, &mut self.rng),
+            None => Initiator::start_xx(&self.local, start, &mut self.rng),
         };
         let (initiator, first) = match started {
             Ok(started) => started,
@@ -176,13 +213,17 @@ impl Mesh {
             pending: None,
             due: now,
             initiator,
+            counter: stamp.counter,
             pattern,
+            exchange,
+            parts: Parts::default(),
             psk_index,
             first,
             third: None,
             token: None,
             sent: 0,
             tries: match way {
+                _ if exchange == Exchange::Hybrid && self.may_fall_back(known.as_ref()) => TRIES_HYBRID,
                 Way::Relayed(_) => TRIES_RELAYED,
                 Way::Direct(_) if learned => TRIES_LEARNED,
                 Way::Direct(_) => TRIES,
@@ -222,7 +263,7 @@ impl Mesh {
         }
         let base = if attempt.third.is_some() { RETRANSMIT_THIRD } else { RETRANSMIT };
         let doublings = match attempt.way {
-            Way::Relayed(_) => attempt.sent.min(1),
+            Way::Relayed(_) => 0,
             Way::Direct(_) => attempt.sent.min(4),
         };
         attempt.due = now + base * (1u32 << doublings);
@@ -238,19 +279,17 @@ impl Mesh {
             Way::Direct(_) => Kind::HandshakeDirect,
             Way::Relayed(_) => Kind::HandshakeRelayed,
         };
-        let datagram = match &attempt.third {
+        let (remote, whole) = match &attempt.third {
             None => {
                 let number = if attempt.pattern == Pattern::Ik { Type::IkOne } else { Type::XxOne };
-                let shake = Handshake { token: attempt.token, ..Handshake::whole(self.own, number, index, &attempt.first) };
-                clear(kind, destination, 0, |out| shake.write(out))
+                (0, Handshake { token: attempt.token, ..Handshake::whole(self.own, number, index, &attempt.first) })
             }
-            Some((remote, message)) => {
-                clear(kind, destination, *remote, |out| Handshake::whole(self.own, Type::XxThree, index, message).write(out))
-            }
+            Some((remote, message)) => (*remote, Handshake::whole(self.own, Type::XxThree, index, message)),
         };
+        let datagrams: Vec<Vec<u8>> = whole.cut().map(|part| clear(kind, destination, remote, |out| part.write(out))).collect();
         let confirm = attempt.pending.as_ref().map(|pending| Arc::clone(&pending.session));
         let way = attempt.way;
-        self.send_way(way, datagram, out);
+        datagrams.into_iter().for_each(|datagram| self.send_way(way, datagram, out));
         if let (Some(session), Way::Direct(address)) = (confirm, way) {
             self.ask_for_link(&session, address, out);
         }
@@ -280,16 +319,16 @@ impl Mesh {
         let (established, third) = match attempt.initiator.read_answer(&self.local, shake.message) {
             Ok(answer) => answer,
             Err(error) => {
-                use crate::crypto::HandshakeError::{Malformed, Unreadable};
                 self.counters.handshakes_malformed.inc();
                 attempt.error = Some(error.to_string());
-                if !matches!(error, Malformed(_) | Unreadable) {
-                    self.fail(now, index, Failure::Refused, error.to_string(), out);
-                }
-                return;
+                return match error {
+                    HandshakeError::Malformed(_) | HandshakeError::Unreadable => {}
+                    HandshakeError::Downgrade => self.fail(now, index, Failure::Silent, error.to_string(), out),
+                    _ => self.fail(now, index, Failure::Refused, error.to_string(), out),
+                };
             }
         };
-        let goal = attempt.goal.clone();
+        let (goal, counter) = (attempt.goal.clone(), attempt.counter);
         if let Err((_, why)) = self.admit(&established.peer, established.authenticated, way) {
             self.counters.handshakes_refused.inc();
             return self.fail(now, index, Failure::Refused, why, out);
@@ -297,6 +336,9 @@ impl Mesh {
         let (session, member) = self.member_of(now, established);
         let Some(third) = third else {
             self.attempts.remove(&index);
+            if !self.keyrings.entry(session.peer()).or_default().answered(counter) {
+                return self.overtaken(now, session.peer(), way, goal, out);
+            }
             return self.complete(now, session, member, way, true, goal, out);
         };
         if let Some(goal) = &goal {
@@ -318,6 +360,7 @@ impl Mesh {
         }
         let Some(attempt) = self.attempts.remove(&index) else { return };
         if let Some(Pending { session, member }) = attempt.pending {
+            self.keyrings.entry(session.peer()).or_default().answered(attempt.counter);
             self.complete(now, session, member, attempt.way, true, attempt.goal, out);
         }
     }
@@ -331,9 +374,24 @@ impl Mesh {
         let news = attempt.refused.replace(reject) != Some(reject);
         if news && reject == Reject::Password && attempt.others > 0 {
             let others = std::mem::take(&mut attempt.others) - 1;
-            let (goal, known) = (attempt.goal.take(), attempt.known);
+            let (goal, known, exchange) = (attempt.goal.take(), attempt.known, attempt.exchange);
             self.psk_next.insert(way, (attempt.psk_index + 1) % self.local.psks.count());
-            self.begin_trying(now, (way, goal, known), others, out);
+            let pursued = goal.clone();
+            if let (false, Some(goal)) = (self.begin_trying(now, (way, goal, known), (others, exchange), out), pursued) {
+                self.targets.failed(now, &goal, Failure::Silent, "the next password cannot be tried now", &mut self.rng);
+            }
+        } else if news && !(reject == Reject::Hybrid && self.fall_back(now, index, out)) {
+            self.tell_refusal(index, reject, out);
+        }
+    }
+
+    /// Says in the log and the status what an attempt has heard. It goes on all the same: anybody may have said so.
+    fn tell_refusal(&mut self, index: u32, reject: Reject, out: &mut Outbox) {
+        let Some(Attempt { way: Way::Direct(address), goal: Some(goal), .. }) = self.attempts.get(&index) else { return };
+        let (whom, why, named) = (goal_text(goal, *address), refusal(reject), matches!(goal, Goal::Host(_)));
+        self.targets.troubled(goal, &why);
+        if named {
+            self.refused(whom, why, out);
         }
     }
 
@@ -357,7 +415,11 @@ impl Mesh {
             return;
         }
         let index = shake.sender_index;
-        let mine = |attempt: &&mut Attempt| attempt.first == shake.message && matches!(attempt.way, Way::Direct(_));
+        let own = |attempt: &Attempt| {
+            let mut parts = Handshake::whole(self.own, shake.kind, index, &attempt.first).cut();
+            parts.any(|part| (part.fragment, part.fragments, part.message) == (shake.fragment, shake.fragments, shake.message))
+        };
+        let mine = |attempt: &&mut Attempt| matches!(attempt.way, Way::Direct(_)) && own(attempt);
         let Some(attempt) = self.attempts.get_mut(&index).filter(mine) else {
             return self.reject(now, Way::Direct(from), shake, Reject::OwnKey, out);
         };
@@ -374,11 +436,13 @@ impl Mesh {
 
     /// An attempt has used up its tries.
     fn give_up(&mut self, now: Time, index: u32, out: &mut Outbox) {
+        if self.fall_back(now, index, out) {
+            return;
+        }
         let Some(attempt) = self.attempts.get(&index) else { return };
         let answered = attempt.pending.is_some();
         let why = match (attempt.refused, &attempt.error, answered) {
-            (Some(Reject::Password), _, _) => format!("wrong password: {}", Reject::Password),
-            (Some(reject), _, _) => format!("refused: {reject}"),
+            (Some(reject), _, _) => refusal(reject),
             (None, Some(error), _) => error.clone(),
             (None, None, true) => "the peer answered, but did not prove to have the same password".to_string(),
             (None, None, false) => "no answer".to_string(),
@@ -398,14 +462,23 @@ impl Mesh {
     }
 
     /// Ends an attempt without a session.
-    fn fail(&mut self, now: Time, index: u32, failure: Failure, why: String, out: &mut Outbox) {
+    pub(super) fn fail(&mut self, now: Time, index: u32, failure: Failure, why: String, out: &mut Outbox) {
         let Some(attempt) = self.attempts.remove(&index) else { return };
+        if let (Some(peer), Way::Direct(address)) = (attempt.peer, attempt.way) {
+            self.note_trial(now, peer, address, Outcome::Failed(why.clone()));
+        }
         let Some(goal) = attempt.goal else { return };
         if let (Goal::Host(_), Way::Direct(address)) = (&goal, attempt.way) {
             self.refused(goal_text(&goal, address), why.clone(), out);
         }
         self.targets.failed(now, &goal, failure, &why, &mut self.rng);
     }
+}
+
+/// A refusal as the log and the status name it.
+fn refusal(reject: Reject) -> String {
+    let kind = if reject == Reject::Password { "wrong password" } else { "refused" };
+    format!("{kind}: {reject}")
 }
 
 /// A goal as the log names it.

@@ -37,6 +37,8 @@ pub struct Keyring {
     previous: Option<(Arc<Session>, Time)>,
     /// No rekey before this: one is going on or has just failed.
     quiet_until: Time,
+    /// The newest of our handshakes that the peer has answered, by the counter in its stamp.
+    answered: u64,
 }
 
 impl Keyring {
@@ -78,6 +80,14 @@ impl Keyring {
         {
             older.retire();
         }
+    }
+
+    /// The peer has answered the handshake of ours whose stamp has this counter. False where it answered a later one before: then it has let go of
+    /// this one's session, as a responder keeps the newest only, and to seal with it would be in vain.
+    pub fn answered(&mut self, counter: u64) -> bool {
+        let is_newest = counter > self.answered;
+        self.answered = self.answered.max(counter);
+        is_newest
     }
 
     /// The session to seal with.
@@ -162,7 +172,9 @@ mod tests {
         let root = crate::crypto::Root::from_bytes([7; 32]);
         let (peer, suite) = (PeerName([2; 6]), Suite::ChaCha20Poly1305);
         let provider = Providers::default().get(suite);
-        let terms = Terms { peer, initiator, local_index, remote_index: 9, suite, provider, lanes: 0, plain: false, network: "weave" };
+        let exchange = crate::crypto::Exchange::Hybrid;
+        let terms =
+            Terms { peer, initiator, local_index, remote_index: 9, suite, provider, lanes: 0, plain: false, exchange, network: "weave" };
         let mut session = Session::from_root(&root, &terms).expect("every build has this suite");
         session.set_established(now);
         Arc::new(session)
@@ -186,6 +198,7 @@ mod tests {
         let next = session(second(121), false, 2);
         keys.install(second(121), Arc::clone(&next), true);
         assert!(!keys.promote(second(121), true), "the responder waits for a datagram");
+        assert!(!keys.wants_rekey(second(140)), "and starts none itself meanwhile");
         assert_eq!(current(&keys), Some(1));
         next.mark_confirmed();
         assert!(keys.promote(second(122), true));

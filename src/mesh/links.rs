@@ -1,6 +1,7 @@
 //! Links: the wish for one, heartbeats, the end of one. The states are those of [`adjacency`](super::adjacency).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::adjacency::{ASK_EVERY, ASK_FOR, Adjacency, PATH_IDLE, Role};
@@ -11,7 +12,9 @@ use super::gossip::Output;
 use super::handshakes::{Attempt, Way};
 use super::heartbeat::Verdict;
 use super::limits::REFERRALS;
+use super::routes::Route;
 use super::targets::{Failure, Goal};
+use super::tcp::observed;
 use crate::crypto::Session;
 use crate::time::Time;
 use crate::wire::control::{CloseReason, Link, Ping, Pong, Record};
@@ -65,6 +68,16 @@ impl Mesh {
         }
     }
 
+    /// The answer to a handshake of ours came after that to a later one: its session is of no use, but the peer is where it came from.
+    pub(super) fn overtaken(&mut self, now: Time, peer: PeerName, way: Way, goal: Option<Goal>, out: &mut Outbox) {
+        if let Some(goal) = &goal {
+            self.targets.found(now, goal, peer, ASK_FOR + Duration::from_secs(1));
+        }
+        if let Way::Direct(address) = way {
+            self.reached(now, peer, address, goal.is_some(), out);
+        }
+    }
+
     /// The peer's handshake has ended in a session that it uses: our own with it, or with the address where it `proved` to
     /// be, are not needed any more. Before that nothing ends, since anybody can send a first message in another's name.
     pub(super) fn drop_crossing(&mut self, now: Time, peer: PeerName, proved: Option<Address>) {
@@ -86,14 +99,21 @@ impl Mesh {
 
     /// A handshake of ours reached `peer` at `address`.
     fn reached(&mut self, now: Time, peer: PeerName, address: Address, wish: bool, out: &mut Outbox) {
+        // Others may have taken the place meanwhile.
+        let wish = wish && (self.has_room() || self.targets.is_configured(peer) || self.needs(peer));
         let role = if wish { Adjacency::asking(now) } else { Role::Path };
         match self.adjacencies.get_mut(&peer) {
             None => {
                 self.adjacencies.insert(peer, Adjacency::new(now, address, role, true));
             }
-            Some(adjacency) if adjacency.is_link() => {}
+            Some(adjacency) if adjacency.is_link() => {
+                if adjacency.address.is_tcp() && !address.is_tcp() {
+                    adjacency.move_to(now, address);
+                    self.fib_stale = true;
+                }
+            }
             Some(adjacency) => {
-                if adjacency.address != address {
+                if adjacency.address != address && (adjacency.address.is_tcp() || !address.is_tcp()) {
                     adjacency.move_to(now, address);
                 }
                 if wish {
@@ -108,8 +128,8 @@ impl Mesh {
 
     /// Says on a session that we want a link, and at which address we see the peer.
     pub(super) fn ask_for_link(&mut self, session: &Session, address: Address, out: &mut Outbox) {
-        let only = !self.routes.reachable(session.peer());
-        let records = [Record::Link(Link { answer: false, only }), Record::Observed(address)];
+        let wish = Record::Link(Link { answer: false, only: self.needs(session.peer()) });
+        let records: Vec<Record<'_>> = std::iter::once(wish).chain(observed(address)).collect();
         self.send_sealed(session, address, &records, out);
     }
 
@@ -120,6 +140,7 @@ impl Mesh {
                 adjacency.observe(activity);
             }
         }
+        self.note_relayed();
         let due: Vec<PeerName> =
             self.adjacencies.iter().filter(|(_, adjacency)| adjacency.due(now) <= now).map(|(peer, _)| *peer).collect();
         for peer in due {
@@ -127,7 +148,20 @@ impl Mesh {
         }
     }
 
-    fn tick_link(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+    /// What is sent to others over a link is use of that link, and of each that shares the flows with it.
+    fn note_relayed(&mut self) {
+        for peer in self.keyrings.keys().filter(|peer| !self.adjacencies.contains_key(*peer)).copied().collect::<Vec<_>>() {
+            let sent = self.activities.get(&peer).map_or(Time::ZERO, |activity| Time(activity.sent.load(Ordering::Relaxed)));
+            let hops = self.routes.get(peer).into_iter().flat_map(Route::equal_hops);
+            for hop in hops {
+                if let Some(link) = self.adjacencies.get_mut(&hop) {
+                    link.beat.data(Time::ZERO, sent);
+                }
+            }
+        }
+    }
+
+    pub(super) fn tick_link(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
         let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
         let address = adjacency.address;
         if let Role::Asking { until, due } = adjacency.role {
@@ -147,6 +181,8 @@ impl Mesh {
             Verdict::Ping(sequence) => self.send_ping(now, peer, sequence, out),
             Verdict::Dead => {
                 let silent = adjacency.beat.age(now);
+                self.counters.paths_dead.inc();
+                self.counters.paths_dead_after_ms.add(u64::from(silent));
                 // The other direction often works: the peer need not wait for a deadline of its own.
                 self.no_link(peer, address, out);
                 return self.link_down(now, peer, &format!("no answer for {:.1} s", f64::from(silent) / 1000.0), out);
@@ -154,7 +190,7 @@ impl Mesh {
         }
         let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
         let (before, settled) = (adjacency.mtu.max_datagram(), adjacency.mtu.is_settled());
-        let probes = adjacency.mtu.poll(now);
+        let probes = if now >= adjacency.mtu_due(now) { adjacency.mtu.poll(now) } else { Vec::new() };
         let (after, is_link) = (adjacency.mtu.max_datagram(), adjacency.is_link());
         self.fib_stale |= after != before || adjacency.mtu.is_settled() != settled;
         if after != before && is_link {
@@ -179,9 +215,10 @@ impl Mesh {
         let Some(adjacency) = self.adjacencies.get_mut(&peer) else { return };
         let address = adjacency.address;
         let (active, link, age) = (adjacency.beat.is_active(now), adjacency.is_link(), adjacency.beat.age(now));
-        let mut records = vec![Record::Ping(Ping { sequence, active, link, age, root })];
+        let mut records =
+            vec![Record::Ping(Ping { sequence, active, link, clear: super::clear::trusts(&self.config, address), age, root })];
         if adjacency.told.replace(address) != Some(address) {
-            records.push(Record::Observed(address));
+            records.extend(observed(address));
         }
         records.extend(self.fastdp_word(now, peer).map(Record::Fastdp));
         self.send_direct(peer, address, &records, out);
@@ -202,10 +239,20 @@ impl Mesh {
             return;
         }
         adjacency.beat.heard(now, ping.active);
+        adjacency.mtu.peer_answers(now);
+        let clear_is_news = std::mem::replace(&mut adjacency.peer_takes_clear, ping.clear) != ping.clear;
         if ping.age < u16::MAX {
             adjacency.beat.reported(now, Duration::from_millis(u64::from(ping.age)));
+            adjacency.beat.spare(now);
         }
-        match adjacency.role {
+        let (role, alive_again) = (adjacency.role, adjacency.trust());
+        if clear_is_news {
+            self.settle_clear_with(peer);
+        }
+        if alive_again {
+            self.links_at_once(now);
+        }
+        match role {
             Role::Asking { .. } if ping.link => self.link_up(now, peer, out),
             Role::Path if ping.link => self.no_link(peer, from, out),
             Role::Asking { .. } | Role::Path | Role::Link => {}
@@ -223,6 +270,10 @@ impl Mesh {
             return self.counters.records_ignored.inc();
         }
         adjacency.beat.heard(now, pong.active);
+        if adjacency.trust() {
+            self.links_at_once(now);
+        }
+        let Some(adjacency) = self.adjacencies.get(&peer) else { return };
         if adjacency.is_link() && adjacency.cost != adjacency.current_cost() {
             // The first measurement is what a new link's record waits for.
             let due = if adjacency.cost.is_none() { now } else { now + RETELL };
@@ -258,7 +309,7 @@ impl Mesh {
         let role = adjacency.role;
         match role {
             Role::Path if link.answer || self.left => return self.counters.records_ignored.inc(),
-            Role::Path if !(self.has_room() || link.only || self.targets.is_configured(peer)) => {
+            Role::Path if !(self.has_room() || (link.only && self.heeds_need_of(peer)) || self.targets.is_configured(peer)) => {
                 let referrals = self.referrals(peer);
                 self.send_direct(peer, from, &[Record::Close(CloseReason::Full, referrals)], out);
                 return self.let_go_unused(now, peer, out);
@@ -267,7 +318,9 @@ impl Mesh {
             Role::Link => {}
         }
         if !link.answer {
-            self.send_direct(peer, from, &[Record::Link(Link { answer: true, only: false }), Record::Observed(from)], out);
+            let consent = Record::Link(Link { answer: true, only: false });
+            let records: Vec<Record<'_>> = std::iter::once(consent).chain(observed(from)).collect();
+            self.send_direct(peer, from, &records, out);
         }
     }
 
@@ -331,11 +384,18 @@ impl Mesh {
         self.links_due = Some(self.links_due.map_or(due, |other| other.min(due)));
     }
 
+    /// The same without waiting for the pause between two editions: a link is no more, is feared to be dead, or is not any more.
+    pub(super) fn links_at_once(&mut self, now: Time) {
+        self.pace.links_urgent = true;
+        self.links_soon(now);
+    }
+
     /// An adjacency becomes a link.
     pub(super) fn link_up(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
         let Some(adjacency) = self.adjacencies.get_mut(&peer).filter(|adjacency| !adjacency.is_link()) else { return };
         adjacency.role = Role::Link;
         adjacency.since = now;
+        adjacency.beat.begin(now);
         // What was told before may have come too early to count.
         adjacency.told = None;
         let address = adjacency.address;
@@ -343,6 +403,7 @@ impl Mesh {
         self.fib_stale = true;
         self.links_soon(now + SETTLE);
         self.forget_refusals(peer, address);
+        self.no_longer_avoid(peer);
         out.events.push(Event::LinkUp { peer, nickname: self.nickname(peer), address });
         let mut said = Output::default();
         self.store.link_up(now, peer, &mut said);
@@ -357,15 +418,21 @@ impl Mesh {
         let indices = &self.indices;
         self.answered_at.retain(|index, _| indices.get(index) != Some(&peer));
         if !adjacency.is_link() {
+            if !self.routes.reachable(peer) {
+                // Nothing leads there now: its MACs are nobody's.
+                self.routes_due = Some(now);
+            }
             return;
         }
         self.counters.links_down.inc();
+        // It may have come up and ended since targets were last looked at.
+        self.targets.link_lost(now, peer);
         if let Some(address) = self.observed.remove(&peer) {
             self.node_soon(now, address);
         }
         self.relay_budget.remove(&peer);
         self.store.link_down(peer);
-        self.links_soon(now);
+        self.links_at_once(now);
         out.events.push(Event::LinkDown { peer, nickname: self.nickname(peer), reason: reason.to_string() });
     }
 

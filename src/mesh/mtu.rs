@@ -8,7 +8,8 @@
 //!
 //! A round probes every candidate above what is proven at once, so that a path is known one round trip after
 //! link-up; rounds repeat because probes are lost too. Links work at the base size from the start, but until the first
-//! search is over nobody is told that something larger does not fit: hosts remember that for minutes.
+//! search is over nobody is told that something larger does not fit: hosts remember that for minutes. A peer answers probes once it knows
+//! this path as its own, which its first ping says: rounds before that may have been in vain, and are repeated.
 
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ pub struct MtuSearch {
     settled: bool,
     /// True until the first search has ended.
     first: bool,
+    /// True once the peer answers probes.
+    answers: bool,
+    /// True while somebody has given a reason to look.
+    hurried: bool,
     due: Time,
     nonce: u32,
     last_too_big: Option<Time>,
@@ -64,7 +69,18 @@ impl MtuSearch {
     pub fn new(now: Time, address: Address) -> MtuSearch {
         let candidates: &'static [u16] = if address.underlay_overhead() == 28 { &CANDIDATES_V4 } else { &CANDIDATES_V6 };
         let state = State::Searching { rounds: ROUNDS };
-        MtuSearch { candidates, proven: BASE, state, settled: false, first: true, due: now, nonce: 0, last_too_big: None }
+        MtuSearch {
+            candidates,
+            proven: BASE,
+            state,
+            settled: false,
+            first: true,
+            answers: false,
+            hurried: false,
+            due: now,
+            nonce: 0,
+            last_too_big: None,
+        }
     }
 
     /// True while nothing is known of the path but what the first search has found so far.
@@ -89,6 +105,7 @@ impl MtuSearch {
 
     /// Probes to send now, as (nonce, size).
     pub fn poll(&mut self, now: Time) -> Vec<(u32, u16)> {
+        self.hurried = false;
         if now < self.due {
             return Vec::new();
         }
@@ -154,9 +171,31 @@ impl MtuSearch {
             }
             State::Searching { .. } => {}
         }
+        self.answers = true;
         let grew = size > self.proven;
         self.proven = self.proven.max(size);
         grew
+    }
+
+    /// The peer pings: it knows the path, and answers probes from now on.
+    pub fn peer_answers(&mut self, now: Time) {
+        if !std::mem::replace(&mut self.answers, true) && self.proven == BASE {
+            self.state = State::Searching { rounds: ROUNDS };
+            self.due = now;
+        }
+    }
+
+    /// Somebody says that a datagram was too big on its way, which may not be true: the settled size is checked now instead of later.
+    pub fn check_soon(&mut self, now: Time) {
+        if matches!(self.state, State::Settled { lost: 0, .. }) {
+            self.due = self.due.min(now);
+            self.hurried = true;
+        }
+    }
+
+    /// True where the next look should not be put off, though nothing uses the path.
+    pub fn is_hurried(&self) -> bool {
+        self.hurried
     }
 
     /// The kernel refused a datagram as too big. True where a new search begins; probes in flight explain the
@@ -224,6 +263,21 @@ mod tests {
         assert!(search.too_big(Time(62_000_000_000)) && !search.is_settled());
         run(&mut search, 62_000, 63_000, 1392);
         assert_eq!((search.is_settled(), search.max_datagram()), (true, 1392));
+    }
+
+    #[test]
+    fn rounds_that_the_peer_could_not_answer_yet_are_repeated_once_it_can() {
+        let address = Address::udp("10.0.0.1:6783".parse().expect("an address"));
+        for ready in [250, 2000] {
+            let mut search = MtuSearch::new(Time::ZERO, address);
+            assert!(run(&mut search, 0, ready, 0) >= 3 * 8);
+            search.peer_answers(Time(ready * 1_000_000));
+            run(&mut search, ready, ready + 1, 1472);
+            assert_eq!(search.max_datagram(), 1472, "within one round trip of the first ping after {ready} ms");
+            run(&mut search, ready + 1, ready + 2000, 1472);
+            search.peer_answers(Time((ready + 2000) * 1_000_000));
+            assert_eq!(run(&mut search, ready + 2000, ready + 2500, 1472), 0, "further pings are nothing new");
+        }
     }
 
     #[test]

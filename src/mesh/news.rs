@@ -1,24 +1,43 @@
 //! Gossip coming in and going out, and what it changes: topology, routes, discovery, MACs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::command::Event;
+use super::command::{Event, LocalMac};
 use super::config::Outbox;
 use super::core::Mesh;
 use super::gossip::{Change, Output};
+use super::revoked::REVOKED_RECORD;
 use super::routes::{Routes, quantise_cost};
 use super::targets::Goal;
+use super::tcp::TCP_COST;
+use crate::crypto::Classic;
+use crate::crypto::handshake::HYBRID;
+use crate::forward::limit::TokenBucket;
 use crate::time::Time;
-use crate::wire::body::{Extensions, LinkEntry, MacEntry, Node};
+use crate::wire::bindings::BINDINGS;
+use crate::wire::body::{Extensions, LinkEntry, MAX_COST, MacEntry, NO_TRANSIT, Node};
 use crate::wire::control::Record;
+use crate::wire::groups::{GROUPS, SNOOPS};
 use crate::wire::{Address, PeerName};
 
 /// Routes follow news of others after this, so that a flood of records costs one computation.
 const ROUTES_SOON: Duration = Duration::from_millis(5);
-/// And at most this often.
+/// And at most this often. Where news keeps coming the pause doubles, up to what follows.
 const ROUTES_EVERY: Duration = Duration::from_millis(100);
-/// The higher name leaves the first attempt to the lower one for this long.
-const POLITE: Duration = Duration::from_secs(3);
+/// Except where a link was lost that routes may lead over: so often at once, and a second. Until then they lead nowhere, or in a circle where
+/// several neighbours of one router have lost it together.
+const ROUTES_URGENT: (u64, u64) = (10, 4);
+/// The longest pause per router of the mesh: what a computation costs grows with them, and so do the news.
+const ROUTES_PER_ROUTER: Duration = Duration::from_millis(1);
+/// The same after news of a link that is no more, which frames may be lost on.
+const ROUTES_PER_ROUTER_CUT: Duration = Duration::from_micros(300);
+/// The longest pause in a mesh of any size.
+const ROUTES_PAUSE_MOST: Duration = Duration::from_secs(4);
+/// Our LINKS record is signed and goes to everybody: where links keep coming, the pause between two editions doubles from here.
+const LINKS_EVERY: Duration = Duration::from_millis(100);
+/// Up to this.
+const LINKS_PAUSE_MOST: Duration = Duration::from_secs(1);
 /// Of the addresses that neighbours see us at, so many are told to the others.
 const MOST_OBSERVED: usize = 4;
 /// And changes of them at most this often: each is signed and goes to everybody.
@@ -27,12 +46,46 @@ const OBSERVED_EVERY: Duration = Duration::from_secs(10);
 /// for a moment, too little would draw their traffic.
 const UNMEASURED: Duration = Duration::from_millis(150);
 
+/// What is kept of the news for the routes.
+pub(super) struct News {
+    /// Routers that say they pass nothing on.
+    closed: BTreeSet<PeerName>,
+    /// How often routes may be computed at once.
+    urgent: TokenBucket,
+}
+
+impl Default for News {
+    fn default() -> News {
+        News { closed: BTreeSet::new(), urgent: TokenBucket::new(ROUTES_URGENT.0, ROUTES_URGENT.1) }
+    }
+}
+
+/// How closely routes and our LINKS record follow news.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// When routes were computed last, and the pause after that while news keeps coming.
+    routes_at: Time,
+    routes_pause: Duration,
+    /// When our LINKS record was last brought up to date, and the pause after that.
+    links_at: Time,
+    links_pause: Duration,
+    /// True where what changed is one that cannot wait for that pause.
+    pub(super) links_urgent: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { routes_at: Time::ZERO, routes_pause: ROUTES_EVERY, links_at: Time::ZERO, links_pause: LINKS_EVERY, links_urgent: false }
+    }
+}
+
 impl Mesh {
     /// A message of the gossip from a neighbour.
     pub(super) fn on_gossip(&mut self, now: Time, peer: PeerName, message: &[u8], out: &mut Outbox) {
         if self.adjacencies.get(&peer).is_none_or(|adjacency| !adjacency.is_link()) {
             return self.counters.records_ignored.inc();
         }
+        self.counters.gossip_bytes_in.add(message.len() as u64);
         let mut said = Output::default();
         self.store.receive(now, peer, message, &mut said);
         self.spread(now, said, out);
@@ -58,6 +111,7 @@ impl Mesh {
 
     fn tell(&mut self, peer: PeerName, message: &[u8], out: &mut Outbox) {
         if let Some(address) = self.adjacencies.get(&peer).map(|adjacency| adjacency.address) {
+            self.counters.gossip_bytes_out.add(message.len() as u64);
             self.send_direct(peer, address, &[Record::Gossip(message)], out);
         }
     }
@@ -65,23 +119,33 @@ impl Mesh {
     fn changed(&mut self, now: Time, change: Change, out: &mut Outbox) {
         match change {
             Change::Node(name) => {
-                self.apps.stale = true;
-                self.discover_stale = true;
+                self.discovery.stale = true;
+                let node = self.store.node(name);
+                // Who was put out is none any more: only a survey finds that.
+                self.apps.stale |= node.is_none();
+                let closed = node.is_some_and(|node| node.features & NO_TRANSIT != 0);
+                self.apps.renamed.insert(name);
+                let news = if closed { self.news.closed.insert(name) } else { self.news.closed.remove(&name) };
+                if news {
+                    self.routes_soon(now + ROUTES_SOON);
+                }
                 if name != self.own && !self.fib_peers.contains(&name) {
-                    self.routes_soon((now + ROUTES_SOON).max(self.routes_at + ROUTES_EVERY));
+                    self.routes_later(now, false);
                 }
             }
             Change::Links(name) => {
-                self.discover_stale = true;
-                self.routes_soon(if name == self.own { now } else { (now + ROUTES_SOON).max(self.routes_at + ROUTES_EVERY) });
+                self.discovery.stale = true;
+                self.heed_links(now, name, out);
+                self.routes_later(now, name == self.own);
             }
             Change::Macs(name) => {
                 let allowed = self.store.is_allowed(name);
                 let entries: Vec<MacEntry> = self.store.macs_of(name).filter(|_| allowed).copied().collect();
                 let before = out.events.len();
                 self.macs.heard(now, name, &entries, &mut out.events);
-                self.macs.reach(now, |peer| self.routes.reachable(peer), &mut out.events);
+                self.macs.reach(now, |peer| self.routes.reachable(peer) || self.adjacencies.contains_key(&peer), &mut out.events);
                 self.counters.mac_moves.add((out.events.len() - before) as u64);
+                self.review_bindings(now, name);
             }
             Change::Incarnation(name, incarnation) => {
                 if self.members.get(&name).is_some_and(|member| member.stamp.incarnation < incarnation) {
@@ -90,20 +154,73 @@ impl Mesh {
             }
             Change::Left(name) | Change::Forgotten(name) => {
                 self.macs.forget(now, name, &mut out.events);
+                self.heard_bindings(now, name);
+                self.heard_groups(now, name);
                 self.targets.remove(&Goal::Peer(name));
                 if name != self.own {
                     self.end_sessions(now, name, "it has left the mesh", out);
                 }
                 if matches!(change, Change::Forgotten(_)) {
+                    self.news.closed.remove(&name);
                     self.activities.remove(&name);
-                    self.path_tries.remove(&name);
+                    self.ways.searches.remove(&name);
                 }
                 self.fib_stale = true;
                 self.apps.stale = true;
             }
+            Change::App(name, BINDINGS, _) => self.heard_bindings(now, name),
+            Change::App(name, GROUPS, _) => self.heard_groups(now, name),
+            Change::App(name, REVOKED_RECORD, chunk) => self.heard_revoked(now, name, chunk, out),
             Change::App(name, kind, chunk) => self.app_record(name, kind, chunk, out),
             Change::OwnIncarnation(incarnation) => out.events.push(Event::Persist(incarnation)),
         }
+    }
+
+    /// A MAC was seen on, or vanished from, our bridge. In a loop what others have is seen there too.
+    pub(super) fn local_mac(&mut self, now: Time, mac: LocalMac, out: &mut Outbox) {
+        let key = (mac.vlan, mac.mac);
+        let elsewhere = mac.present && self.macs.winner(key).is_some_and(|owner| owner != self.own && self.routes.reachable(owner));
+        if elsewhere && self.loops.is_any() {
+            // The packet plane may have taken it for ours before it knew of the loop.
+            let (vlan, mac, owner) = (key.0, key.1, self.macs.winner(key));
+            return out.events.push(Event::MacAnnounced { vlan, mac, owner, frozen: false });
+        }
+        if elsewhere {
+            self.suspect_loop(now, out);
+        }
+        if mac.present {
+            self.multicast.ask_soon(now);
+        }
+        self.macs.local(now, mac, &mut out.events);
+        if !mac.present {
+            self.review_bindings(now, self.own);
+        }
+    }
+
+    /// A station on our bridge floods more than it may.
+    pub(super) fn too_many_floods(&self, vlan: u16, mac: [u8; 6], out: &mut Outbox) {
+        let mac = PeerName(mac);
+        out.events.push(Event::Warning(format!(
+            "the station {mac} (VLAN {vlan}) on this host's bridge floods more frames than it may, and what exceeds that is dropped: look for a \
+             loop or a program gone mad there, or raise --flood-limit"
+        )));
+    }
+
+    /// Routes follow news after the pause of the moment. At once where a link of our `own` is no more, and where one of others is,
+    /// as long as that is rare.
+    fn routes_later(&mut self, now: Time, own: bool) {
+        let cut = self.store.take_cut();
+        if own && cut {
+            return self.routes_soon(now);
+        }
+        // Without packet threads no frame takes the wrong way meanwhile.
+        if cut && !self.alone && self.news.urgent.take(now, 1) {
+            return self.routes_soon(now + ROUTES_SOON);
+        }
+        let each = if cut { ROUTES_PER_ROUTER_CUT } else { ROUTES_PER_ROUTER };
+        let routers = u32::try_from(self.routes.len()).unwrap_or(u32::MAX);
+        let most = each.saturating_mul(routers).clamp(ROUTES_EVERY, ROUTES_PAUSE_MOST);
+        self.routes_soon((now + ROUTES_SOON).max(self.pace.routes_at + self.pace.routes_pause.min(most)));
     }
 
     fn routes_soon(&mut self, due: Time) {
@@ -121,7 +238,7 @@ impl Mesh {
         let node = Node {
             noise: public.noise,
             certificate: public.certificate,
-            features: 0,
+            features: self.features(),
             nickname: self.config.nickname.clone(),
             version: self.config.version.clone(),
             addresses,
@@ -133,6 +250,13 @@ impl Mesh {
         self.spread(now, said, out);
     }
 
+    /// What this router can, and what it does not do, as its NODE record tells.
+    fn features(&self) -> u32 {
+        let hybrid = if self.local.classic == Classic::Only { 0 } else { HYBRID };
+        let snoops = if self.config.multicast_snooping { SNOOPS } else { 0 };
+        hybrid | snoops | if self.config.forwarding { 0 } else { NO_TRANSIT }
+    }
+
     /// Our own addresses changed.
     pub(super) fn local_addresses(&mut self, now: Time, addresses: Vec<Address>, out: &mut Outbox) {
         if addresses == self.config.addresses {
@@ -140,8 +264,9 @@ impl Mesh {
         }
         self.config.addresses = addresses;
         self.targets.addresses_changed(now);
-        self.path_tries.clear();
+        self.search_anew();
         self.publish_node(now, out);
+        self.show_new_address(now, out);
     }
 
     /// A neighbour says where it sees us. Others will dial that address, so only links are believed, each one address.
@@ -178,11 +303,19 @@ impl Mesh {
         if self.links_due.is_none_or(|due| now < due) {
             return;
         }
-        self.links_due = None;
+        let since = now.since(self.pace.links_at);
+        let pause = if self.pace.links_urgent { LINKS_EVERY / 2 } else { self.pace.links_pause };
+        if since < pause {
+            self.links_due = Some(self.pace.links_at + pause);
+            return;
+        }
+        self.pace.links_pause =
+            if since < self.pace.links_pause * 2 { (self.pace.links_pause * 2).min(LINKS_PAUSE_MOST) } else { LINKS_EVERY };
+        (self.links_due, self.pace.links_at, self.pace.links_urgent) = (None, now, false);
         let mut links = Vec::new();
-        for (name, adjacency) in self.adjacencies.iter_mut().filter(|(_, adjacency)| adjacency.is_link()) {
+        for (name, adjacency) in self.adjacencies.iter_mut().filter(|(_, adjacency)| adjacency.is_told()) {
             adjacency.cost = adjacency.current_cost();
-            let cost = adjacency.cost.unwrap_or_else(|| quantise_cost(UNMEASURED, 0.0, None));
+            let cost = adjacency.cost.unwrap_or_else(|| quantise_cost(UNMEASURED, 0.0, None) + adjacency.extra_cost());
             links.push(LinkEntry { neighbour: *name, cost, max_datagram: adjacency.mtu.max_datagram() });
         }
         let mut said = Output::default();
@@ -196,42 +329,27 @@ impl Mesh {
             return;
         }
         self.routes_due = None;
-        self.routes_at = now;
+        let busy = now.since(self.pace.routes_at) < self.pace.routes_pause * 2;
+        self.pace.routes_pause = if busy { (self.pace.routes_pause * 2).min(ROUTES_PAUSE_MOST) } else { ROUTES_EVERY };
+        self.pace.routes_at = now;
         let topology = self.store.topology();
-        self.routes = Routes::compute(&topology, self.own);
-        self.macs.reach(now, |peer| self.routes.reachable(peer), &mut out.events);
+        self.routes = if self.alone { Routes::without_alternates(&topology, self.own) } else { Routes::compute(&topology, self.own) };
+        self.macs.reach(now, |peer| self.routes.reachable(peer) || self.adjacencies.contains_key(&peer), &mut out.events);
+        self.link_lone_paths(now, out);
         self.fib_stale = true;
         self.apps.stale = true;
     }
 
-    /// Takes up peers that gossip told of.
-    pub(super) fn discover(&mut self, now: Time) {
-        if !self.config.discovery || self.left || !std::mem::take(&mut self.discover_stale) {
-            return;
-        }
-        let known: Vec<PeerName> =
-            self.store.nodes().filter(|node| node.reachable && node.name != self.own).map(|node| node.name).collect();
-        for name in known {
-            let addresses = self.dialable(name);
-            if addresses.is_empty() {
-                continue;
-            }
-            let due = if self.own < name { now } else { now + POLITE };
-            self.targets.add(due, Goal::Peer(name), addresses);
-        }
-        for goal in self.targets.learned() {
-            let gone = |name: &PeerName| self.store.node(*name).is_none_or(|node| !node.reachable);
-            if matches!(&goal, Goal::Peer(name) if gone(name)) {
-                self.targets.remove(&goal);
-            }
-        }
-    }
-
     /// The addresses of a peer that are worth trying: those in a network of ours first.
     pub(super) fn dialable(&self, peer: PeerName) -> Vec<Address> {
-        let Some(node) = self.store.node(peer) else { return Vec::new() };
-        let usable = |address: &&Address| !self.config.addresses.contains(address) && !is_local_only(**address);
-        let mut addresses: Vec<Address> = node.addresses.iter().filter(usable).copied().collect();
+        let told = self.store.node(peer).map(|node| node.addresses).unwrap_or_default();
+        self.nearest_first(told.iter().copied())
+    }
+
+    /// Those of these addresses that are worth trying, in that order.
+    pub(super) fn nearest_first(&self, addresses: impl Iterator<Item = Address>) -> Vec<Address> {
+        let usable = |address: &Address| !self.config.addresses.contains(address) && !is_local_only(*address);
+        let mut addresses: Vec<Address> = addresses.filter(usable).collect();
         addresses.sort_by_key(|address| !self.config.addresses.iter().any(|own| is_near(*own, *address)));
         addresses
     }
@@ -240,10 +358,16 @@ impl Mesh {
 impl super::adjacency::Adjacency {
     /// The cost to advertise now; `None` while the round trip is not known.
     pub(super) fn current_cost(&self) -> Option<u32> {
+        let more = self.extra_cost();
+        let before = self.cost.map(|cost| cost.saturating_sub(more));
         match self.beat.rtt() {
-            Some(rtt) => Some(quantise_cost(rtt, self.beat.loss(), self.cost)),
+            Some(rtt) => Some((quantise_cost(rtt, self.beat.loss(), before) + more).min(MAX_COST)),
             None => self.cost,
         }
+    }
+
+    fn extra_cost(&self) -> u32 {
+        if self.address.is_tcp() { TCP_COST } else { 0 }
     }
 }
 

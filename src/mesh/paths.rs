@@ -1,4 +1,4 @@
-//! Direct paths: challenges, peers that move, sessions on demand, and the keeping of keys.
+//! Direct paths: challenges, peers that move, sessions on demand, and the keeping of keys. How they are found is in [`seeking`](super::seeking).
 //!
 //! A peer's address changes, and a direct path to a router without a link begins, only after a sealed challenge was
 //! answered from there. Sessions run through relays meanwhile.
@@ -12,18 +12,14 @@ use super::adjacency::{Adjacency, CHALLENGE_EVERY, CHALLENGES, Challenge, PATH_I
 use super::config::Outbox;
 use super::core::Mesh;
 use super::handshakes::Way;
-use super::heartbeat::{ACTIVE_FOR, FAST};
+use super::heartbeat::LATE;
+use super::seeking::{MOST_CHALLENGES, Outcome};
+use super::tcp::patience;
 use crate::crypto::Session;
 use crate::time::Time;
 use crate::wire::control::Record;
 use crate::wire::{Address, PeerName};
 
-/// Addresses of one peer under challenge at once.
-const MOST_CHALLENGES: usize = 6;
-/// Pause after the first search for a direct path that found none; it doubles.
-const SEEK_FIRST: Duration = Duration::from_secs(2);
-/// The longest such pause.
-const SEEK_MOST: Duration = Duration::from_secs(60);
 /// A session that carried nothing for this long is not replaced.
 const UNUSED: Duration = Duration::from_secs(120);
 /// For this long the initiator of a relayed session repeats that it has it.
@@ -64,7 +60,7 @@ impl Mesh {
         match self.adjacencies.get_mut(&peer) {
             Some(adjacency) if adjacency.address == from => adjacency.beat.heard(now, false),
             // Two addresses that both work are not a move.
-            Some(adjacency) if u128::from(adjacency.beat.age(now)) < 2 * FAST.as_millis() => {}
+            Some(adjacency) if u128::from(adjacency.beat.age(now)) < patience(adjacency.address, from, LATE).as_millis() => {}
             Some(_) => self.challenge(now, peer, from, out),
             // Only a path that is of use is proven back: else two routers keep each other's idle paths alive for ever.
             None if of_use => self.challenge(now, peer, from, out),
@@ -74,23 +70,25 @@ impl Mesh {
 
     /// Asks whether `peer` is at `address`, if we would have it there.
     pub(super) fn challenge(&mut self, now: Time, peer: PeerName, address: Address, out: &mut Outbox) {
-        if self.address_allowed(address).is_err() {
-            return;
+        if let Err((_, why)) = self.address_allowed(address) {
+            return self.note_trial(now, peer, address, Outcome::Failed(why));
         }
         let under_way = self.challenges.entry(peer).or_default();
         if under_way.len() >= MOST_CHALLENGES || under_way.iter().any(|challenge| challenge.address == address) {
             return;
         }
         let nonce = self.rng.next_u64();
-        under_way.push(Challenge { address, nonce, due: now + CHALLENGE_EVERY, left: CHALLENGES - 1 });
+        under_way.push(Challenge { address, nonce, first: now, due: now + CHALLENGE_EVERY, left: CHALLENGES - 1 });
+        self.note_trial(now, peer, address, Outcome::Trying);
         self.send_direct(peer, address, &[Record::Challenge(nonce)], out);
     }
 
     /// Repeats challenges that were not answered.
     pub(super) fn tick_challenges(&mut self, now: Time, out: &mut Outbox) {
-        let mut again = Vec::new();
+        let (mut again, mut silent) = (Vec::new(), Vec::new());
         self.challenges.retain(|peer, challenges| {
-            challenges.retain(|challenge| challenge.left > 0 || now < challenge.due);
+            let over = |challenge: &Challenge| challenge.left == 0 && now >= challenge.due;
+            silent.extend(challenges.extract_if(.., |challenge| over(challenge)).map(|challenge| (*peer, challenge.address)));
             for challenge in challenges.iter_mut().filter(|challenge| now >= challenge.due) {
                 challenge.left -= 1;
                 challenge.due = now + CHALLENGE_EVERY;
@@ -98,6 +96,9 @@ impl Mesh {
             }
             !challenges.is_empty()
         });
+        for (peer, address) in silent {
+            self.note_trial(now, peer, address, Outcome::Failed("no answer".into()));
+        }
         for (peer, address, nonce) in again {
             self.send_direct(peer, address, &[Record::Challenge(nonce)], out);
         }
@@ -109,11 +110,14 @@ impl Mesh {
         if !self.challenges.get(&peer).is_some_and(|challenges| challenges.iter().any(right)) {
             return self.counters.records_ignored.inc();
         }
-        self.challenges.remove(&peer);
-        self.path_tries.remove(&peer);
+        let asked = self.challenges.remove(&peer).into_iter().flatten().find(right).map(|challenge| challenge.first);
+        self.note_trial(now, peer, from, Outcome::Answered);
+        self.search_over(peer);
         self.fib_stale = true;
         match self.adjacencies.get_mut(&peer) {
             Some(adjacency) if adjacency.address == from => {}
+            // Two addresses that both work are not a move.
+            Some(adjacency) if asked.is_some_and(|asked| adjacency.beat.heard_since(now, asked)) => {}
             Some(adjacency) => {
                 adjacency.move_to(now, from);
                 self.counters.addresses_moved.inc();
@@ -123,26 +127,6 @@ impl Mesh {
             }
         }
         self.tick_links(now, out);
-    }
-
-    /// Looks for direct paths to peers that frames are exchanged with through relays.
-    pub(super) fn seek_paths(&mut self, now: Time, out: &mut Outbox) {
-        if !self.config.discovery || self.left {
-            return;
-        }
-        let relayed = self.keyrings.iter().filter(|(peer, keys)| keys.current().is_some() && !self.adjacencies.contains_key(peer));
-        let busy: Vec<PeerName> = relayed.map(|(peer, _)| *peer).filter(|peer| self.is_in_use(now, *peer, ACTIVE_FOR)).collect();
-        for peer in busy {
-            let pause = match self.path_tries.get(&peer) {
-                Some((at, pause)) if now.since(*at) < *pause => continue,
-                Some((_, pause)) => (*pause * 2).min(SEEK_MOST),
-                None => SEEK_FIRST,
-            };
-            self.path_tries.insert(peer, (now, pause));
-            for address in self.dialable(peer).into_iter().take(MOST_CHALLENGES) {
-                self.challenge(now, peer, address, out);
-            }
-        }
     }
 
     /// Frames wait for a session with `peer`.
@@ -221,6 +205,22 @@ impl Mesh {
         let Some(session) = self.keyrings.get(&peer).and_then(|keys| keys.current()).map(Arc::clone) else { return };
         if session.is_initiator() && now.since(session.established()) < CONFIRM_FOR {
             self.send_any(peer, &session, &[], out);
+        }
+    }
+
+    /// A peer that no link leads to any more, and a direct path does: frames go on, but floods and gossip take links.
+    pub(super) fn link_lone_paths(&mut self, now: Time, out: &mut Outbox) {
+        if !self.config.discovery || self.left || !self.has_room() {
+            return;
+        }
+        let known = |peer: PeerName| self.store.node(peer).is_some() && !self.routes.reachable(peer);
+        let lone = |(peer, adjacency): &(&PeerName, &Adjacency)| adjacency.role == Role::Path && known(**peer);
+        let lone: Vec<PeerName> = self.adjacencies.iter().filter(lone).map(|(peer, _)| *peer).collect();
+        for peer in lone {
+            if let Some(adjacency) = self.adjacencies.get_mut(&peer) {
+                adjacency.role = Adjacency::asking(now);
+            }
+            self.tick_link(now, peer, out);
         }
     }
 

@@ -60,12 +60,12 @@ impl Mesh {
             self.counters.reflected.inc();
             return self.on_own_name(now, from, &shake, out);
         }
-        if shake.fragments != 1 {
-            return self.counters.handshakes_malformed.inc();
-        }
         let way = if header.kind == Kind::HandshakeRelayed { Way::Relayed(shake.source) } else { Way::Direct(from) };
+        if shake.fragments != 1 {
+            return self.on_fragment(now, way, header, &shake, bytes.len(), out);
+        }
         match shake.kind {
-            Type::XxOne | Type::IkOne => self.on_first(now, way, &shake, bytes.len(), out),
+            Type::XxOne | Type::IkOne => self.on_first(now, way, &shake, vec![shake.message.to_vec()], bytes.len(), out),
             Type::XxTwo | Type::IkTwo => self.on_answer(now, way, header.index, &shake, out),
             Type::XxThree => self.on_third(now, way, header.index, &shake, out),
             Type::Reject => match Reject::parse(shake.message) {
@@ -106,7 +106,7 @@ impl Mesh {
         let mut records = Records::new(text);
         let mut answers = Vec::new();
         for record in records.by_ref() {
-            if direct || matches!(record, Record::App { .. }) {
+            if direct || matches!(record, Record::App { .. } | Record::Candidates(_)) {
                 self.direct_record(now, peer, from, &record, &mut answers, out);
             }
         }
@@ -136,7 +136,7 @@ impl Mesh {
         Some((session.peer(), Arc::clone(session)))
     }
 
-    /// One record of a DIRECT datagram, or an APP of any. Other RELAYED ones carry none that matter: opening them is what they are for. What only asks
+    /// One record of a DIRECT datagram, or an APP or CANDIDATES of any. Other RELAYED ones carry none that matter: opening them is what they are for. What only asks
     /// for an echo is answered in one datagram for all, no longer than what came.
     fn direct_record(
         &mut self,
@@ -161,6 +161,9 @@ impl Mesh {
             Record::Gossip(message) => self.on_gossip(now, peer, message, out),
             Record::Fastdp(word) => self.on_fastdp(now, peer, from, *word),
             Record::App { channel, body } => self.on_app(peer, *channel, body, out),
+            Record::Candidates(addresses) => self.on_candidates(now, peer, addresses, out),
+            Record::Trace(trace) => self.on_trace(now, peer, from, *trace, out),
+            Record::Traced(traced) => self.on_traced(now, peer, *traced, out),
         }
     }
 

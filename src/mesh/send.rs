@@ -58,17 +58,20 @@ impl Mesh {
     /// The address of the next hop towards `peer`, never `not`.
     pub(super) fn next_hop(&self, peer: PeerName, not: Option<Address>) -> Option<Address> {
         let link = |name: PeerName| {
-            let adjacency = self.adjacencies.get(&name).filter(|adjacency| adjacency.is_link())?;
+            let adjacency = self.adjacencies.get(&name).filter(|adjacency| adjacency.is_link() && !adjacency.beat.is_doubted())?;
             Some(adjacency.address).filter(|address| Some(*address) != not)
         };
         let route = self.routes.get(peer);
-        let primary = || route.and_then(|route| link(route.next_hop));
+        let primary = || route.and_then(|route| route.equal_hops().find_map(link));
         let alternate = || route.and_then(|route| route.alternate).and_then(link);
         link(peer).or_else(primary).or_else(alternate)
     }
 
     /// A RELAYED datagram for another router: passes it on, unchanged but for the hop limit.
     pub(super) fn relay(&mut self, now: Time, from: Address, header: &Header, bytes: &mut [u8], out: &mut Outbox) {
+        if !self.config.forwarding {
+            return self.counters.relay_forbidden.inc();
+        }
         let Some(neighbour) = self.link_at(from) else {
             self.counters.relay_dropped.inc();
             return;
@@ -81,6 +84,7 @@ impl Mesh {
         match self.next_hop(header.destination, Some(from)) {
             Some(address) if decrement_hop_limit(bytes) => {
                 self.counters.relayed.inc();
+                self.watch_relayed(now, neighbour, address);
                 out.datagrams.push((address, bytes.to_vec()));
             }
             Some(_) | None => self.counters.relay_dropped.inc(),

@@ -1,5 +1,8 @@
 //! The mesh plane's state as told to the management plane: plain data, one moment.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use crate::wire::{Address, PeerName};
 
 /// Everything `status` and `report` say of the mesh.
@@ -27,6 +30,53 @@ pub struct Snapshot {
     pub targets: Vec<TargetState>,
     /// How each peer is reached.
     pub routes: Vec<RouteState>,
+    /// Loops outside the mesh that this host's bridge is part of.
+    pub loops: Vec<LoopState>,
+    /// Routers that were put out of the mesh.
+    pub revoked: Vec<RevokedMember>,
+    /// MACs that several hosts have.
+    pub frozen: Vec<FrozenMac>,
+    /// Multicast groups that have members on this host's bridge.
+    pub groups: Vec<IpAddr>,
+}
+
+/// A MAC that several hosts have: it stays where it was first.
+#[derive(Clone, Debug)]
+pub struct FrozenMac {
+    /// VLAN id, 0 for untagged.
+    pub vlan: u16,
+    /// The MAC.
+    pub mac: [u8; 6],
+    /// The router that had it first.
+    pub holder: PeerName,
+    /// The other, of several the last.
+    pub rival: PeerName,
+    /// The nicknames of both.
+    pub nicknames: [String; 2],
+    /// For how long it has been frozen.
+    pub since: Duration,
+}
+
+/// A router that was put out of the mesh.
+#[derive(Clone, Debug)]
+pub struct RevokedMember {
+    /// Its name.
+    pub name: PeerName,
+    /// Its public key, 64 hexadecimal digits.
+    pub key: String,
+    /// `admin`: an administrator, for everybody; `here`: this router, for itself.
+    pub by: &'static str,
+}
+
+/// A bridge that is joined to this host's outside the mesh.
+#[derive(Clone, Debug)]
+pub struct LoopState {
+    /// Whose bridge it is; this router's own where the bridge is joined to itself.
+    pub peer: PeerName,
+    /// Its nickname.
+    pub nickname: String,
+    /// True where this router floods nothing from or to its bridge.
+    pub silent: bool,
 }
 
 /// Where an adjacency stands.
@@ -70,6 +120,8 @@ pub struct Connection {
     pub state: ConnectionState,
     /// Suite of its session, as `aes256gcm`, `chacha20poly1305` or `none`.
     pub cipher: Option<&'static str>,
+    /// What its keys rest on: `hybrid` (X25519 and ML-KEM-768) or `classic` (X25519 alone).
+    pub key_exchange: Option<&'static str>,
     /// True where a password or pinned key proved the peer a member.
     pub authenticated: Option<bool>,
     /// `direct`, or `relayed`.
@@ -136,6 +188,51 @@ pub struct TargetState {
     pub error: Option<String>,
 }
 
+/// An address of a peer that was tried for a direct path.
+#[derive(Clone, Debug)]
+pub struct CandidateState {
+    /// The address.
+    pub address: Address,
+    /// Milliseconds since it was last tried.
+    pub tried_ms: u64,
+    /// `answered`, `trying` or `failed`.
+    pub outcome: &'static str,
+    /// Why it failed, in a sentence.
+    pub error: Option<String>,
+}
+
+/// The path of frames to one peer.
+#[derive(Clone, Debug)]
+pub struct PathState {
+    /// The peer.
+    pub peer: PeerName,
+    /// Its nickname.
+    pub nickname: String,
+    /// `direct`, `relayed`, or `none` where there is none now.
+    pub path: &'static str,
+    /// The peer's address, where the path is direct.
+    pub address: Option<Address>,
+    /// The next hops, where it is relayed.
+    pub via: Vec<PeerName>,
+    /// Milliseconds since it is so; `None` where nothing was sent to the peer yet.
+    pub since_ms: Option<u64>,
+    /// Smoothed round trip of a direct path, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// The addresses that were tried.
+    pub candidates: Vec<CandidateState>,
+    /// Why it is not direct, in a sentence.
+    pub why_not_direct: Option<String>,
+}
+
+/// How large the mesh plane's tables are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TableSizes {
+    /// Table and entries.
+    pub entries: [(&'static str, usize); 7],
+    /// Bytes of all gossip records.
+    pub gossip_bytes: usize,
+}
+
 /// How one peer is reached.
 #[derive(Clone, Debug)]
 pub struct RouteState {
@@ -151,6 +248,10 @@ pub struct RouteState {
     pub hops: u8,
     /// Sum of link costs.
     pub cost: u32,
+    /// Next hops that are as good and share the flows with it.
+    pub others: Vec<PeerName>,
+    /// Why it is this way, in a sentence.
+    pub why: String,
     /// Largest inner IP packet along it, in bytes.
     pub mtu: u16,
     /// `direct` or `relayed`.

@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use super::core::Mesh;
-use super::snapshot::{Connection, ConnectionState, Direction, Peer, RouteState, Snapshot};
-use crate::forward::fib::Activity;
+use super::routes::Route;
+use super::seeking::{Outcome, Trial, Ways};
+use super::snapshot::{CandidateState, Connection, ConnectionState, Direction, PathState, Peer, RouteState, Snapshot, TableSizes};
+use crate::forward::fib::{Activity, Fib, Route as Path};
 use crate::time::Time;
-use crate::wire::PeerName;
+use crate::wire::{Address, PeerName};
 
 /// Bytes of a datagram besides the inner IP packet: clear header, tag, frame header, Ethernet.
 const INNER_OVERHEAD: u16 = 16 + 16 + 6 + 14;
@@ -26,6 +28,10 @@ impl Mesh {
             peers: self.peers(),
             targets: self.targets.snapshot(now),
             routes: self.route_states(),
+            loops: self.loop_states(),
+            revoked: self.revoked_members(),
+            frozen: self.frozen_macs(now),
+            groups: self.multicast.groups(),
         }
     }
 
@@ -60,6 +66,7 @@ impl Mesh {
             address: Some(adjacency.address),
             target: self.targets.target_of(peer),
             cipher: session.map(|session| session.cipher_label()),
+            key_exchange: session.map(|session| session.exchange().label()),
             authenticated: self.members.get(&peer).map(|member| member.authenticated),
             path: Some("direct"),
             mtu: Some(inner_mtu(adjacency.mtu.max_datagram())),
@@ -94,7 +101,7 @@ impl Mesh {
     }
 
     fn route_states(&self) -> Vec<RouteState> {
-        let state = |(peer, route): (PeerName, &super::routes::Route)| {
+        let state = |(peer, route): (PeerName, &Route)| {
             let direct = self.adjacencies.get(&peer);
             let max_datagram = direct.map_or(route.max_datagram, |adjacency| adjacency.mtu.max_datagram());
             RouteState {
@@ -104,6 +111,8 @@ impl Mesh {
                 alternate: route.alternate,
                 hops: if direct.is_some() { 1 } else { u8::try_from(route.hops).unwrap_or(u8::MAX) },
                 cost: route.cost,
+                others: if direct.is_some() { Vec::new() } else { route.others.into_iter().flatten().collect() },
+                why: self.why_this_route(peer, route),
                 mtu: inner_mtu(max_datagram),
                 path: if direct.is_some() { "direct" } else { "relayed" },
                 cipher: self.keyrings.get(&peer).and_then(|keys| keys.current()).map(|session| session.cipher_label()),
@@ -111,6 +120,101 @@ impl Mesh {
         };
         self.routes.iter().map(state).collect()
     }
+
+    /// Why frames to a peer go this way.
+    fn why_this_route(&self, peer: PeerName, route: &Route) -> String {
+        let direct = self.adjacencies.get(&peer);
+        if let Some(adjacency) = direct {
+            let kind = if adjacency.is_link() { "a link" } else { "a direct path" };
+            let rtt = adjacency.beat.rtt().map_or("not measured yet".to_string(), |rtt| format!("{:.1} ms", rtt.as_secs_f64() * 1e3));
+            let doubt = if adjacency.beat.is_doubted() { "; it is feared to be dead, and others stand in" } else { "" };
+            return format!("{kind}, round trip {rtt}, loss {:.1}%{doubt}", adjacency.beat.loss() * 100.0);
+        }
+        let shared = match route.others.iter().flatten().count() {
+            0 => String::new(),
+            n => format!(" as {n} others do, which share the flows"),
+        };
+        format!("it costs least{shared}; not direct: {}", self.why_not_direct(self.now, peer))
+    }
+
+    /// What `status paths` shows: how frames to each router of the mesh travel, and what was tried to make that direct.
+    pub fn path_states(&self, now: Time) -> Vec<PathState> {
+        self.store.nodes().filter(|node| node.name != self.own).map(|node| self.path_state(now, node.name)).collect()
+    }
+
+    fn path_state(&self, now: Time, peer: PeerName) -> PathState {
+        let ms = |at: Time| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+        let candidate = |(address, trial): (Address, &Trial)| {
+            let (outcome, error) = match &trial.outcome {
+                Outcome::Trying => ("trying", None),
+                Outcome::Answered => ("answered", None),
+                Outcome::Failed(why) => ("failed", Some(why.clone())),
+            };
+            CandidateState { address, tried_ms: ms(trial.at), outcome, error }
+        };
+        let adjacency = self.adjacencies.get(&peer);
+        let via: Vec<PeerName> = match (adjacency, self.routes.get(peer)) {
+            (None, Some(route)) => route.equal_hops().collect(),
+            (Some(_), _) | (None, None) => Vec::new(),
+        };
+        PathState {
+            peer,
+            nickname: self.nickname(peer),
+            path: match (adjacency, via.is_empty()) {
+                (Some(_), _) => "direct",
+                (None, false) => "relayed",
+                (None, true) => "none",
+            },
+            address: adjacency.map(|adjacency| adjacency.address),
+            via,
+            since_ms: self.ways.taken.get(&peer).map(|(since, _)| ms(*since)),
+            rtt_ms: adjacency.and_then(|adjacency| adjacency.beat.rtt()).map(|rtt| rtt.as_secs_f64() * 1e3),
+            candidates: self.trials(peer).map(candidate).collect(),
+            why_not_direct: adjacency.is_none().then(|| self.why_not_direct(now, peer)),
+        }
+    }
+
+    /// How large the tables are.
+    pub fn table_sizes(&self) -> TableSizes {
+        let entries = [
+            ("routers", self.store.nodes().count()),
+            ("routes", self.routes.len()),
+            ("paths", self.adjacencies.len()),
+            ("links", self.link_count()),
+            ("sessions", self.keyrings.len()),
+            ("handshakes", self.attempts.len()),
+            ("members", self.members.len()),
+        ];
+        TableSizes { entries, gossip_bytes: self.store.stored_bytes() }
+    }
+
+    /// Notes since when frames to a peer go the way they go in this picture; only of peers that something may be sent to.
+    pub(super) fn note_ways(&mut self, fib: &Fib) {
+        let Mesh { keyrings, ways: Ways { taken, .. }, counters, now, routes, .. } = self;
+        for peer in keyrings.keys() {
+            let way = match fib.peers.get(peer).map(|peer| peer.route) {
+                Some(Path::Direct(address)) => TakenWay::Direct(address),
+                Some(Path::Via(_)) => routes.get(*peer).map_or(TakenWay::None, |route| TakenWay::Via(route.next_hop)),
+                Some(Path::Unreachable) | None => TakenWay::None,
+            };
+            match taken.get_mut(peer) {
+                Some((_, known)) if *known == way => {}
+                Some(known) => {
+                    *known = (*now, way);
+                    counters.path_changes.inc();
+                }
+                None => drop(taken.insert(*peer, (*now, way))),
+            }
+        }
+    }
+}
+
+/// How frames to a peer travel, as far as a change of it is worth telling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TakenWay {
+    Direct(Address),
+    Via(PeerName),
+    None,
 }
 
 fn inner_mtu(max_datagram: u16) -> u16 {
@@ -130,6 +234,7 @@ fn blank(direction: Direction, state: ConnectionState) -> Connection {
         direction,
         state,
         cipher: None,
+        key_exchange: None,
         authenticated: None,
         path: None,
         mtu: None,

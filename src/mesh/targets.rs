@@ -33,6 +33,8 @@ pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// First and longest pause after a refusal that waits for an operator, and longest one of learned addresses.
 pub const BACKOFF_SLOW: Duration = Duration::from_secs(60);
+/// Longest pause where this host has no way to any address of a router that gossip told of.
+pub const BACKOFF_NO_WAY: Duration = Duration::from_secs(300);
 /// First pause after a refusal.
 const BACKOFF_REFUSED: Duration = Duration::from_secs(4);
 /// Without an answer to a question for addresses for this long, it is asked again.
@@ -77,6 +79,8 @@ pub enum Failure {
     Refused,
     /// The address is our own.
     Own,
+    /// This host has no way to the address: little changes that but an address of our own.
+    NoWay,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +104,10 @@ struct Entry {
     error: Option<String>,
     /// Attempts that failed since the last that did not.
     failures: u8,
+    /// True while no address of this round was one that this host has a way to.
+    no_way: bool,
+    /// True where it is dialled although there is no room for another link.
+    urgent: bool,
 }
 
 /// Everything that is dialled.
@@ -120,6 +128,8 @@ impl Targets {
             peer: None,
             error: None,
             failures: 0,
+            no_way: false,
+            urgent: false,
         });
         if !addresses.is_empty() && entry.addresses != addresses {
             entry.addresses = addresses;
@@ -129,6 +139,13 @@ impl Targets {
             if entry.state == State::Waiting {
                 entry.due = now;
             }
+        }
+    }
+
+    /// Dials a learned goal although there is no room for another link: the mesh needs that one.
+    pub fn urge(&mut self, goal: &Goal) {
+        if let Some(entry) = self.entries.get_mut(goal) {
+            entry.urgent = true;
         }
     }
 
@@ -152,6 +169,44 @@ impl Targets {
     /// True where a person named a host that leads to `peer`, or `peer` is not yet known to be elsewhere.
     pub fn is_configured(&self, peer: PeerName) -> bool {
         self.entries.iter().any(|(goal, entry)| matches!(goal, Goal::Host(_)) && entry.peer == Some(peer))
+    }
+
+    /// True where a person named this host to be reached by UDP.
+    pub fn has_udp_host(&self, host: &str) -> bool {
+        self.entries.keys().any(|goal| matches!(goal, Goal::Host(target) if !target.tcp && target.host == host))
+    }
+
+    /// The addresses by UDP to which the hosts resolved that lead to `peer`.
+    pub fn udp_addresses_of(&self, peer: PeerName) -> Vec<Address> {
+        let hosts = self.entries.iter().filter(|(goal, entry)| matches!(goal, Goal::Host(_)) && entry.peer == Some(peer));
+        hosts.flat_map(|(_, entry)| &entry.addresses).filter(|address| !address.is_tcp()).copied().collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True where the goal is being dialled.
+    pub fn is_dialling(&self, goal: &Goal) -> bool {
+        self.entries.get(goal).is_some_and(|entry| matches!(entry.state, State::Dialling { .. }))
+    }
+
+    /// Peers known from gossip of which all addresses have failed, or that have refused.
+    pub fn failed_peers(&self) -> Vec<PeerName> {
+        let failed = |entry: &Entry| entry.state == State::Waiting && entry.error.is_some() && entry.backoff > BACKOFF_FIRST;
+        let peers = self.entries.iter().filter(|(_, entry)| failed(entry) || entry.state == State::Own);
+        peers.filter_map(|(goal, _)| if let Goal::Peer(name) = goal { Some(*name) } else { None }).collect()
+    }
+
+    /// Peers known from gossip that are pursued and have no link yet.
+    pub fn unlinked_peers(&self) -> usize {
+        self.entries.iter().filter(|(goal, entry)| matches!(goal, Goal::Peer(_)) && entry.state != State::Linked).count()
+    }
+
+    /// Drops the peers known from gossip that wait for an attempt.
+    pub fn remove_waiting_peers(&mut self) {
+        self.entries.retain(|goal, entry| !(matches!(goal, Goal::Peer(_)) && entry.state == State::Waiting && entry.peer.is_none()));
     }
 
     /// Learned goals, for weeding.
@@ -191,6 +246,7 @@ impl Targets {
             {
                 entry.state = State::Linked;
                 entry.error = None;
+                entry.urgent = false;
                 entry.backoff = BACKOFF_FIRST;
                 continue;
             }
@@ -215,6 +271,13 @@ impl Targets {
         }
     }
 
+    /// The attempt at `goal` goes on, but will hardly succeed.
+    pub fn troubled(&mut self, goal: &Goal, why: &str) {
+        if let Some(entry) = self.entries.get_mut(goal) {
+            entry.error = Some(why.to_string());
+        }
+    }
+
     /// The attempt at `goal` found `peer`; the link is agreed on next, within `grace`.
     pub fn found(&mut self, now: Time, goal: &Goal, peer: PeerName, grace: Duration) {
         if let Some(entry) = self.entries.get_mut(goal) {
@@ -223,6 +286,15 @@ impl Targets {
             entry.failures = 0;
             entry.state = State::Waiting;
             entry.due = now + grace;
+        }
+    }
+
+    /// A link with `peer` has ended: a goal that leads there, and waits for nothing else, waits no longer.
+    pub fn link_lost(&mut self, now: Time, peer: PeerName) {
+        for (goal, entry) in &mut self.entries {
+            if entry.peer_of(goal) == Some(peer) && entry.state == State::Waiting && entry.error.is_none() {
+                entry.due = entry.due.min(now);
+            }
         }
     }
 
@@ -241,6 +313,13 @@ impl Targets {
         if matches!(goal, Goal::Hint(_)) && entry.failures >= MOST_HINT_FAILURES {
             self.entries.remove(goal);
         }
+    }
+
+    /// The dial of the next address of `goal`, to the last of which there was no way; none where its round is over.
+    pub fn next_address(&mut self, now: Time, goal: &Goal) -> Option<Action> {
+        let entry = self.entries.get_mut(goal).filter(|entry| entry.cursor > 0 && entry.state == State::Waiting)?;
+        entry.due = now;
+        entry.step(now, goal, true)
     }
 
     /// The link that was agreed on with `peer` was refused after all.
@@ -269,7 +348,7 @@ impl Targets {
     /// Something of ours came from this address: a target there is tried now, if it waits for nothing but time.
     pub fn sign_of_life(&mut self, now: Time, address: Address) {
         for entry in self.entries.values_mut().filter(|entry| entry.addresses.contains(&address)) {
-            if entry.state == State::Waiting && entry.backoff < BACKOFF_SLOW {
+            if entry.state == State::Waiting && (entry.backoff < BACKOFF_SLOW || entry.no_way) {
                 entry.due = entry.due.min(now + BACKOFF_FIRST);
             }
         }
@@ -338,7 +417,7 @@ impl Entry {
                     self.state = State::Resolving { since: now };
                     Some(Action::Resolve(target.clone()))
                 }
-                Goal::Peer(_) | Goal::Hint(_) if room => {
+                Goal::Peer(_) | Goal::Hint(_) if room || self.urgent => {
                     let address = self.current()?;
                     self.state = State::Dialling { handshaking: false };
                     self.due = Time(u64::MAX);
@@ -376,19 +455,24 @@ impl Entry {
         self.error = Some(why);
         self.failures = self.failures.saturating_add(1);
         let another = self.cursor + 1 < self.addresses.len();
+        self.no_way = failure == Failure::NoWay && (self.no_way || self.cursor == 0);
         self.cursor = if another { self.cursor + 1 } else { 0 };
         if failure == Failure::Own && !another {
             self.state = State::Own;
             return;
         }
         self.state = State::Waiting;
-        if another && matches!(failure, Failure::Silent | Failure::Own) && self.addresses.len() > 1 {
+        if another && matches!(failure, Failure::Silent | Failure::Own | Failure::NoWay) && self.addresses.len() > 1 {
             // The other addresses of one name are tried in turn; only a whole round backs off.
             self.due = now + Duration::from_millis(50);
             return;
         }
         let slow = failure == Failure::Refused || !matches!(goal, Goal::Host(_));
-        let (first, most) = if slow { (BACKOFF_REFUSED, BACKOFF_SLOW) } else { (BACKOFF_FIRST, BACKOFF_MAX) };
+        let (first, most) = match (slow, self.no_way) {
+            (true, true) => (BACKOFF_SLOW, BACKOFF_NO_WAY),
+            (true, false) => (BACKOFF_REFUSED, BACKOFF_SLOW),
+            (false, _) => (BACKOFF_FIRST, BACKOFF_MAX),
+        };
         self.backoff = self.backoff.max(first);
         self.due = now + jitter(self.backoff, rng);
         self.backoff = (self.backoff * 3 / 2).min(most);

@@ -6,14 +6,18 @@
 //!
 //! [`Domain`] is how names are written, [`Own`] what this router publishes, [`View`] what is answered.
 
+mod answered;
 mod domain;
 pub mod fuzz;
 mod own;
+mod picture;
 mod view;
 
+pub use answered::Families;
 pub use domain::{BadHostname, Domain, reverse_address};
 pub use own::{Holding, MAX_CHUNKS, Own, Refused};
-pub use view::{Found, Row, Unusable, View, shuffle};
+pub use picture::{Picture, Row};
+pub use view::{Found, Unusable, View};
 
 crate::counters! {
     /// What became of names.

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rand_core::Rng;
 
+use super::answered::{Answered, Families};
 use super::domain::Domain;
 use super::own::MAX_CHUNKS;
+use super::picture::{Origin, Picture, Row};
 use crate::wire::PeerName;
 use crate::wire::names::{BadNames, Entries, NamesBody};
 
@@ -42,29 +45,12 @@ pub enum Unusable {
 /// What there is of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Its addresses, ascending. There is at least one.
+    /// Its addresses, ascending and at least one where nothing else is said.
     Addresses(Vec<IpAddr>),
     /// There are names below it only: it exists, and stands for nothing.
     Nothing,
     /// There is no such name.
     Unknown,
-}
-
-/// One address of a name as the operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Row {
-    /// The whole name, without the last dot.
-    pub name: String,
-    /// What it stands for.
-    pub address: IpAddr,
-    /// The start of the container's id.
-    pub tag: String,
-    /// The router that says so.
-    pub origin: PeerName,
-    /// What that router's operator calls it.
-    pub nickname: String,
-    /// Whether it is answered: whether that router is reached from here.
-    pub answered: bool,
 }
 
 /// Everything that is known of names.
@@ -73,21 +59,14 @@ pub struct View {
     domain: Domain,
     own: PeerName,
     origins: BTreeMap<PeerName, Origin>,
-    /// Addresses by relative name, and how many hold each. Routers that are not reached are left out.
-    forward: BTreeMap<String, BTreeMap<IpAddr, u32>>,
+    /// What is answered, by relative name. Routers that are not reached are left out.
+    forward: BTreeMap<String, Answered>,
     /// How many names are below a name.
     above: BTreeMap<String, u32>,
     /// Relative names by address, and how many hold each.
     reverse: BTreeMap<IpAddr, BTreeMap<String, u32>>,
     entries: usize,
     serial: u32,
-}
-
-#[derive(Debug, Default)]
-struct Origin {
-    nickname: String,
-    reachable: bool,
-    chunks: BTreeMap<u16, Entries>,
 }
 
 impl View {
@@ -147,12 +126,9 @@ impl View {
         if std::mem::replace(&mut origin.reachable, reachable) == reachable {
             return;
         }
-        let chunks = std::mem::take(&mut origin.chunks);
-        for entries in chunks.values() {
-            self.index(entries, reachable);
-        }
-        if let Some(origin) = self.origins.get_mut(&peer) {
-            origin.chunks = chunks;
+        let chunks: Vec<Arc<Entries>> = origin.chunks.values().cloned().collect();
+        for entries in chunks {
+            self.index(peer, &entries, reachable);
         }
     }
 
@@ -165,23 +141,43 @@ impl View {
         for entries in origin.chunks.values() {
             self.entries -= addresses_in(entries);
             if origin.reachable {
-                self.index(entries, false);
+                self.index(peer, entries, false);
             }
         }
     }
 
     /// What there is of a lower-case name, relative to the domain.
     pub fn look_up(&self, relative: &str) -> Found {
+        self.found(relative, |answered| answered.addresses.keys().copied().collect())
+    }
+
+    /// The same, but of its addresses only those of some families, at most so many of them by chance, in an order by chance. There may be none.
+    pub fn choose(&self, relative: &str, families: Families, most: usize, rng: &mut impl Rng) -> Found {
+        self.found(relative, |answered| answered.choose(families, most, rng))
+    }
+
+    fn found(&self, relative: &str, addresses: impl FnOnce(&Answered) -> Vec<IpAddr>) -> Found {
         match self.forward.get(relative) {
-            Some(addresses) => Found::Addresses(addresses.keys().copied().collect()),
+            Some(answered) => Found::Addresses(addresses(answered)),
             None if self.above.contains_key(relative) => Found::Nothing,
             None => Found::Unknown,
         }
     }
 
+    /// The other routers that hold a name which is answered.
+    pub fn holders(&self, relative: &str) -> impl Iterator<Item = PeerName> {
+        let holders = self.forward.get(relative).into_iter().flat_map(|answered| answered.holders.keys().copied());
+        holders.filter(|holder| *holder != self.own)
+    }
+
+    /// The other routers that hold a name of an address which is answered.
+    pub fn holders_of(&self, address: IpAddr) -> impl Iterator<Item = PeerName> {
+        self.reverse.get(&address).into_iter().flat_map(|names| names.keys()).flat_map(|name| self.holders(name))
+    }
+
     /// The whole names of an address, ascending.
-    pub fn names_of(&self, address: IpAddr) -> Vec<String> {
-        self.reverse.get(&address).into_iter().flat_map(|names| names.keys().map(|name| self.domain.full(name))).collect()
+    pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = String> {
+        self.reverse.get(&address).into_iter().flat_map(|names| names.keys().map(|name| self.domain.full(name)))
     }
 
     /// Changes with everything that may change an answer.
@@ -201,21 +197,13 @@ impl View {
 
     /// Everything that is known, for the operator, ascending.
     pub fn rows(&self) -> Vec<Row> {
-        let mut rows = Vec::with_capacity(self.entries);
-        for (origin, known) in &self.origins {
-            for ((name, tag), addresses) in known.chunks.values().flatten() {
-                rows.extend(addresses.iter().map(|address| Row {
-                    name: self.domain.full(name),
-                    address: *address,
-                    tag: tag.clone(),
-                    origin: *origin,
-                    nickname: known.nickname.clone(),
-                    answered: known.reachable,
-                }));
-            }
-        }
-        rows.sort_unstable();
-        rows
+        self.picture().rows()
+    }
+
+    /// Everything that is known at this moment.
+    pub fn picture(&self) -> Picture {
+        let (entries, answered) = (self.entries, self.answered());
+        Picture { domain: self.domain.clone(), origins: self.origins.clone(), entries, answered }
     }
 
     fn read(&self, origin: PeerName, chunk: u16, bytes: &[u8]) -> Result<Entries, Unusable> {
@@ -226,7 +214,7 @@ impl View {
         if body.domain != self.domain.name() {
             return Err(Unusable::Foreign { origin, theirs: body.domain, ours: self.domain.name().into() });
         }
-        let former = self.origins.get(&origin).and_then(|known| known.chunks.get(&chunk)).map_or(0, addresses_in);
+        let former = self.origins.get(&origin).and_then(|known| known.chunks.get(&chunk)).map_or(0, |entries| addresses_in(entries));
         if self.entries - former + addresses_in(&body.entries) > MAX_ENTRIES {
             return Err(Unusable::NoRoom(origin));
         }
@@ -236,39 +224,40 @@ impl View {
     fn replace(&mut self, peer: PeerName, chunk: u16, entries: Option<Entries>) {
         let origin = self.origins.entry(peer).or_default();
         let reachable = origin.reachable;
-        let former = origin.chunks.remove(&chunk);
-        if former == entries {
-            origin.chunks.extend(former.map(|entries| (chunk, entries)));
+        if origin.chunks.get(&chunk).map(|former| &**former) == entries.as_ref() {
             return;
         }
-        if let Some(former) = former {
+        if let Some(former) = origin.chunks.remove(&chunk) {
             self.entries -= addresses_in(&former);
             if reachable {
-                self.index(&former, false);
+                self.index(peer, &former, false);
             }
         }
         if let Some(entries) = entries {
             self.entries += addresses_in(&entries);
             if reachable {
-                self.index(&entries, true);
+                self.index(peer, &entries, true);
             }
-            self.origins.entry(peer).or_default().chunks.insert(chunk, entries);
+            self.origins.entry(peer).or_default().chunks.insert(chunk, Arc::new(entries));
         }
     }
 
-    /// Puts entries among the answers, or takes them out.
-    fn index(&mut self, entries: &Entries, present: bool) {
+    /// Puts what `peer` says among the answers, or takes it out.
+    fn index(&mut self, peer: PeerName, entries: &Entries, present: bool) {
         self.serial = self.serial.wrapping_add(1).max(1);
         for ((name, _), addresses) in entries {
             let was_known = self.forward.contains_key(name);
+            let answered = self.forward.entry(name.clone()).or_default();
+            answered.touch();
+            count(&mut answered.holders, &peer, present);
             for address in addresses {
-                count(self.forward.entry(name.clone()).or_default(), address, present);
+                count(&mut answered.addresses, address, present);
                 count(self.reverse.entry(*address).or_default(), name, present);
                 if self.reverse.get(address).is_some_and(BTreeMap::is_empty) {
                     self.reverse.remove(address);
                 }
             }
-            if self.forward.get(name).is_some_and(BTreeMap::is_empty) {
+            if answered.addresses.is_empty() {
                 self.forward.remove(name);
             }
             if was_known != self.forward.contains_key(name) {
@@ -297,15 +286,6 @@ where
 
 fn addresses_in(entries: &Entries) -> usize {
     entries.values().map(BTreeSet::len).sum()
-}
-
-/// Puts answers into an order by chance, each as likely as the others, so that callers spread over all holders of a name.
-pub fn shuffle<T>(items: &mut [T], rng: &mut impl Rng) {
-    for last in (1..items.len()).rev() {
-        // By multiplication: for lists this short no place is noticeably likelier than another.
-        let pick = (u64::from(rng.next_u32()) * (last as u64 + 1)) >> 32;
-        items.swap(last, pick as usize);
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,10 @@ use super::ethernet::{self, Seen};
 pub struct Bridge {
     /// What came since it was last asked.
     pub seen: Vec<Seen>,
+    /// True where another bridge is joined to this one, and wants all that comes.
+    pub joined: bool,
+    /// What came since then, for that bridge.
+    pub copies: Vec<Vec<u8>>,
     buffer: Vec<u8>,
 }
 
@@ -30,5 +34,8 @@ impl TapSink for Bridge {
             self.buffer.extend_from_slice(part);
         }
         self.seen.push(ethernet::read(&self.buffer));
+        if self.joined {
+            self.copies.push(self.buffer.clone());
+        }
     }
 }

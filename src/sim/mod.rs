@@ -2,7 +2,8 @@
 //!
 //! A [`Sim`] holds routers, each of them the real mesh plane and the real packet plane with a bridge in memory, and an
 //! underlay of [wires](Sim::wire) and [networks](Sim::lan) that lose, double, delay and overtake datagrams. A datagram
-//! reaches an address only if its sender has an interface in the same network, so routers that share none must relay.
+//! reaches an address only if its sender has an interface in the same network, or is let through by [translators](Sim::nat), so routers that
+//! share none must relay.
 //!
 //! Time is the queue's: nothing happens between two events, and events of one moment happen in the order in which they
 //! were caused. All chance comes from the seed. So a run can be repeated, and [`Sim::trace`] tells whether it was.
@@ -32,14 +33,18 @@
 mod bridge;
 mod ethernet;
 mod frames;
+pub mod large;
+mod nat;
 mod node;
 mod queue;
 mod seen;
+mod shared;
 mod underlay;
 mod world;
 
 pub use ethernet::Mac;
 pub use frames::FrameId;
+pub use nat::Nat;
 pub use node::RouterOptions;
 pub use queue::Queue;
 pub use underlay::{Quality, WireId};

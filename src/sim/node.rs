@@ -1,18 +1,21 @@
 //! One host: what survives a crash of its router, and the router while it runs.
 
 use std::collections::BTreeSet;
+use std::io::IoSlice;
 use std::sync::Arc;
 
-use crate::crypto::{Identity, Providers, Psk, Psks, PublicKey, SimulatedSignatures, Suite, SuiteTiming};
+use crate::crypto::{Classic, Identity, Providers, Psk, Psks, PublicKey, SimulatedSignatures, Suite, SuiteTiming};
+use crate::forward::flood_limit::DEFAULT_FLOOD_LIMIT;
 use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
-use crate::forward::{Duplicates, Forwarder, MacTable, Outbox as PacketOutbox, PacketCounters, Settings, Shared};
+use crate::forward::{Duplicates, Fib, Forwarder, MacTable, Outbox as PacketOutbox, PacketCounters, Settings, Shared, TapSink};
 use crate::mesh::command::{Command, Event, Target};
 use crate::mesh::{self, Mesh, MeshConfig};
 use crate::time::Time;
-use crate::wire::{Address, VnetHeader};
+use crate::wire::{Address, Subnet, VnetHeader};
 
 use super::bridge::Bridge;
 use super::ethernet::{Mac, Seen};
+use super::shared::Common;
 use super::underlay::PORT;
 
 /// Entries of a MAC table: two thousand containers in a mesh are plenty here.
@@ -29,12 +32,26 @@ pub struct RouterOptions {
     pub discovery: bool,
     /// Most links; 0 for no limit.
     pub conn_limit: usize,
+    /// False to pass nothing on for others.
+    pub forwarding: bool,
+    /// False to flood all multicast frames to everybody.
+    pub multicast_snooping: bool,
     /// True to send data unsealed where both ends say so.
     pub no_encryption: bool,
+    /// Whether handshakes without post-quantum keys will do.
+    pub classic: Classic,
     /// Keys that may join; empty where any may.
     pub allow: Vec<PublicKey>,
+    /// Networks in which unicast frames may go in clear.
+    pub trusted: Vec<Subnet>,
+    /// Keys of administrators.
+    pub admins: Vec<PublicKey>,
     /// Name of its network.
     pub network: String,
+    /// False for a mesh plane alone: what it tells packet threads is let go. Such routers carry no frames.
+    pub packet_plane: bool,
+    /// True to hold records and graphs in common with the other routers that do: large meshes fit into memory so.
+    pub in_common: bool,
 }
 
 impl Default for RouterOptions {
@@ -43,9 +60,16 @@ impl Default for RouterOptions {
             passwords: vec![1],
             discovery: true,
             conn_limit: 0,
+            forwarding: true,
+            multicast_snooping: true,
             no_encryption: false,
+            classic: Classic::Refused,
             allow: Vec::new(),
+            trusted: Vec::new(),
+            admins: Vec::new(),
             network: "weave".into(),
+            packet_plane: true,
+            in_common: true,
         }
     }
 }
@@ -64,6 +88,8 @@ pub struct Host {
     pub identity: Arc<Identity>,
     /// What is on disk.
     pub incarnation: u64,
+    /// What was revoked, as on disk.
+    pub revoked: Vec<(PublicKey, Option<[u8; 64]>)>,
     /// Counts starts, so that what was on its way to an earlier router is not given to a later one.
     pub life: u32,
     /// The hosts that the operator has named.
@@ -73,6 +99,10 @@ pub struct Host {
     pub running: Option<Router>,
     /// When its timers are due next.
     pub wake: Option<Time>,
+    /// Until when its router gets no processor.
+    pub frozen: Option<Time>,
+    /// Bytes of UDP payload that left it.
+    pub sent: u64,
     /// Everything that its routers said.
     pub log: Vec<(Time, Event)>,
 }
@@ -81,6 +111,10 @@ pub struct Host {
 pub struct Router {
     pub mesh: Mesh,
     pub forwarder: Forwarder,
+    full: bool,
+    /// What packet threads would hold, where there are none and it is to be counted.
+    held: Option<Arc<Fib>>,
+    holds: bool,
     pub counters: Arc<PacketCounters>,
     pub macs: Arc<MacTable>,
     outbox: PacketOutbox,
@@ -99,6 +133,10 @@ pub enum Input {
     },
     Frame(VnetHeader, Vec<u8>),
     TooBig(Address),
+    /// The kernel has no way to this address, as it says when something is sent there.
+    Unreachable(Address),
+    /// The kernel says that the interface which leads to these addresses is down.
+    LinkLost(Vec<Address>),
     Timeout,
 }
 
@@ -109,6 +147,8 @@ pub struct Effects {
     pub sends: Vec<(Address, Vec<u8>, usize)>,
     pub events: Vec<Event>,
     pub seen: Vec<Seen>,
+    /// Frames for the bridges that are joined to this host's.
+    pub copies: Vec<Vec<u8>>,
 }
 
 impl Host {
@@ -118,17 +158,20 @@ impl Host {
             options,
             identity: Arc::new(Identity::from_seed(seed)),
             incarnation: 0,
+            revoked: Vec::new(),
             life: 0,
             targets: Vec::new(),
             containers: BTreeSet::new(),
             running: None,
             wake: None,
+            frozen: None,
+            sent: 0,
             log: Vec::new(),
         }
     }
 
     /// Starts the router with this randomness.
-    pub fn start(&mut self, nickname: String, addresses: Vec<Address>, seed: [u8; 32], key: u64) {
+    pub fn start(&mut self, nickname: String, addresses: Vec<Address>, seed: [u8; 32], key: u64, common: &Arc<Common>) {
         self.incarnation += 1;
         self.life += 1;
         self.wake = None;
@@ -141,24 +184,40 @@ impl Host {
             psks: self.options.psks(),
             providers: Providers::default(),
             suites: vec![SuiteTiming { suite, nanoseconds: 200 }],
+            classic: self.options.classic,
             allow: self.options.allow.clone(),
+            admins: self.options.admins.clone(),
+            revoked: self.revoked.clone(),
             open: false,
             discovery: self.options.discovery,
             conn_limit: self.options.conn_limit,
+            forwarding: self.options.forwarding,
+            multicast_snooping: self.options.multicast_snooping,
             port: PORT,
             incarnation: self.incarnation,
             lanes: 1,
             no_encryption: self.options.no_encryption,
+            trusted: self.options.trusted.clone(),
             addresses,
             fastdp: None,
         };
         let mut mesh = Mesh::new(config, Arc::new(SimulatedSignatures), seed);
-        let (macs, counters) = (Arc::new(MacTable::new(MACS, key)), Arc::new(PacketCounters::default()));
-        let duplicates = Arc::new(Duplicates::new(STREAMS, key));
-        let shared = Shared { macs: Arc::clone(&macs), duplicates, counters: Arc::clone(&counters) };
-        let settings = Settings { lane: 1, relay_budget: DEFAULT_RELAY_BUDGET };
+        if self.options.in_common {
+            mesh.share(Arc::<Common>::clone(common));
+        }
+        let full = self.options.packet_plane;
+        if !full && self.options.in_common {
+            mesh.go_alone();
+        }
+        let (macs, streams) = if full { (MACS, STREAMS) } else { (1, 1) };
+        let (macs, counters) = (Arc::new(MacTable::new(macs, key)), Arc::new(PacketCounters::default()));
+        let duplicates = Arc::new(Duplicates::new(streams, key));
+        let shared = Shared { macs: Arc::clone(&macs), addresses: mesh.addresses(), duplicates, counters: Arc::clone(&counters) };
+        let settings = Settings { lane: 1, relay_budget: DEFAULT_RELAY_BUDGET, arp_proxy: true, flood_limit: DEFAULT_FLOOD_LIMIT };
         let forwarder = Forwarder::new(settings, shared, mesh.fib());
-        self.running = Some(Router { mesh, forwarder, counters, macs, outbox: PacketOutbox::new(), bridge: Bridge::default() });
+        let (outbox, bridge) = (PacketOutbox::new(), Bridge::default());
+        let (held, holds) = (None, !self.options.in_common);
+        self.running = Some(Router { mesh, forwarder, full, held, holds, counters, macs, outbox, bridge });
     }
 
     /// The router dies without a word.
@@ -172,6 +231,11 @@ impl Router {
     /// When its timers are due next.
     pub fn next_timeout(&self) -> Option<Time> {
         [self.mesh.next_timeout(), self.forwarder.next_timeout()].into_iter().flatten().min()
+    }
+
+    /// Says whether another bridge is joined to this one.
+    pub fn join(&mut self, joined: bool) {
+        self.bridge.joined = joined;
     }
 
     /// Takes one input and drains both planes.
@@ -189,6 +253,12 @@ impl Router {
             }
             Input::Frame(vnet, mut frame) => self.forwarder.from_tap(now, &vnet, &mut frame, &mut self.outbox, &mut self.bridge),
             Input::TooBig(address) => self.mesh.handle_too_big(now, address, &mut said),
+            Input::Unreachable(address) => {
+                if self.forwarder.fib().doubt(address) {
+                    self.mesh.handle_unreachable(now, address, &mut said);
+                }
+            }
+            Input::LinkLost(addresses) => self.mesh.handle_link_lost(now, &addresses, &mut said),
             Input::Timeout => {
                 if self.mesh.next_timeout().is_some_and(|due| due <= now) {
                     self.mesh.handle_timeout(now, &mut said);
@@ -205,6 +275,9 @@ impl Router {
     /// Carries out what both planes say, until they say nothing more. The Fib goes first, as it does between threads.
     fn drain(&mut self, now: Time, mut said: mesh::Outbox, effects: &mut Effects) {
         loop {
+            if let Some(fib) = said.fib.take_if(|_| !self.full) {
+                self.held = Some(fib).filter(|_| self.holds);
+            }
             if let Some(fib) = said.fib.take() {
                 self.forwarder.set_fib(now, fib, &mut self.outbox, &mut self.bridge);
             }
@@ -214,11 +287,8 @@ impl Router {
             }));
             for event in said.events.drain(..) {
                 match event {
-                    Event::MacAnnounced { vlan, mac, owner } => {
-                        // What is ours is learned from its own frames.
-                        let elsewhere = owner.filter(|owner| *owner != self.mesh.name());
-                        self.macs.announce(vlan, mac, elsewhere, now);
-                    }
+                    Event::MacAnnounced { vlan, mac, owner, frozen } => self.macs.decide(self.mesh.name(), (vlan, mac), owner, frozen, now),
+                    Event::ToBridge(frame) => self.bridge.write(&VnetHeader::default(), &[IoSlice::new(&frame)]),
                     other => effects.events.push(other),
                 }
             }
@@ -233,5 +303,6 @@ impl Router {
             }
         }
         effects.seen.append(&mut self.bridge.seen);
+        effects.copies.append(&mut self.bridge.copies);
     }
 }

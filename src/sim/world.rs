@@ -2,10 +2,13 @@
 
 mod ask;
 mod attack;
+mod joined;
+mod networks;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand_chacha::ChaCha12Rng;
@@ -14,14 +17,15 @@ use rand_core::{Rng, SeedableRng};
 use crate::mesh::command::{Command, Event, LocalMac, Target};
 use crate::time::Time;
 use crate::wire::header::BadHeader;
-use crate::wire::{Address, Header, Kind};
+use crate::wire::{Address, Header, Kind, VnetHeader};
 
 use super::ethernet::Seen;
 use super::frames::Frames;
 use super::node::{Effects, Host, Input, RouterOptions};
 use super::queue::Queue;
 use super::seen::Witness;
-use super::underlay::{PORT, Quality, Underlay, WireId, chance};
+use super::shared::Common;
+use super::underlay::{PORT, TCP_PORT, Underlay, WireId, chance};
 
 /// A host and its router, by number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,11 +44,13 @@ pub struct Options {
     pub misplaced: f64,
     /// How long it takes to resolve a name, and to write an incarnation to disk.
     pub slowness: Duration,
+    /// False to remember neither what routers say nor where each sent how much: a large mesh says a lot.
+    pub memory: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { misplaced: 0.02, slowness: Duration::from_millis(2) }
+        Options { misplaced: 0.02, slowness: Duration::from_millis(2), memory: true }
     }
 }
 
@@ -67,6 +73,8 @@ enum Happening {
     Wake { router: RouterId },
     Command { router: RouterId, life: u32, command: Command },
     TooBig { router: RouterId, life: u32, address: Address },
+    Joined { router: RouterId, vnet: VnetHeader, frame: Vec<u8> },
+    Unreachable { router: RouterId, life: u32, address: Address },
 }
 
 /// A simulation. See the [module](super).
@@ -92,9 +100,15 @@ pub struct Sim {
     arrived: u64,
     /// "Too big" answers to containers: to whom, and which MTU.
     too_big: Vec<(super::Mac, u16)>,
+    /// Address resolution that came to bridges.
+    arps: Vec<(RouterId, bool, [u8; 4])>,
     /// Somebody lies: bad datagrams are to be expected.
     hostile: bool,
     captured: Option<Vec<Captured>>,
+    /// Bridges that are joined outside the mesh. From then on frames may arrive twice.
+    joined: BTreeSet<(RouterId, RouterId)>,
+    doubles: Option<u64>,
+    common: Arc<Common>,
 }
 
 impl Sim {
@@ -117,8 +131,12 @@ impl Sim {
             sent_to: BTreeMap::new(),
             arrived: 0,
             too_big: Vec::new(),
+            arps: Vec::new(),
             hostile: false,
             captured: None,
+            joined: BTreeSet::new(),
+            doubles: None,
+            common: Arc::default(),
         }
     }
 
@@ -131,36 +149,6 @@ impl Sim {
         id
     }
 
-    /// Joins two hosts by a network of their own.
-    pub fn wire(&mut self, a: RouterId, b: RouterId, quality: Quality) -> WireId {
-        self.lan(&[a, b], quality)
-    }
-
-    /// Joins hosts by one network on which each hears all others.
-    pub fn lan(&mut self, members: &[RouterId], quality: Quality) -> WireId {
-        let id = self.underlay.add(members, quality);
-        for member in members {
-            self.tell(*member, Command::LocalAddresses(self.underlay.addresses(*member)));
-        }
-        id
-    }
-
-    /// Cuts a network: nothing arrives any more.
-    pub fn cut(&mut self, wire: WireId) {
-        self.underlay.wires[wire.0].up = false;
-    }
-
-    /// Cuts a network in one direction: what this router sends there does not arrive any more.
-    pub fn mute(&mut self, wire: WireId, router: RouterId) {
-        self.underlay.wires[wire.0].mute.insert(router);
-    }
-
-    /// Mends a network.
-    pub fn mend(&mut self, wire: WireId) {
-        self.underlay.wires[wire.0].up = true;
-        self.underlay.wires[wire.0].mute.clear();
-    }
-
     /// A NAT before a host gives it another port: the old one leads nowhere, and the host's router is not told.
     pub fn rebind(&mut self, wire: WireId, router: RouterId) {
         self.underlay.rebind(wire, router);
@@ -171,30 +159,15 @@ impl Sim {
         self.hosts[router.0].incarnation = incarnation;
     }
 
-    /// Changes what a network does to datagrams.
-    pub fn set_quality(&mut self, wire: WireId, quality: Quality) {
-        self.underlay.wires[wire.0].quality = quality;
-    }
-
-    /// Changes what all networks do to datagrams.
-    pub fn set_all_qualities(&mut self, quality: Quality) {
-        self.underlay.wires.iter_mut().for_each(|wire| wire.quality = quality);
-    }
-
-    /// Separates these hosts from all others.
-    pub fn partition(&mut self, apart: &[RouterId]) {
-        self.underlay.sides = apart.iter().map(|router| (*router, 1)).collect();
-    }
-
-    /// Ends the partition.
-    pub fn heal(&mut self) {
-        self.underlay.sides.clear();
-    }
-
     /// The operator of `from` names host `to`, by its address in a network that both have, else by any it has.
     pub fn connect(&mut self, from: RouterId, to: RouterId) {
+        self.connect_by(from, to, false);
+    }
+
+    /// The same by TCP, or not.
+    pub fn connect_by(&mut self, from: RouterId, to: RouterId, tcp: bool) {
         let address = self.underlay.address_for(from, to).expect("a host that somebody connects to has an address");
-        let target = Target { host: address.socket_addr().ip().to_string(), port: None };
+        let target = Target { host: address.socket_addr().ip().to_string(), port: None, tcp };
         self.hosts[from.0].targets.push(target.clone());
         self.tell(from, Command::Connect(vec![target]));
     }
@@ -217,7 +190,7 @@ impl Sim {
         let addresses = self.underlay.addresses(router);
         let host = &mut self.hosts[router.0];
         assert!(host.running.is_none(), "{router:?} runs already");
-        host.start(format!("{router:?}"), addresses, seed, key);
+        host.start(format!("{router:?}"), addresses, seed, key, &self.common);
         let (targets, macs) = (host.targets.clone(), host.containers.clone());
         self.feed(router, Input::Timeout);
         self.tell(router, Command::Connect(targets));
@@ -287,6 +260,9 @@ impl Sim {
     }
 
     fn happen(&mut self, happening: Happening) {
+        if let Some(until) = self.thaws(&happening) {
+            return self.put_off(until, happening);
+        }
         match happening {
             Happening::Arrival { to, life, from, bytes, segment } => {
                 if self.lives(to, life) {
@@ -314,6 +290,12 @@ impl Sim {
                     self.feed(router, Input::TooBig(address));
                 }
             }
+            Happening::Joined { router, vnet, frame } => self.arrive_by_cable(router, vnet, frame),
+            Happening::Unreachable { router, life, address } => {
+                if self.lives(router, life) {
+                    self.feed(router, Input::Unreachable(address));
+                }
+            }
         }
     }
 
@@ -337,6 +319,7 @@ impl Sim {
         let now = self.now;
         let host = &mut self.hosts[router.0];
         let Some(running) = &mut host.running else { return };
+        running.join(self.joined.iter().any(|(a, b)| *a == router || *b == router));
         let effects = running.input(now, input);
         if let Some(due) = running.next_timeout().map(|due| due.max(now))
             && host.wake.is_none_or(|wake| due < wake)
@@ -354,7 +337,9 @@ impl Sim {
         let life = self.hosts[router.0].life;
         let later = self.now + self.options.slowness;
         for event in effects.events {
-            self.witness.note(self.now, router, 3, format!("{event:?}").as_bytes());
+            if self.options.memory {
+                self.witness.note(self.now, router, 3, format!("{event:?}").as_bytes());
+            }
             match &event {
                 Event::Resolve(target) => {
                     let command = Command::Resolved(target.clone(), resolve(target));
@@ -364,31 +349,47 @@ impl Sim {
                     self.hosts[router.0].incarnation = *incarnation;
                     self.queue.push(later, Happening::Command { router, life, command: Command::Persisted(*incarnation) });
                 }
+                Event::Revoked { key, signature, .. } => {
+                    let on_disk = &mut self.hosts[router.0].revoked;
+                    on_disk.retain(|(other, _)| other != key);
+                    on_disk.push((*key, signature.as_deref().copied()));
+                }
                 Event::Warning(text) if !self.expected.iter().any(|expected| text.contains(expected)) => {
                     self.witness.problem(self.now, router, format_args!("warns: {text}"));
                 }
                 Event::Warning(_) | Event::LinkUp { .. } | Event::LinkDown { .. } | Event::Refused { .. } | Event::MacAnnounced { .. } => {}
-                Event::Fastdp(_) | Event::Beat(_) | Event::App(_) => {}
+                Event::Fastdp(_) | Event::Beat { .. } | Event::App(_) | Event::Notice(_) | Event::ToBridge(_) | Event::Traced { .. } => {}
             }
-            self.hosts[router.0].log.push((self.now, event));
+            if self.options.memory {
+                self.hosts[router.0].log.push((self.now, event));
+            }
         }
         for seen in effects.seen {
             self.see(router, seen);
+        }
+        for frame in effects.copies {
+            self.cross_cables(router, VnetHeader::default(), &frame);
         }
     }
 
     /// Sends a run of datagrams. Those that arrive together arrive as one batch, as with a kernel that merges them.
     fn send_run(&mut self, router: RouterId, to: Address, bytes: &[u8], segment: usize) {
         self.witness.note(self.now, router, 1, bytes);
-        *self.sent_to.entry((router, to)).or_default() += bytes.len();
+        if self.options.memory {
+            *self.sent_to.entry((router, to)).or_default() += bytes.len();
+        }
         let Ok(header) = Header::parse(bytes) else { return self.witness.problem(self.now, router, "sends garbage") };
-        if matches!(header.kind, Kind::HandshakeDirect) {
+        if matches!(header.kind, Kind::HandshakeDirect) && self.options.memory {
             *self.handshakes.entry((router, to)).or_default() += 1;
         }
         if header.kind.is_relayed() && header.hop_limit <= 1 {
             self.witness.problem(self.now, router, format_args!("passes on a {:?} datagram with its last hop", header.kind));
         }
-        let Some(passage) = self.underlay.passage(router, to) else { return };
+        let Some(passage) = self.underlay.passage(self.now, router, to) else { return };
+        if passage.refused {
+            let life = self.hosts[router.0].life;
+            return self.queue.push(self.now, Happening::Unreachable { router, life, address: to });
+        }
         let overhead = to.underlay_overhead();
         if segment.min(bytes.len()) + overhead > passage.quality.mtu {
             // The mesh plane's own probes are meant to be too big now and then: only the packet plane's refusals are told.
@@ -398,6 +399,7 @@ impl Sim {
             }
             return;
         }
+        self.hosts[router.0].sent += bytes.len() as u64;
         if !passage.up {
             return;
         }
@@ -437,10 +439,15 @@ impl Sim {
                 if (to.is_group() || self.hosts[router.0].containers.contains(&to))
                     && let Err(what) = self.frames.arrived(self.now, id, router, offset, len)
                 {
-                    self.witness.problem(self.now, router, what);
+                    match &mut self.doubles {
+                        Some(doubles) => *doubles += 1,
+                        None => self.witness.problem(self.now, router, what),
+                    }
                 }
             }
             Seen::TooBig { to, mtu } => self.too_big.push((to, mtu)),
+            Seen::Arp { answer, sender } => self.arps.push((router, answer, sender)),
+            Seen::Probe | Seen::Membership => {}
             Seen::Other => self.witness.problem(self.now, router, "a frame that nobody sent"),
         }
     }
@@ -454,5 +461,6 @@ impl Sim {
 /// Names are literal addresses here.
 fn resolve(target: &Target) -> Result<Vec<Address>, String> {
     let ip = target.host.parse().map_err(|_| format!("the host '{}' is unknown", target.host))?;
-    Ok(vec![Address::udp(std::net::SocketAddr::new(ip, target.port.unwrap_or(PORT)))])
+    let addr = std::net::SocketAddr::new(ip, target.port.unwrap_or(PORT));
+    Ok(vec![if target.tcp { Address::tcp(addr, TCP_PORT) } else { Address::udp(addr) }])
 }

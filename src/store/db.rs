@@ -107,6 +107,7 @@ fn open(path: &Path) -> Result<Database, StoreError> {
         Err(redb::DatabaseError::Storage(redb::StorageError::Io(e))) if e.kind() != std::io::ErrorKind::InvalidData => {
             Err(StoreError::system("open", path, e))
         }
+        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::Locked { path: path.display().to_string() }),
         Err(error) => Err(StoreError::Damaged {
             path: path.display().to_string(),
             what: error.to_string(),
@@ -190,6 +191,7 @@ impl Worker {
     fn explain(&self, action: &'static str, error: redb::Error) -> StoreError {
         match error {
             redb::Error::Io(e) => StoreError::system(action, &self.path, e),
+            redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path: self.path.display().to_string() },
             redb::Error::PreviousIo => StoreError::system(action, &self.path, std::io::Error::other("the disk failed before")),
             other => StoreError::Damaged {
                 path: self.path.display().to_string(),
@@ -271,6 +273,16 @@ mod tests {
             assert!(answers.iter().all(Result::is_ok));
             assert_eq!(db.all(Table::Addresses).await.expect("rows").len(), 500);
         });
+    }
+
+    #[test]
+    fn a_file_that_another_has_open_is_not_damaged() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let other = builder().create(dir.path().join(FILE)).expect("a file");
+        let error = Db::open(dir.path()).err().expect("an error").to_string();
+        assert!(error.contains("another process has it open") && !error.contains("damaged"), "{error}");
+        drop(other);
+        assert!(Db::open(dir.path()).is_ok());
     }
 
     #[test]

@@ -1,26 +1,32 @@
-//! The state directory: identity seed, incarnation, remembered peers, and the lock that keeps a second router out.
+//! The state directory: identity seed, incarnation, remembered peers, revoked members, and the lock that keeps a second router out.
 //!
 //! Every file is written whole under another name, synced, and renamed into place, so that a crash at any moment leaves the old content or
 //! the new. The container network keeps its state in a table file of its own, [`db`]. All files have mode 0600.
 
 mod atomic;
 pub mod db;
+mod revoked;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::io::clock::Clock;
 use crate::mesh::command::Target;
+pub use revoked::Revoked;
 
 /// Bytes of an identity seed.
 pub const SEED_LEN: usize = 32;
 
 const LOCK: &str = "lock";
+/// How long a lock that is held is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 const SEED: &str = "identity";
 const INCARNATION: &str = "incarnation";
 const PEERS: &str = "peers.json";
@@ -54,6 +60,14 @@ pub enum StoreError {
         /// ` (pid N)`, where it is known.
         pid: String,
     },
+    /// Another process has a file open.
+    #[error(
+        "cannot open {path}: another process has it open; `fuser -v {path}` names it: stop it, or choose another directory with --state-dir"
+    )]
+    Locked {
+        /// The file.
+        path: String,
+    },
     /// A file is not what this program wrote.
     #[error("{path} is damaged: {what}; {remedy}")]
     Damaged {
@@ -67,6 +81,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// True where there is no room on the file system: whoever makes some may try again.
+    pub fn is_full(&self) -> bool {
+        match self {
+            StoreError::System { cause, .. } => matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
+            StoreError::InUse { .. } | StoreError::Locked { .. } | StoreError::Damaged { .. } => false,
+        }
+    }
+
     fn system(action: &'static str, path: &Path, cause: io::Error) -> StoreError {
         let remedy = match cause.kind() {
             io::ErrorKind::PermissionDenied => "; run as root, or choose another directory with --state-dir",
@@ -101,7 +123,7 @@ impl StateDir {
             .create(dir)
             .map_err(|e| StoreError::system("make the state directory", dir, e))?;
         let lock = take_lock(dir)?;
-        for name in [SEED, INCARNATION, PEERS] {
+        for name in [SEED, INCARNATION, PEERS, revoked::REVOKED] {
             atomic::clear(dir, name).map_err(|e| StoreError::system("clear an unfinished write of", &dir.join(name), e))?;
         }
         Ok(StateDir { dir: dir.to_path_buf(), _lock: lock })
@@ -207,7 +229,7 @@ fn take_lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join(LOCK);
     let fail = |e| StoreError::system("lock the state directory by", &path, e);
     let mut lock = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
-    match lock.try_lock() {
+    match lock_patiently(&lock) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
@@ -219,6 +241,18 @@ fn take_lock(dir: &Path) -> Result<File, StoreError> {
     }
     lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(fail)?;
     Ok(lock)
+}
+
+/// Waits a little for a lock that is held: a program which a router was just starting when it was killed has the lock as well, until it runs.
+fn lock_patiently(lock: &File) -> Result<(), TryLockError> {
+    let clock = Clock::start();
+    let start = clock.now();
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if clock.now().since(start) < LOCK_PATIENCE => std::thread::park_timeout(LOCK_PATIENCE / 20),
+            other => return other,
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {

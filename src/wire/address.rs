@@ -1,31 +1,46 @@
-//! Underlay addresses: where a datagram is sent, as one enum so that other transports can join UDP.
+//! Underlay addresses: where a datagram is sent, by UDP or by a TCP connection that stands in for it.
+//!
+//! An address of a TCP connection means something to this router alone: it has no wire form, so it is never told to others.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Where a router is reached on the underlay.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     /// A UDP endpoint. IPv4-mapped IPv6 addresses are always held as IPv4.
     Udp(SocketAddr),
+    /// A TCP connection that carries datagrams (`io::tcp`).
+    Tcp {
+        /// Its other end. IPv4-mapped IPv6 addresses are always held as IPv4.
+        remote: SocketAddr,
+        /// The port on this host by which its datagrams reach our UDP sockets: no two connections have the same.
+        port: u16,
+    },
 }
 
 impl Address {
     /// A UDP address, with an IPv4-mapped IPv6 address unmapped and flow info dropped.
     pub fn udp(addr: SocketAddr) -> Address {
-        match addr {
-            SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-                Some(v4) => Address::Udp(SocketAddr::new(IpAddr::V4(v4), v6.port())),
-                None => Address::Udp(SocketAddr::V6(std::net::SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()))),
-            },
-            SocketAddr::V4(_) => Address::Udp(addr),
-        }
+        Address::Udp(canonical(addr))
     }
 
-    /// The socket address of a UDP address.
+    /// The address of a TCP connection to `remote`, whose datagrams come and go by `port`.
+    pub fn tcp(remote: SocketAddr, port: u16) -> Address {
+        Address::Tcp { remote: canonical(remote), port }
+    }
+
+    /// True for a TCP connection.
+    pub fn is_tcp(&self) -> bool {
+        matches!(self, Address::Tcp { .. })
+    }
+
+    /// The socket address of the other end.
     pub fn socket_addr(&self) -> SocketAddr {
-        let Address::Udp(addr) = self;
-        *addr
+        match self {
+            Address::Udp(addr) => *addr,
+            Address::Tcp { remote, .. } => *remote,
+        }
     }
 
     /// Bytes of IP and UDP header before our own: 28 over IPv4, 48 over IPv6.
@@ -47,9 +62,12 @@ impl Address {
         }
     }
 
-    /// Appends the wire form: length 6 or 18, the IP address, the port.
+    /// Appends the wire form: length 6 or 18, the IP address, the port. Of a TCP connection it is length 0, an address of no known family.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let addr = self.socket_addr();
+        let addr = match self {
+            Address::Udp(addr) => addr,
+            Address::Tcp { .. } => return out.push(0),
+        };
         match addr.ip() {
             IpAddr::V4(ip) => {
                 out.push(6);
@@ -95,13 +113,49 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.socket_addr().fmt(f)
+        match self {
+            Address::Udp(addr) => addr.fmt(f),
+            Address::Tcp { remote, .. } => write!(f, "tcp://{remote}"),
+        }
     }
 }
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.socket_addr().fmt(f)
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Appends an IP address behind its length, 4 or 16.
+pub(super) fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(ip) => {
+            out.push(4);
+            out.extend_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            out.push(16);
+            out.extend_from_slice(&ip.octets());
+        }
+    }
+}
+
+/// Reads one, and what follows it; `None` where it is cut short or of another length.
+pub(super) fn read_ip(bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
+    match bytes.split_first()? {
+        (4, rest) => rest.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest)),
+        (16, rest) => rest.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest)),
+        _ => None,
+    }
+}
+
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(IpAddr::V4(v4), v6.port()),
+            None => SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id())),
+        },
+        SocketAddr::V4(_) => addr,
     }
 }
 
@@ -132,6 +186,17 @@ mod tests {
     fn mapped_addresses_are_ipv4() {
         assert_eq!(addr("[::ffff:10.0.0.1]:5"), addr("10.0.0.1:5"));
         assert_eq!(addr("[::ffff:10.0.0.1]:5").underlay_overhead(), 28);
+    }
+
+    #[test]
+    fn a_tcp_connection_is_known_by_its_end_and_told_to_nobody() {
+        let connection = Address::tcp("[::ffff:10.0.0.1]:443".parse().expect("an address"), 5);
+        assert_eq!(connection.to_string(), "tcp://10.0.0.1:443");
+        assert!(connection.is_tcp() && connection.is_private() && connection != addr("10.0.0.1:443"));
+        assert_ne!(connection, Address::tcp(connection.socket_addr(), 6), "two connections of one host are two");
+        let mut bytes = Vec::new();
+        connection.write(&mut bytes);
+        assert_eq!((Address::read_form(&mut &bytes[..]), Address::parse(&bytes)), (Some(&[0][..]), None));
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub const LINKS_PER_CHUNK: usize = 80;
 /// MACs in one chunk; leaves room for extensions.
 pub const MACS_PER_CHUNK: usize = 80;
 
+/// Feature of a router that passes nothing on for others.
+pub const NO_TRANSIT: u32 = 2;
+
 /// Number of the NODE type.
 pub const NODE: u8 = 1;
 /// Number of the LINKS type.
@@ -95,7 +98,7 @@ pub struct Node {
     pub noise: [u8; 32],
     /// The signature by which its identity key vouches for the handshake key.
     pub certificate: [u8; 64],
-    /// Bits of optional abilities.
+    /// Bits of optional abilities: [`NO_TRANSIT`], others are carried.
     pub features: u32,
     /// What its operator calls it, at most [`MAX_NICKNAME`] bytes, no control characters.
     pub nickname: String,

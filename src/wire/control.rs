@@ -2,7 +2,7 @@
 //!
 //! | type | record | body |
 //! | --- | --- | --- |
-//! | 1 | PING | sequence 4, flags 1, age 2, root 8 |
+//! | 1 | PING | sequence 4, flags 1 (active, link, frames in clear taken), age 2, root 8 |
 //! | 2 | PONG | sequence 4, flags 1, root 8 |
 //! | 3 | LINK | flags 1 |
 //! | 4 | CLOSE | reason 1, addresses |
@@ -14,11 +14,15 @@
 //! | 10 | GOSSIP | a message of [`crate::mesh::gossip`] |
 //! | 11 | FASTDP | flags 1, refusal 1, port 2, network identifier 3, MAC 6 |
 //! | 12 | APP | channel 1, message: see [`crate::mesh::apps`] |
+//! | 13 | CANDIDATES | addresses |
+//! | 14 | TRACE | probe 8, destination 6, hops left 1 |
+//! | 15 | TRACED | probe 8, router 6, next hop 6, end 1 |
 //!
 //! A record of a type, with a reason or about an address that nobody knows is passed over, so that a newer router may say more.
 //! A record that is cut short ends the datagram: what stood before it counts. Numbers are big endian.
 
 use super::address::Address;
+use super::name::PeerName;
 
 /// Bytes of a record's type and length.
 pub const RECORD_HEADER: usize = 3;
@@ -37,10 +41,15 @@ const RESPONSE: u8 = 9;
 const GOSSIP: u8 = 10;
 const FASTDP: u8 = 11;
 const APP: u8 = 12;
+const CANDIDATES: u8 = 13;
+const TRACE: u8 = 14;
+const TRACED: u8 = 15;
 
 /// A heartbeat that asks for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ping {
+    /// True where the sender takes frames in clear from the receiver, at the address that this came from.
+    pub clear: bool,
     /// Counts the pings of a link.
     pub sequence: u32,
     /// True while data flows: the other side is to probe at the fast pace too.
@@ -101,7 +110,7 @@ pub enum Refusal {
     Untrusted,
     /// The path carries too small datagrams, or has not been measured yet.
     Path,
-    /// The underlay between the two is not IPv4.
+    /// The host has no device for the address family of the underlay between the two.
     Family,
     /// Something that a later version knows of.
     Other(u8),
@@ -147,6 +156,30 @@ pub struct Fastdp {
     pub mac: [u8; 6],
 }
 
+/// A question that goes from router to router towards a destination, as frames would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Names the question.
+    pub probe: u64,
+    /// Where the way leads.
+    pub destination: PeerName,
+    /// How many routers pass it on; the next answers.
+    pub left: u8,
+}
+
+/// The answer, which goes back the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// Names the question.
+    pub probe: u64,
+    /// Who answers.
+    pub router: PeerName,
+    /// The next router on the way; [`PeerName::NONE`] where there is none.
+    pub next: PeerName,
+    /// Why there is none, as a number: 0 where there is one, 1 at the destination, 2 without a route, 3 where nothing is passed on.
+    pub end: u8,
+}
+
 /// One control record, its variable parts borrowed from the datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
@@ -189,6 +222,12 @@ pub enum Record<'a> {
         /// The message.
         body: &'a [u8],
     },
+    /// The sender looks for a direct path, and may be at one of these addresses.
+    Candidates(Vec<Address>),
+    /// The question for the routers on a way.
+    Trace(Trace),
+    /// Its answer.
+    Traced(Traced),
 }
 
 impl Record<'_> {
@@ -197,7 +236,7 @@ impl Record<'_> {
         match self {
             Record::Ping(ping) => frame(out, PING, |out| {
                 out.extend_from_slice(&ping.sequence.to_be_bytes());
-                out.push(u8::from(ping.active) | u8::from(ping.link) << 1);
+                out.push(u8::from(ping.active) | u8::from(ping.link) << 1 | u8::from(ping.clear) << 2);
                 out.extend_from_slice(&ping.age.to_be_bytes());
                 out.extend_from_slice(&ping.root.to_be_bytes());
             }),
@@ -228,6 +267,18 @@ impl Record<'_> {
                 out.push(*channel);
                 out.extend_from_slice(body);
             }),
+            Record::Candidates(addresses) => frame(out, CANDIDATES, |out| addresses.iter().for_each(|address| address.write(out))),
+            Record::Trace(trace) => frame(out, TRACE, |out| {
+                out.extend_from_slice(&trace.probe.to_be_bytes());
+                out.extend_from_slice(&trace.destination.0);
+                out.push(trace.left);
+            }),
+            Record::Traced(traced) => frame(out, TRACED, |out| {
+                out.extend_from_slice(&traced.probe.to_be_bytes());
+                out.extend_from_slice(&traced.router.0);
+                out.extend_from_slice(&traced.next.0);
+                out.push(traced.end);
+            }),
         }
     }
 
@@ -245,7 +296,10 @@ impl Record<'_> {
             | Record::Probed { .. }
             | Record::Challenge(_)
             | Record::Response(_)
-            | Record::Fastdp(_) => {
+            | Record::Fastdp(_)
+            | Record::Candidates(_)
+            | Record::Trace(_)
+            | Record::Traced(_) => {
                 let mut bytes = Vec::new();
                 self.write(&mut bytes);
                 bytes.len()
@@ -327,7 +381,7 @@ enum Parsed<'a> {
 }
 
 fn parse(kind: u8, body: &[u8]) -> Parsed<'_> {
-    if !(PING..=APP).contains(&kind) || is_of_a_later_version(kind, body) {
+    if !(PING..=TRACED).contains(&kind) || is_of_a_later_version(kind, body) {
         return Parsed::Unknown;
     }
     match parse_known(kind, body) {
@@ -354,7 +408,7 @@ fn parse_known(kind: u8, body: &[u8]) -> Option<Record<'_>> {
             let [flags] = take(&mut rest)?;
             let age = u16::from_be_bytes(take(&mut rest)?);
             let root = u64::from_be_bytes(take(&mut rest)?);
-            Record::Ping(Ping { sequence, active: flags & 1 != 0, link: flags & 2 != 0, age, root })
+            Record::Ping(Ping { sequence, active: flags & 1 != 0, link: flags & 2 != 0, clear: flags & 4 != 0, age, root })
         }
         PONG => {
             let sequence = u32::from_be_bytes(take(&mut rest)?);
@@ -367,11 +421,7 @@ fn parse_known(kind: u8, body: &[u8]) -> Option<Record<'_>> {
         }
         CLOSE => {
             let [reason] = take(&mut rest)?;
-            let mut addresses = Vec::new();
-            while !rest.is_empty() {
-                addresses.extend(Address::parse(Address::read_form(&mut rest)?));
-            }
-            Record::Close(CloseReason::from_number(reason)?, addresses)
+            Record::Close(CloseReason::from_number(reason)?, parse_addresses(rest)?)
         }
         OBSERVED => Record::Observed(Address::read(&mut rest)?),
         PROBE => Record::Probe { nonce: u32::from_be_bytes(take(&mut rest)?), size: u16::from_be_bytes(take(&mut rest)?) },
@@ -391,8 +441,27 @@ fn parse_known(kind: u8, body: &[u8]) -> Option<Record<'_>> {
             let [channel] = take(&mut rest)?;
             Record::App { channel, body: rest }
         }
+        CANDIDATES => Record::Candidates(parse_addresses(rest)?),
+        TRACE => {
+            let (probe, destination, [left]) = (u64::from_be_bytes(take(&mut rest)?), PeerName(take(&mut rest)?), take(&mut rest)?);
+            Record::Trace(Trace { probe, destination, left })
+        }
+        TRACED => {
+            let (probe, router) = (u64::from_be_bytes(take(&mut rest)?), PeerName(take(&mut rest)?));
+            let (next, [end]) = (PeerName(take(&mut rest)?), take(&mut rest)?);
+            Record::Traced(Traced { probe, router, next, end })
+        }
         _ => return None,
     })
+}
+
+/// Addresses up to the end; those in forms that nobody knows yet are left out.
+fn parse_addresses(mut rest: &[u8]) -> Option<Vec<Address>> {
+    let mut addresses = Vec::new();
+    while !rest.is_empty() {
+        addresses.extend(Address::parse(Address::read_form(&mut rest)?));
+    }
+    Some(addresses)
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {

@@ -2,8 +2,10 @@
 
 use super::address::Address;
 use super::beat::Beat;
+use super::body::Body;
 use super::control::{self, Records};
 use super::gossip::Message;
+use super::groups::{GROUPS, Groups};
 use super::header::{HEADER_LEN, Header, decrement_hop_limit};
 use super::record::Record;
 
@@ -42,10 +44,15 @@ pub fn control(data: &[u8]) {
 pub fn gossip(data: &[u8]) {
     let records = match Message::parse(data) {
         Ok(Message::Records(records)) => records,
-        Ok(Message::Root(_) | Message::Tree(..) | Message::Keys { .. } | Message::Want(_)) | Err(_) => vec![data],
+        Ok(Message::Root(_) | Message::Tree(..) | Message::Keys { .. } | Message::Want(_) | Message::Push(_)) | Err(_) => vec![data],
     };
     for bytes in records {
         let Ok(record) = Record::parse(bytes) else { continue };
+        if let Body::Unknown(GROUPS, body) = record.body()
+            && let Some(groups) = Groups::parse(body)
+        {
+            assert_eq!(groups.to_bytes(), **body, "one content has one encoding");
+        }
         assert_eq!(record.bytes(), bytes);
         let (id, edition) = (record.id(), record.edition());
         let version = (edition.incarnation, edition.sequence);

@@ -6,6 +6,7 @@
 //! 3 KEYS     depth 1, prefix 1, after id 9, until id 9, n × (id 9, edition 24)  what the sender has under a node
 //! 4 WANT     n × id 9
 //! 5 RECORDS  n × (length 2, record)
+//! 6 PUSH     wanted 1                        whether the receiver is to pass on at once what it hears from others: 0 no, 1 yes
 //! ```
 //!
 //! The tree is 16-ary with two levels below the root: depth 0 is the root, depth 1 has 16 nodes, depth 2 has
@@ -28,6 +29,7 @@ const TREE: u8 = 2;
 const KEYS: u8 = 3;
 const WANT: u8 = 4;
 const RECORDS: u8 = 5;
+const PUSH: u8 = 6;
 
 /// A node of the agreement tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,6 +109,8 @@ pub enum Message<'a> {
     Want(Vec<RecordId>),
     /// Records, each still to be parsed.
     Records(Vec<&'a [u8]>),
+    /// Whether the sender wants to be told at once what the receiver hears from others.
+    Push(bool),
 }
 
 /// Why bytes are not a message.
@@ -128,6 +132,10 @@ impl<'a> Message<'a> {
             KEYS => parse_keys(rest),
             WANT => parse_ids(rest).map(Message::Want),
             RECORDS => parse_records(rest).map(Message::Records),
+            PUSH => match rest {
+                [wanted @ (0 | 1)] => Some(Message::Push(*wanted == 1)),
+                _ => None,
+            },
             _ => return Err(BadMessage::Unknown),
         };
         message.ok_or(BadMessage::Malformed)
@@ -204,6 +212,11 @@ pub fn tree(node: TreeNode, hashes: &[u64; FANOUT]) -> Vec<u8> {
     out
 }
 
+/// Writes a PUSH message.
+pub fn push(wanted: bool) -> Vec<u8> {
+    vec![PUSH, u8::from(wanted)]
+}
+
 /// How many keys fit a KEYS message of at most `limit` bytes.
 pub fn keys_per_message(limit: usize) -> usize {
     (limit.saturating_sub(KEYS_HEAD) / KEY_LEN).max(1)
@@ -270,6 +283,8 @@ mod tests {
     use super::*;
     use crate::wire::PeerName;
 
+    const GOLDEN_BUCKETS: [u8; 3] = [241, 18, 92];
+
     fn key(n: u16) -> Key {
         let id = RecordId { name: PeerName([2, 0, 0, 0, 0, 1]), kind: 3, chunk: n };
         Key { id, edition: Edition { incarnation: 1, sequence: u64::from(n), digest: 7 } }
@@ -285,6 +300,9 @@ mod tests {
         assert_eq!(one, [[&head[..], &line].concat()]);
         assert_eq!(want(&[key(2).id], 1000), [[4, 2, 0, 0, 0, 0, 1, 3, 0, 2]]);
         assert_eq!(records([&b"ab"[..], b"c"], 1000), [[5, 0, 2, b'a', b'b', 0, 1, b'c']]);
+        assert_eq!((push(true), push(false)), (vec![6, 1], vec![6, 0]));
+        // Routers that fill the leaves differently could not compare them.
+        assert_eq!([1, 2, 3].map(|chunk| key(chunk).id.bucket()), GOLDEN_BUCKETS);
     }
 
     #[test]
@@ -295,8 +313,11 @@ mod tests {
         let ids = [key(1).id, key(2).id];
         assert_eq!(Message::parse(&want(&ids, 500)[0]), Ok(Message::Want(ids.to_vec())));
         assert_eq!(Message::parse(&records([&b"ab"[..], b"c"], 10)[0]), Ok(Message::Records(vec![b"ab", b"c"])));
-        assert_eq!(Message::parse(&[]), Err(BadMessage::Malformed));
-        assert_eq!(Message::parse(&[6, 0]), Err(BadMessage::Unknown));
+        assert_eq!(Message::parse(&push(true)), Ok(Message::Push(true)));
+        for bad in [&[][..], &[6], &[6, 2], &[6, 0, 0]] {
+            assert_eq!(Message::parse(bad), Err(BadMessage::Malformed));
+        }
+        assert_eq!(Message::parse(&[7, 0]), Err(BadMessage::Unknown));
         assert_eq!(Message::parse(&[2, 3, 0]), Err(BadMessage::Malformed));
     }
 
@@ -336,7 +357,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic(code in 0u8..7, body in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        fn no_bytes_make_it_panic(code in 0u8..8, body in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
             let bytes = [&[code][..], &body].concat();
             let _parsed = Message::parse(&bytes);
         }

@@ -9,19 +9,22 @@
 //!              token
 //! ```
 //!
-//! The upper half of byte 6 is the number of this fragment and the lower one how many there are; today's messages fit one
-//! datagram (0x01). The top bit of the type says that a retry token precedes the message. None of this is
+//! The upper half of byte 6 is the number of this fragment and the lower one how many there are: 0x01 for a message that fits one
+//! datagram, 0x02 and 0x12 for the first two messages of a hybrid handshake. Each fragment repeats source, type, index and token. The top bit of the type says that a retry token precedes the message. None of this is
 //! authenticated: it only finds the handshake that a message belongs to. The header's receiver index is 0 in first
 //! messages and the other end's sender index after that.
 
 use std::fmt;
 
-use super::PeerName;
+use super::{HEADER_LEN, PeerName};
 
 /// Bytes before the noise message where there is no token.
 pub const PREFIX_LEN: usize = 11;
 /// Bytes of a retry token.
 pub const TOKEN_LEN: usize = 16;
+/// Bytes of a message that one datagram takes: with the headers it fits the 1232 bytes that every IPv6 path carries.
+pub const FRAGMENT_LEN: usize = 1232 - HEADER_LEN - PREFIX_LEN - TOKEN_LEN;
+
 /// The bit of the type byte that announces a token.
 const TOKEN_BIT: u8 = 0x80;
 
@@ -83,6 +86,19 @@ impl<'a> Handshake<'a> {
     /// An unfragmented message without a token.
     pub fn whole(source: PeerName, kind: Type, sender_index: u32, message: &'a [u8]) -> Handshake<'a> {
         Handshake { source, fragment: 0, fragments: 1, kind, sender_index, token: None, message }
+    }
+
+    /// A message in as many fragments, equally long, as it takes.
+    pub fn cut(self) -> impl Iterator<Item = Handshake<'a>> {
+        let fragments = self.message.len().div_ceil(FRAGMENT_LEN).clamp(1, 15);
+        let size = self.message.len().div_ceil(fragments);
+        (0..fragments).map(move |n| {
+            let (start, end) = (n * size, (n * size + size).min(self.message.len()));
+            let mut part = self;
+            (part.fragment, part.fragments) = (n as u8, fragments as u8);
+            part.message = self.message.get(start..end).unwrap_or(&[]);
+            part
+        })
     }
 
     /// Parses what follows the clear header; `None` where it is malformed.
@@ -153,11 +169,17 @@ pub enum Reject {
     Unauthenticated = 11,
     /// Incarnation and counter were used before.
     Stale = 12,
+    /// The sender's keys rest on X25519 alone.
+    Classic = 13,
+    /// The receiver can do nothing but that.
+    Hybrid = 14,
+    /// The sender's key was revoked.
+    Revoked = 15,
 }
 
 impl Reject {
     /// Every reason, in order of its number.
-    pub const ALL: [Reject; 13] = [
+    pub const ALL: [Reject; 16] = [
         Reject::Other,
         Reject::Password,
         Reject::Network,
@@ -171,6 +193,9 @@ impl Reject {
         Reject::NameClash,
         Reject::Unauthenticated,
         Reject::Stale,
+        Reject::Classic,
+        Reject::Hybrid,
+        Reject::Revoked,
     ];
 
     /// Parses a reject body; reasons of later versions are [`Reject::Other`]. `None` for an empty body.
@@ -201,6 +226,11 @@ impl fmt::Display for Reject {
             Reject::NameClash => "it knows a different router with the same name: give one of them a new identity",
             Reject::Unauthenticated => "it takes unauthenticated links from private addresses only: set a --password on both",
             Reject::Stale => "it has seen a later handshake of this router: the state directory may be an old copy",
+            Reject::Classic => {
+                "it wants post-quantum keys too, which this router does not speak: upgrade this one, or start the other with --classic-ok"
+            }
+            Reject::Hybrid => "it speaks X25519 only: upgrade it, or accept such routers here with --classic-ok",
+            Reject::Revoked => "this router's key was revoked there: give this router a new identity, if it may come back",
         })
     }
 }
@@ -227,6 +257,26 @@ mod tests {
         token.write(&mut body);
         assert_eq!(body, b"\x7a\x3c\x01\x02\x03\x04\x13\x84\xab\xcd\xefUUUUUUUUUUUUUUUUnoise");
         assert_eq!(Handshake::parse(&body), Some(token));
+    }
+
+    #[test]
+    fn messages_are_cut_into_equal_parts_that_every_path_carries() {
+        let bytes: Vec<u8> = (0..3000u32).map(|n| n as u8).collect();
+        for (len, sizes) in
+            [(0, &[0][..]), (400, &[400]), (FRAGMENT_LEN, &[1189]), (1190, &[595, 595]), (1601, &[801, 800]), (3000, &[1000; 3])]
+        {
+            let whole = Handshake { token: Some([9; 16]), ..Handshake::whole(PeerName([2; 6]), Type::XxOne, 7, &bytes[..len]) };
+            let parts: Vec<Handshake<'_>> = whole.cut().collect();
+            assert_eq!(parts.iter().map(|part| part.message.len()).collect::<Vec<_>>(), sizes);
+            assert_eq!(parts.iter().flat_map(|part| part.message.to_vec()).collect::<Vec<_>>(), bytes[..len]);
+            for (n, part) in parts.iter().enumerate() {
+                let mut body = Vec::new();
+                part.write(&mut body);
+                assert!(HEADER_LEN + body.len() <= 1232);
+                assert_eq!(body[6], (n as u8) << 4 | parts.len() as u8);
+                assert_eq!(Handshake::parse(&body).as_ref(), Some(part));
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!  4 REMOVAL  dead 6, round 4, forced 1, count 1 × vote 16
 //!  5 TAKEN    removal 16, parent 16, range 32
 //!  6 DONE     removal 16, checksum 16
+//!  7 TALLY    dead 6, round 4, count 1 × vote 16      a REMOVAL names these where it rests on more votes than it has room for
 //! ```
 //!
 //! Numbers are big endian. A range is its first and its last address, 16 bytes each; an IPv4 address is written as the IPv6 address that maps it.
@@ -33,7 +34,7 @@ pub const MAX_RANGES: usize = 2;
 pub const MAX_FOUNDERS: usize = 24;
 /// Most founders by name.
 pub const MAX_SEEDS: usize = 64;
-/// Most votes named in one removal.
+/// Most votes named in one tally, and votes or tallies in one removal.
 pub const MAX_VOTES: usize = 48;
 /// Largest entry in bytes: a genesis of as many keys as there may be.
 pub const MAX_ENTRY: usize = HEAD + 1 + 16 + 1 + 32 * MAX_RANGES + 1 + 32 * MAX_FOUNDERS + SIGNATURE;
@@ -197,6 +198,15 @@ pub enum Body {
         round: u32,
         /// True if an operator insisted, without votes.
         forced: bool,
+        /// The votes, or tallies of them, ascending.
+        votes: Vec<EntryId>,
+    },
+    /// Votes for the author, for a removal that rests on many.
+    Tally {
+        /// The router that is gone.
+        dead: PeerName,
+        /// Counts attempts to remove it.
+        round: u32,
         /// The votes, ascending.
         votes: Vec<EntryId>,
     },
@@ -317,6 +327,7 @@ impl Body {
             Body::Removal { .. } => 4,
             Body::Taken { .. } => 5,
             Body::Done { .. } => 6,
+            Body::Tally { .. } => 7,
         }
     }
 
@@ -346,6 +357,11 @@ impl Body {
                 out.extend_from_slice(&dead.0);
                 out.extend_from_slice(&round.to_be_bytes());
                 out.push(u8::from(*forced));
+                write_list(out, votes, |out, vote| out.extend_from_slice(&vote.0));
+            }
+            Body::Tally { dead, round, votes } => {
+                out.extend_from_slice(&dead.0);
+                out.extend_from_slice(&round.to_be_bytes());
                 write_list(out, votes, |out, vote| out.extend_from_slice(&vote.0));
             }
             Body::Taken { removal, parent, range } => {
@@ -392,6 +408,11 @@ impl Body {
                 Body::Removal { dead, round, forced, votes }
             }
             5 => Body::Taken { removal: EntryId(rest.take()?), parent: EntryId(rest.take()?), range: Range::read(rest)? },
+            7 => Body::Tally {
+                dead: PeerName(rest.take()?),
+                round: u32::from_be_bytes(rest.take()?),
+                votes: rest.ascending(1, MAX_VOTES, |rest| rest.take().map(EntryId))?,
+            },
             6 => Body::Done { removal: EntryId(rest.take()?), taken: u128::from_be_bytes(rest.take()?) },
             _ => return Err(BadIpam::Kind),
         })

@@ -2,19 +2,23 @@
 
 pub mod address;
 pub mod beat;
+pub mod bindings;
 pub mod body;
 pub mod bundle;
 pub mod control;
 pub mod flood;
 pub mod fuzz;
 pub mod gossip;
+pub mod groups;
 pub mod handshake;
 pub mod header;
 pub mod ipam;
 pub mod name;
 pub mod names;
+pub mod probe;
 pub mod record;
 pub mod subnet;
+pub mod subnets;
 pub mod vnet;
 
 pub use address::Address;

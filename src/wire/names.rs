@@ -22,6 +22,9 @@ const MAX_LABEL: usize = 63;
 /// Most addresses of one family in one entry.
 const MAX_FAMILY: usize = 255;
 
+/// What a router says to another on the channel of names: "the names that you hold are asked for here". A later version may say more behind it.
+pub const ASKED: &[u8] = &[1];
+
 /// Addresses by name, relative to the domain, and by tag.
 pub type Entries = BTreeMap<(String, String), BTreeSet<IpAddr>>;
 

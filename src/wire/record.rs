@@ -62,9 +62,10 @@ impl RecordId {
         RecordId { name: PeerName([a, b, c, d, e, f]), kind, chunk: u16::from_be_bytes([hi, lo]) }
     }
 
-    /// The leaf of the agreement tree it belongs to: the first byte of a hash, so that leaves fill evenly.
+    /// The leaf of the agreement tree it belongs to. Names are hashes; kind and chunk are mixed in, so that leaves fill evenly.
     pub fn bucket(self) -> u8 {
-        Sha256::digest(self.to_bytes())[0]
+        let word = self.name.to_u64() ^ u64::from(self.kind) << 48 ^ u64::from(self.chunk) << 40;
+        word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0]
     }
 }
 

@@ -4,7 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use weave_router::host::HostError;
-use weave_router::host::lab::{Lab, Router, clock};
+use weave_router::host::lab::clock::{self, Stopwatch};
+use weave_router::host::lab::{Lab, Router};
+
+/// A wait of this length is told: `--nocapture` shows where the time of a test goes.
+const WORTH_TELLING: Duration = Duration::from_millis(500);
 
 /// A laboratory of one's own, after all other tests have given theirs back: they would disturb each other's timing. Without root it answers
 /// `None` and says why; in continuous integration it fails instead, since there a skipped test is a hole.
@@ -30,5 +34,10 @@ pub fn router(lab: &Lab, host: &str, arguments: &[&str]) -> Router {
 /// Waits until the closure says yes; fails the test with `what` when it does not in time.
 #[track_caller]
 pub fn wait_until(patience: Duration, what: &str, asked: impl FnMut() -> bool) {
+    let clock = Stopwatch::start();
     assert!(clock::wait_until(patience, asked), "not within {patience:?}: {what}");
+    let took = clock.elapsed();
+    if took >= WORTH_TELLING {
+        println!("{:.1} s until: {what}", took.as_secs_f64());
+    }
 }

@@ -63,12 +63,17 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let wait = |n: usize| step(Step::Wait, 0, &vec![0; n]);
     let want: Vec<u8> = (0..20).flat_map(|n| step(Step::Allocate, 0, &vec![0; n])).collect();
     let vote = |author: u8| signed(author, &Body::Vote { dead: key(1).name(), round: 1, taker: key(2), owners: 2 });
+    let named = |author: u8, body: &Body| Entry::build(genesis().mesh, &key(author), body, |_| [0; 64]).expect("an entry").id();
+    let voted = Body::Vote { dead: key(1).name(), round: 1, taker: key(2), owners: 2 };
+    let tally = signed(2, &Body::Tally { dead: key(1).name(), round: 1, votes: vec![named(2, &voted)] });
     let mut seeds = messages();
     seeds.extend([
         ("digest", digest(2)),
         ("script-told", [come.clone(), told, wait(20)].concat()),
         ("script-granted", [come.clone(), grant(half(0)), grant(half(60)), want.clone(), wait(30)].concat()),
-        ("script-given-twice", [come.clone(), grant(half(0)), grant(half(20)), want, wait(30)].concat()),
+        ("script-given-twice", [come.clone(), grant(half(0)), grant(half(20)), want.clone(), wait(30)].concat()),
+        ("script-reserved", [step(Step::Reserve, 0, &[1, 2, 3, 200, 255]), come.clone(), want.clone(), wait(30)].concat()),
+        ("script-tallied", [come.clone(), vote(2), tally, wait(10)].concat()),
         ("script-voted-out", [come.clone(), vote(2), vote(3), wait(10)].concat()),
         ("script-removes", [come, step(Step::Peer, 0, &[0]), step(Step::Remove, 0, &[]), wait(30), step(Step::Remove, 0, &[0])].concat()),
     ]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
-use weave_router::crypto::handshake::{Initiator, Local, Offer, Pattern, Responder, Stamp};
+use weave_router::crypto::handshake::{Classic, Exchange, Initiator, Local, Offer, Pattern, Responder, Stamp, Start};
 use weave_router::crypto::{Identity, Providers, Psks, SimulatedSignatures, Suite, SuiteTiming};
 use weave_router::forward::testkit::Recipe;
 use weave_router::mesh::fuzz::Step;
@@ -17,9 +17,10 @@ use weave_router::names::Own;
 use weave_router::time::Time;
 use weave_router::wire::body::{Extensions, LinkEntry, MacEntry, Node};
 use weave_router::wire::bundle::{Form, FrameHeader};
-use weave_router::wire::control::{CloseReason, Fastdp, Link, Ping, Pong, Record, Refusal};
+use weave_router::wire::control::{CloseReason, Fastdp, Link, Ping, Pong, Record, Refusal, Trace, Traced};
 use weave_router::wire::flood::FloodHeader;
 use weave_router::wire::gossip::{self, Key, TreeNode};
+use weave_router::wire::groups::{GROUPS, Groups};
 use weave_router::wire::handshake::{Handshake, Type};
 use weave_router::wire::record::{Edition, RecordId};
 use weave_router::wire::vnet::GSO_ECN;
@@ -69,7 +70,7 @@ fn records(gossip: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let six = Address::udp(([0xfd00, 0, 0, 0, 0, 0, 0, 7], 6783).into());
     let fastdp = Fastdp { refusal: Some(Refusal::Path), hears: true, port: 6784, vni: 0xab_cdef, mac: [2, 1, 2, 3, 4, 5] };
     let records = [
-        ("ping", Record::Ping(Ping { sequence: 7, active: true, link: true, age: 250, root: 1 })),
+        ("ping", Record::Ping(Ping { sequence: 7, active: true, link: true, clear: false, age: 250, root: 1 })),
         ("pong", Record::Pong(Pong { sequence: 1, active: false, root: 9 })),
         ("link", Record::Link(Link { answer: false, only: true })),
         ("close-full", Record::Close(CloseReason::Full, vec![address(), six])),
@@ -80,6 +81,9 @@ fn records(gossip: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("challenge", Record::Challenge(11)),
         ("response", Record::Response(11)),
         ("gossip", Record::Gossip(gossip)),
+        ("candidates", Record::Candidates(vec![address(), six])),
+        ("trace", Record::Trace(Trace { probe: 5, destination: PeerName([2, 0, 0, 0, 0, 7]), left: 3 })),
+        ("traced", Record::Traced(Traced { probe: 5, router: PeerName([2, 0, 0, 0, 0, 7]), next: PeerName::NONE, end: 2 })),
         ("fastdp", Record::Fastdp(fastdp)),
     ];
     let wire = |record: Record<'_>| {
@@ -111,15 +115,17 @@ fn local(seed: u8) -> Local {
             plain: false,
             nickname: None,
         },
+        classic: Classic::Accepted,
         providers: Providers::default(),
     }
 }
 
-fn first(pattern: Pattern, from: &Local, to: &Local) -> (Initiator, Vec<u8>) {
+fn first(pattern: Pattern, from: &Local, to: &Local, exchange: Exchange) -> (Initiator, Vec<u8>) {
     let rng = &mut ChaCha12Rng::from_seed([4; 32]);
+    let start = Start { psk_index: 0, stamp: Stamp::default(), local_index: 2, exchange };
     match pattern {
-        Pattern::Xx => Initiator::start_xx(from, 0, Stamp::default(), 2, rng),
-        Pattern::Ik => Initiator::start_ik(from, to.identity.public(), 0, Stamp::default(), 2, rng),
+        Pattern::Xx => Initiator::start_xx(from, start, rng),
+        Pattern::Ik => Initiator::start_ik(from, to.identity.public(), start, rng),
     }
     .expect("both ends are well formed")
 }
@@ -128,15 +134,25 @@ fn first(pattern: Pattern, from: &Local, to: &Local) -> (Initiator, Vec<u8>) {
 /// payload, 6 the body of a datagram, 7 a datagram of a session.
 fn handshakes() -> Vec<(&'static str, Vec<u8>)> {
     let (ours, theirs) = (local(1), local(2));
-    let to_us = |pattern| first(pattern, &theirs, &ours).1;
+    let to_us = |pattern| first(pattern, &theirs, &ours, Exchange::Hybrid).1;
     let answer = |pattern| {
-        let rng = &mut ChaCha12Rng::from_seed([9; 32]);
-        Responder::answer(&theirs, pattern, &first(pattern, &ours, &theirs).1, Stamp::default(), 1, rng).expect("an answer").message
+        let (rng, asked) = (&mut ChaCha12Rng::from_seed([9; 32]), first(pattern, &ours, &theirs, Exchange::Hybrid).1);
+        Responder::answer(&theirs, pattern, &asked, Stamp::default(), 1, rng).expect("an answer").message
     };
-    let third = first(Pattern::Xx, &ours, &theirs).0.read_answer(&ours, &answer(Pattern::Xx)).expect("a true answer").1;
+    let third = first(Pattern::Xx, &ours, &theirs, Exchange::Hybrid).0.read_answer(&ours, &answer(Pattern::Xx)).expect("a true answer").1;
+    let part = Handshake::whole(theirs.identity.name(), Type::XxOne, 11, &to_us(Pattern::Xx)).cut().nth(1).map(|part| {
+        let mut bytes = Vec::new();
+        part.write(&mut bytes);
+        bytes
+    });
     let payload = [
         &b"\x02\x00\x10\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\x01\x03\x00\x03\xab\xcd\xef\x04\x00\x02\x01\x02\x05\x00\x04\0\0\0\x05"[..],
-        b"\x06\x00\x05\x01\0\0\0\xbc\x07\x00\x01\x02\x08\x00\x01\x01\x09\x00\x08berlin-1\x0a\x00\x02\x01\x02\0\0",
+        b"\x06\x00\x05\x01\0\0\0\xbc\x07\x00\x01\x02\x08\x00\x01\x01\x09\x00\x08berlin-1\x0a\x00\x02\x01\x02",
+        b"\x0b\x04\xa0",
+        &[7; 1184],
+        b"\x0c\x04\x40",
+        &[9; 1088],
+        b"\0\0",
     ];
     let mut retried = Vec::new();
     let name = theirs.identity.name();
@@ -144,6 +160,8 @@ fn handshakes() -> Vec<(&'static str, Vec<u8>)> {
     message.write(&mut retried);
     let with = |choice: u8, bytes: &[u8]| [&[choice][..], bytes].concat();
     vec![
+        ("xx-one-classic", with(0, &first(Pattern::Xx, &theirs, &ours, Exchange::Classic).1)),
+        ("part", with(6, &part.expect("two parts"))),
         ("xx-one", with(0, &to_us(Pattern::Xx))),
         ("ik-one", with(1, &to_us(Pattern::Ik))),
         ("xx-two", with(2, &answer(Pattern::Xx))),
@@ -261,7 +279,16 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("tcp-big-df-v6", with(0, &Recipe { payload: 3000, v6: true, ..tcp }, 0)),
         ("small", with(0, &Recipe { payload: 10, ..Recipe::default() }, 0)),
         ("flood", with(2, &udp, 1000)),
+        ("report", [&[2][..], VnetHeader::default().as_bytes(), &report()].concat()),
     ]
+}
+
+/// A report of IGMPv3: one group joined, another left.
+fn report() -> Vec<u8> {
+    let head = [0x01, 0, 0x5e, 0, 0, 22, 2, 0, 0, 0, 0, 1, 8, 0];
+    let ip = [0x45, 0xc0, 0, 44, 0, 0, 0x40, 0, 1, 2, 0, 0, 10, 0, 0, 1, 224, 0, 0, 22];
+    let records = [4, 0, 0, 0, 239, 1, 2, 3, 3, 0, 0, 0, 239, 1, 2, 4];
+    [&head[..], &ip, &[0x22, 0, 0, 0, 0, 0, 0, 2], &records].concat()
 }
 
 /// What router `n` would tell its neighbours of itself.
@@ -291,6 +318,9 @@ fn said(n: u8) -> Vec<Vec<u8>> {
     let link = |to: u8| LinkEntry { neighbour: Identity::from_seed(&[to; 32]).name(), cost: 1000, max_datagram: 1472 };
     store.publish_links(Time::ZERO, &[link(1), link(3)], &mut out);
     store.publish_macs(Time::ZERO, &[MacEntry { vlan: 0, mac: [2, 0, 0, 0, 0, n], moves: 1 }], &mut out);
+    let groups =
+        Groups { everything: false, groups: vec![[239, 1, 2, n].into(), [0xff, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 3].into()] };
+    store.publish_app(Time::ZERO, GROUPS, vec![groups.to_bytes()], &mut out);
     store.leave(Time::ZERO, &mut out);
     out.to_all_but.into_iter().map(|(_, message)| message).collect()
 }
@@ -300,8 +330,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let id = |n: u8| RecordId { name: Identity::from_seed(&[n; 32]).name(), kind: 1, chunk: 0 };
     let edition = Edition { incarnation: 1, sequence: 1, digest: 5 };
     let keys = gossip::keys(TreeNode::ROOT, &[Key { id: id(1).min(id(2)), edition }, Key { id: id(1).max(id(2)), edition }], 1192);
-    let names = ["node", "links", "macs", "left"];
-    assert_eq!(told.len(), names.len(), "a router says four things of itself");
+    let names = ["node", "links", "macs", "groups", "left"];
+    assert_eq!(told.len(), names.len(), "a router says five things of itself");
     let mut messages: Vec<(&str, Vec<u8>)> = names.into_iter().zip(told).collect();
     messages.push(("root", gossip::root(7)));
     messages.push(("tree", gossip::tree(TreeNode::ROOT, &[3; 16])));
@@ -316,7 +346,10 @@ fn gossips() -> Vec<(&'static str, Vec<u8>)> {
     let framed = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
     let all = seeds.iter().flat_map(|(_, bytes)| framed(bytes)).collect();
     let two = said(2).iter().chain(&said(3)).flat_map(|bytes| framed(bytes)).collect();
+    // Whom a router wants to be told by changes as it goes: on, and off again.
+    let push = [true, false].into_iter().flat_map(|wanted| framed(&gossip::push(wanted))).collect();
     seeds.push(("conversation", all));
+    seeds.push(("push", push));
     seeds.push(("two-routers", two));
     seeds
 }
@@ -325,13 +358,19 @@ fn gossips() -> Vec<(&'static str, Vec<u8>)> {
 fn scripts() -> Vec<(&'static str, Vec<u8>)> {
     let step = |what: Step, bytes: &[u8]| [&[what as u8][..], &(bytes.len() as u16).to_be_bytes(), bytes].concat();
     let (router, stranger) = (local(1), local(3));
-    let datagram = |kind, number, message: &[u8]| {
-        let mut bytes = header(kind, router.identity.name(), 0);
-        Handshake::whole(stranger.identity.name(), number, 11, message).write(&mut bytes);
-        bytes
+    let datagrams = |kind, number, message: &[u8]| -> Vec<Vec<u8>> {
+        let parts = Handshake::whole(stranger.identity.name(), number, 11, message).cut();
+        let write = |part: Handshake<'_>| {
+            let mut bytes = header(kind, router.identity.name(), 0);
+            part.write(&mut bytes);
+            bytes
+        };
+        parts.map(write).collect()
     };
-    let opening = |pattern, number| datagram(Kind::HandshakeDirect, number, &first(pattern, &stranger, &router).1);
-    let xx = opening(Pattern::Xx, Type::XxOne);
+    let asked = |kind, pattern, number, exchange| datagrams(kind, number, &first(pattern, &stranger, &router, exchange).1);
+    let steps = |what, all: Vec<Vec<u8>>| all.iter().flat_map(|bytes| step(what, bytes)).collect::<Vec<_>>();
+    let xx = asked(Kind::HandshakeDirect, Pattern::Xx, Type::XxOne, Exchange::Classic).concat();
+    let hybrid = |number: Type, pattern| steps(Step::Stranger, asked(Kind::HandshakeDirect, pattern, number, Exchange::Hybrid));
     let repeated: Vec<u8> = std::iter::repeat_n(step(Step::Stranger, &xx), 8).flatten().collect();
     let news = |what| messages().iter().flat_map(|(_, message)| step(what, &records(message).pop().expect("gossip").1)).collect::<Vec<_>>();
     let every = |what| records(b"\x01\0\0\0\0\0\0\0\x07").iter().flat_map(|(_, record)| step(what, record)).collect::<Vec<_>>();
@@ -341,9 +380,10 @@ fn scripts() -> Vec<(&'static str, Vec<u8>)> {
     let forged = [&header(Kind::ControlDirect, router.identity.name(), 1)[..], &[0; 40]].concat();
     vec![
         ("stranger-xx", with(0, &[repeated, step(Step::Wait, &[0; 90])])),
-        ("stranger-ik", with(0, &[step(Step::Stranger, &opening(Pattern::Ik, Type::IkOne))])),
+        ("stranger-hybrid", with(0, &[hybrid(Type::XxOne, Pattern::Xx), hybrid(Type::XxOne, Pattern::Xx)])),
+        ("stranger-ik", with(0, &[hybrid(Type::IkOne, Pattern::Ik)])),
         ("stranger-forged", with(1, &[step(Step::Stranger, &forged), step(Step::Neighbour, &forged)])),
-        ("relayed", with(1, &[step(Step::Neighbour, &datagram(Kind::HandshakeRelayed, Type::XxOne, &xx[27..]))])),
+        ("relayed", with(1, &[steps(Step::Neighbour, asked(Kind::HandshakeRelayed, Pattern::Xx, Type::XxOne, Exchange::Hybrid))])),
         ("records", with(1, &[every(Step::Sealed), step(Step::Wait, &[0; 99])])),
         ("records-moved", with(1, &[every(Step::Moved), step(Step::Wait, &[0; 99])])),
         ("records-relayed", with(1, &[every(Step::Relayed)])),

@@ -42,6 +42,7 @@ fn each_of_two_addresses_that_are_bound_answers_for_itself() {
         let r2 = router(lab, "h2", &[&["--nickname", "h2", "--peer", &near], PASSWORD].concat());
         let r3 = router(lab, "h3", &[&["--nickname", "h3", "--peer", &far], PASSWORD].concat());
         links(&r1, 2);
+        [&r2, &r3].into_iter().for_each(|router| links(router, 1));
         assert_eq!(linked_with(&r2), [format!("{near}:6783")]);
         assert_eq!(linked_with(&r3), [format!("{far}:6783")]);
         let _ = (container(lab, "h2", "c2", 2, &Plug::default()), container(lab, "h3", "c3", 3, &Plug::default()));

@@ -50,7 +50,11 @@ fn both_are(pair: &Pair, wanted: &str) {
 
 /// Bytes that the VXLAN device of a host has sent and received.
 fn vxlan_bytes(lab: &Lab, host: &str) -> (u64, u64) {
-    let shown: Value = serde_json::from_str(&ip(lab, host, "-s -j link show weave-vxlan")).expect("JSON");
+    device_bytes(lab, host, "weave-vxlan")
+}
+
+fn device_bytes(lab: &Lab, host: &str, device: &str) -> (u64, u64) {
+    let shown: Value = serde_json::from_str(&ip(lab, host, &format!("-s -j link show {device}"))).expect("JSON");
     let of = |way: &str| shown[0]["stats64"][way]["bytes"].as_u64().expect("a count");
     (of("tx"), of("rx"))
 }
@@ -100,6 +104,28 @@ fn unicast_takes_the_kernel_and_floods_take_the_router() {
         assert!(vxlan_bytes(lab, "h1").1 > 10 << 20, "IPv6, and the other way");
         let page = run(lab, "h1", "curl", "-s http://127.0.0.1:6782/metrics");
         assert!(page.contains("weave_fastdp_peers 1"), "{page}");
+        for (host, router) in [("h1", &mut pair.r1), ("h2", &mut pair.r2)] {
+            assert!(router.stop().expect("stopped").is_some_and(|status| status.success()));
+            leaves_nothing(lab, host);
+        }
+    });
+}
+
+#[test]
+fn an_ipv6_underlay_has_a_device_of_its_own() {
+    scene(|lab| {
+        let mut pair = connected_pair(lab, &Setting { subnet: "fd00:9::/64", both: FAST, ..Setting::default() });
+        both_are(&pair, "fastdp");
+        is_behind(lab, "h1", pair.c2.mac, "weave-vxlan6");
+        is_behind(lab, "h2", pair.c1.mac, "weave-vxlan6");
+        let (before, router_before) = (device_bytes(lab, "h1", "weave-vxlan6"), sent(&pair.r1));
+        transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 10 << 20);
+        assert!(device_bytes(lab, "h1", "weave-vxlan6").0 - before.0 > 10 << 20, "the kernel carries it");
+        assert!(sent(&pair.r1) - router_before < 1 << 20, "and the router does not");
+        nft(lab, "h2", "table inet wall { chain c { type filter hook input priority 0; udp dport 6784 drop; }; }");
+        both_are(&pair, "router");
+        is_behind(lab, "h1", pair.c2.mac, "weave-tap");
+        traffic_goes_on(lab, "c1", pair.c2.ip);
         for (host, router) in [("h1", &mut pair.r1), ("h2", &mut pair.r2)] {
             assert!(router.stop().expect("stopped").is_some_and(|status| status.success()));
             leaves_nothing(lab, host);
@@ -161,13 +187,15 @@ fn trusted_subnets_allow_it_beside_encryption_where_both_ends_trust() {
             // The ports may differ: each is told the other's.
             let second = ["--fastdp", "--trusted-subnets", "192.168.0.0/16,10.9.0.0/16", "--fastdp-port", "7784"];
             let pair = connected_pair(lab, &Setting { first: &first, second: &second, ..Setting::default() });
-            assert_ne!(connections(&pair.r1, "established")[0]["cipher"], "none");
+            let clear = || connections(&pair.r1, "established").first().is_some_and(|row| row["cipher"] == "none");
             if fast {
+                wait_until(PATIENCE, "frames that fall back need no seal either", clear);
                 both_are(&pair, "fastdp");
                 let before = vxlan_bytes(lab, "h1").0;
                 transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 3 << 20);
                 assert!(vxlan_bytes(lab, "h1").0 - before > 3 << 20);
             } else {
+                assert!(!clear());
                 wait_until(PATIENCE, "the reason is shown", || datapath(&pair.r2, "h1").1.contains("does not trust our address"));
                 assert!(datapath(&pair.r1, "h2").1.contains("--trusted-subnets"), "{:?}", datapath(&pair.r1, "h2"));
                 traffic_goes_on(lab, "c1", pair.c2.ip);
@@ -310,6 +338,25 @@ fn a_port_that_is_taken_is_said_and_the_router_goes_on() {
 }
 
 #[test]
+fn a_port_that_is_taken_for_ipv6_alone_is_left_to_its_owner() {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        let owner = in_namespace(&lab.namespace("h1"), || UdpSocket::bind("[::1]:6784")).expect("a namespace").expect("a socket");
+        owner.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        lab.host("h2").expect("a host");
+        let wire = lab.wire("h1", "h2", "10.9.1.0/24").expect("a wire");
+        let r1 = router(lab, "h1", &[&["--nickname", "h1"], FAST].concat());
+        let _r2 = router(lab, "h2", &[&["--nickname", "h2", "--peer", &wire.a.ip.to_string()], FAST].concat());
+        becomes(&r1, "h2", "fastdp");
+        assert_eq!(lines(&r1, "works over IPv4 only").len(), 1);
+        assert!(!ip(lab, "h1", "-o link").contains("weave-vxlan6"));
+        let other = in_namespace(&lab.namespace("h1"), || UdpSocket::bind("[::1]:0")).expect("a namespace").expect("a socket");
+        other.send_to(b"hello", "[::1]:6784").expect("sent");
+        assert_eq!(owner.recv(&mut [0; 16]).expect("what comes to its port is let in"), 5);
+    });
+}
+
+#[test]
 fn what_somebody_removes_is_put_back() {
     scene(|lab| {
         let pair = fast_pair(lab);
@@ -323,8 +370,8 @@ fn what_somebody_removes_is_put_back() {
         // At once, and not with the next look, of which there is one every three seconds.
         for round in 0..4 {
             run(lab, "h1", "nft", if round % 2 == 0 { "flush ruleset" } else { "flush chain inet weave_fastdp input" });
-            pause(Duration::from_millis(500));
-            assert!(run(lab, "h1", "nft", "list ruleset").contains("@peers"), "round {round}");
+            let back = || run(lab, "h1", "nft", "list ruleset").contains("@peers");
+            assert!(weave_router::host::lab::clock::wait_until(Duration::from_millis(500), back), "round {round}");
         }
         for meddling in ["link del weave-vxlan", "link set weave-vxlan nomaster", "link set weave-vxlan down", "link del weave-tap"] {
             ip(lab, "h1", meddling);
@@ -336,6 +383,13 @@ fn what_somebody_removes_is_put_back() {
             transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 2 << 20);
             assert!(vxlan_bytes(lab, "h1").0 - before > 2 << 20, "{meddling}");
         }
+        // What happens to the device for IPv6 is nothing to the other one. As often as it takes: the router may have made another meanwhile.
+        let number = || ip(lab, "h1", "-o link show weave-vxlan").split(':').next().map(str::to_string);
+        let before = number();
+        let swap = "until ip link set other name weave-vxlan6 2>/dev/null; do ip link del weave-vxlan6 || true; done";
+        shell(lab, "h1", &format!("ip link add other type veth peer name another; {swap}"));
+        wait_until(PATIENCE, "the reason is said", || !lines(&pair.r1, "works over IPv4 only").is_empty());
+        assert_eq!((number(), datapath(&pair.r1, "h2").0.as_str()), (before, "fastdp"));
     });
 }
 

@@ -116,8 +116,8 @@ fn the_tap_never_speaks_for_itself() {
         let shown = ip(lab, "h1", "-o link show weave-tap");
         let mac = shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_string();
         reaches(lab, "c1", pair.c2.ip);
-        // Duplicate address detection, listener reports and router solicitations come within seconds of an interface.
-        pause(Duration::from_secs(5));
+        // Duplicate address detection, listener reports and the first router solicitation come within a second of an interface.
+        pause(Duration::from_secs(2));
         assert_eq!(ip(lab, "h1", "-6 addr show dev weave-tap"), "", "it has no address");
         let heard = far.lines().expect("a capture");
         assert!(heard.iter().any(|line| line.contains("ICMP echo request")), "the capture works: {heard:?}");

@@ -82,9 +82,7 @@ fn replayed_and_reflected_datagrams_are_counted_and_harmless() {
             let before = thrown_away(&middle.r1);
             paced(datagrams, |datagram| middle.proxy.slip_in(0, datagram));
             let expected = datagrams.len() as u64 * 9 / 10;
-            wait_until(Duration::from_secs(5), &format!("{expected} {what} datagrams are counted"), || {
-                thrown_away(&middle.r1) - before >= expected
-            });
+            wait_until(PATIENCE, &format!("{expected} {what} datagrams are counted"), || thrown_away(&middle.r1) - before >= expected);
         }
         let delivered = bridge.lines().expect("a capture");
         assert!(delivered.is_empty(), "frames are delivered once: {delivered:?}");
@@ -121,9 +119,7 @@ fn forged_and_truncated_datagrams_are_counted_and_harmless() {
         paced(&forged, |datagram| middle.proxy.slip_in(0, datagram));
         // A forged copy may be another thing than its original, but hardly a good one.
         let expected = forged.len() as u64 * 9 / 10;
-        wait_until(Duration::from_secs(5), &format!("{expected} forged datagrams are counted"), || {
-            thrown_away(&middle.r1) - before >= expected
-        });
+        wait_until(PATIENCE, &format!("{expected} forged datagrams are counted"), || thrown_away(&middle.r1) - before >= expected);
         all_is_well(lab, &middle, lines);
     });
 }

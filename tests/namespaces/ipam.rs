@@ -9,6 +9,7 @@ use weave_router::api::client::{Client, ClientError};
 use weave_router::host::lab::clock::pause;
 use weave_router::host::lab::{Lab, Router, Wire};
 
+use crate::attach::{ask as verb, container, hosts};
 use crate::common::{router, wait_until};
 use crate::scene::{PASSWORD, PATIENCE, links, peer, scene};
 
@@ -122,6 +123,10 @@ fn ipam_errors_are_sentences_with_a_status() {
         refused(Method::PUT, "/ip/d/10.50.0.7/29", "last address");
         refused(Method::GET, "/ip/d", "no such address");
         refused(Method::DELETE, "/peer/nobody", "no router is known");
+        let own = one.status("").expect("a status");
+        for name in ["name", "nickname"] {
+            refused(Method::DELETE, &format!("/peer/{}", own[name].as_str().expect("a name")), "cannot remove itself");
+        }
         for n in 2..7 {
             assert_eq!(given(&one, &format!("c{n}")), format!("10.50.0.{n}/29"));
         }
@@ -131,6 +136,32 @@ fn ipam_errors_are_sentences_with_a_status() {
         assert_eq!(given(&one, "late"), "10.50.0.3/29");
         let metrics = ask(&one, Method::GET, "/metrics").expect("metrics");
         assert!(metrics.contains("weave_ips{state=\"local-used\"} 7") && metrics.contains("weave_ipam_pending_allocates 0"), "{metrics}");
+    });
+}
+
+#[test]
+fn ipam_a_router_alone_that_was_reset_begins_anew_when_it_is_started_again() {
+    scene(|lab| {
+        lab.host("h1").expect("a host");
+        let mut one = router(lab, "h1", &[PASSWORD, &["--ipalloc-range", "10.50.0.0/24"]].concat());
+        assert_eq!(given(&one, "c"), "10.50.0.1/24");
+        let another = [PASSWORD, &["--ipalloc-range", "10.51.0.0/24"]].concat();
+        let restart = |one: &mut Router| {
+            assert!(one.stop().expect("stopped").is_some());
+            one.restart_with(&another).expect("started");
+        };
+        restart(&mut one);
+        let said = ask(&one, Method::POST, "/ip/c").expect_err("another range").to_string();
+        assert!(said.contains("`reset` this router and start it again"), "{said}");
+        assert!(ask(&one, Method::GET, "/status/ipam").expect("a page").contains("(100.0% of total)"));
+        ask(&one, Method::DELETE, "/peer").expect("reset");
+        restart(&mut one);
+        assert_eq!(given(&one, "c"), "10.51.0.1/24");
+        // What is given after a reset is kept.
+        ask(&one, Method::DELETE, "/peer").expect("reset");
+        assert_eq!(given(&one, "d"), "10.51.0.2/24");
+        restart(&mut one);
+        assert_eq!((given(&one, "d"), given(&one, "c")), ("10.51.0.2/24".into(), "10.51.0.1/24".into()));
     });
 }
 
@@ -156,6 +187,10 @@ fn ipam_a_router_with_peers_waits_for_them_and_prime_says_when() {
 fn ipam_killed_at_random_moments_nothing_that_was_given_is_lost() {
     scene(|lab| {
         let (mut routers, _wires) = three(lab, &["--ipalloc-range", "10.50.0.0/24"]);
+        // Each knows the ring and has something to give: from here on answers take milliseconds.
+        for (n, router) in routers.iter().enumerate() {
+            given(router, &format!("first{n}"));
+        }
         let mut known: BTreeMap<String, String> = BTreeMap::new();
         for round in 0..12u64 {
             let victim = (round % 3) as usize;
@@ -215,5 +250,35 @@ fn ipam_a_partition_goes_on_giving_and_a_dead_router_is_removed() {
         nothing_twice(&routers.iter().collect::<Vec<_>>());
         let reset = routers[1].client(&["reset"]).expect("the client runs");
         assert!(String::from_utf8_lossy(&reset.stdout).contains("IPs handed over to"), "{}", String::from_utf8_lossy(&reset.stderr));
+    });
+}
+
+#[test]
+fn ipam_a_lost_state_leaves_running_containers_their_addresses() {
+    scene(|lab| {
+        let (mut one, two) = hosts(lab, &[]);
+        given(&two, "elsewhere");
+        let containers: Vec<String> = (0..6).map(|n| container(lab, &format!("c{n}"))).collect();
+        let mut known: Vec<String> =
+            containers.iter().map(|netns| verb(&one, &format!("attach --netns {netns}")).trim().to_string()).collect();
+        known.push(verb(&one, "expose").trim().to_string());
+        let mesh = ipam(&one)["mesh"].clone();
+        one.process().kill().expect("killed");
+        std::fs::remove_file(one.state_dir().join("state.redb")).expect("removed");
+        one.restart().expect("started");
+        // Asked for at once, while it has yet to find out what is there.
+        let asked: Vec<String> = (0..12).map(|n| format!("new{n}")).collect();
+        let new: Vec<String> = std::thread::scope(|scope| {
+            let asking: Vec<_> = asked.iter().map(|ident| scope.spawn(|| given(&one, ident))).collect();
+            asking.into_iter().map(|asking| asking.join().expect("an answer")).collect()
+        });
+        assert!(new.iter().all(|address| !known.contains(address)), "{new:?}, and in use are {known:?}");
+        assert_eq!(ipam(&one)["mesh"], mesh, "it finds the others, and founds nothing apart");
+        for (netns, address) in containers.iter().zip(&known) {
+            assert_eq!(verb(&one, &format!("attach --netns {netns}")).trim(), address);
+            let path = format!("/ip/{}", format!("netns:{netns}").replace('/', "%2F"));
+            wait_until(PATIENCE, "it is the container's", || ask(&one, Method::GET, &path).is_ok_and(|text| text == *address));
+        }
+        nothing_twice(&[&one, &two]);
     });
 }

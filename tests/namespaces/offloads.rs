@@ -13,7 +13,7 @@ use weave_router::io::tap::{MIN_BUFFER, Tap};
 
 use crate::common::{router, wait_until};
 use crate::flow::transfer;
-use crate::scene::{PASSWORD, PATIENCE, container, ip, links, loss, nft, reaches, rows, scene, shell, v6};
+use crate::scene::{PASSWORD, PATIENCE, all_come_back, container, ip, links, nft, reaches, rows, scene, shell, v6};
 use crate::sizes::{bursts, datagrams};
 
 /// What each of the routers around the first is told, and one word of its status.
@@ -74,7 +74,7 @@ fn exchange(lab: &Lab, a: &Container, b: &Container) {
         datagrams(&from.namespace, &to.namespace, v6(n(to)), 12);
         bursts(from, to);
         for far in [to.ip, v6(n(to))] {
-            assert_eq!(loss(lab, &from.name, far, "-c 3 -i 0.01 -W 3 -s 30000"), 0, "{} to {far}", from.name);
+            all_come_back(lab, &from.name, far, 3, 10, "-W 5 -s 30000");
         }
     }
 }
@@ -158,8 +158,7 @@ fn containers_of_any_mtu_understand_each_other() {
                 transfer(&b.namespace, &a.namespace, v6(n), STREAM / 2);
                 let least = sizes[usize::from(n - 11)].min(sizes[usize::from(m - 21)]);
                 // Larger packets than the path's that may be cut; not larger than the far container takes, as on any Ethernet.
-                let ping = format!("-c 2 -i 0.01 -W 3 -M dont -s {}", least - 28);
-                assert_eq!(loss(lab, &a.name, b.ip, &ping), 0, "{} to {}", a.name, b.name);
+                all_come_back(lab, &a.name, b.ip, 2, 10, &format!("-W 5 -M dont -s {}", least - 28));
             }
         }
         // One that finishes its own checksums and believes in 9000: single large packets instead of super frames.

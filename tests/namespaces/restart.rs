@@ -9,7 +9,7 @@ use weave_router::host::lab::{Lab, Plug};
 
 use crate::common;
 use crate::flow::{Pulse, transfer};
-use crate::scene::{PATIENCE, Setting, connected_pair, container, ip, lines, links, pair, reaches, rows, scene};
+use crate::scene::{PATIENCE, Setting, connected_pair, container, count, ip, lines, links, pair, reaches, rows, scene};
 
 #[test]
 fn killed_routers_come_back_by_themselves() {
@@ -57,7 +57,9 @@ fn both_ends_of_an_asymmetric_pair_dial_again() {
         // Only h2 was told an address; h1 remembers nobody and waits to be called.
         let mut pair = connected_pair(lab, &Setting::default());
         pair.r1.process().kill().expect("killed");
-        pause(Duration::from_secs(3));
+        links(&pair.r2, 0);
+        let heeded = count(&pair.r2, |plane, name| plane == "mesh" && name == "rebuffs_heeded");
+        assert!(heeded > 0, "the host says that nobody listens there any more");
         pair.r1.restart().expect("started");
         let back = Stopwatch::start();
         reaches(lab, "c2", pair.c1.ip);
@@ -129,7 +131,7 @@ fn a_stop_in_the_midst_of_traffic_and_of_trouble_is_as_quick() {
         // A peer that never answers, one that cannot be resolved, and one with another password.
         let peers = ["--peer", "10.9.1.99", "--peer", "no-such-host.invalid", "--password", "other"];
         let mut pair = pair(lab, &Setting { second: &peers, both: &[], first: &["--password", "one"], ..Setting::default() });
-        pause(Duration::from_secs(2));
+        pause(Duration::from_secs(1));
         stops(&mut pair.r2, Signal::SIGTERM);
         stops(&mut pair.r1, Signal::SIGTERM);
         assert!(lines(&pair.r1, "panicked").is_empty());
@@ -148,8 +150,8 @@ fn a_stop_while_starting_leaves_nothing() {
             router.process().signal(Signal::SIGTERM).expect("sent");
             assert!(wait_until(Duration::from_secs(5), || router.process().ended().is_some()), "it ends");
             let status = router.process().ended().expect("it ended");
-            // Before the handlers are installed the signal kills, and there is nothing to leave behind.
-            let killed = status.signal() == Some(15) && wait < 60;
+            // Before the handlers are installed the signal kills, and there is nothing to leave behind. A busy machine takes its time to get there.
+            let killed = status.signal() == Some(15) && (wait < 60 || router.log().is_empty());
             assert!(status.code() == Some(0) || killed, "after {wait} ms: {status}\n{}", router.log());
             assert!(!ip(lab, "h1", "-o link").contains("weave"), "after {wait} ms: {}", ip(lab, "h1", "-o link"));
         }

@@ -10,7 +10,7 @@ use weave_router::wire::Address;
 
 use crate::common::wait_until;
 use crate::flow::{Noise, transfer, udp_pair};
-use crate::scene::{PATIENCE, Setting, connected_pair, count, ip, loss, nft, scene, shell, v6};
+use crate::scene::{PATIENCE, Setting, all_come_back, connected_pair, count, ip, nft, scene, shell, v6};
 
 /// Containers whose interfaces are larger than the path is, as Docker would make them.
 fn ethernet() -> Setting<'static> {
@@ -29,7 +29,7 @@ fn pings_of_60_kilobytes_arrive() {
         let pair = connected_pair(lab, &Setting::default());
         for far in [pair.c2.ip, v6(2)] {
             wait_until(PATIENCE, &format!("60 KB to {far}"), || lab.ping("c1", far, "-c 1 -W 2 -s 60000").expect("ping"));
-            assert_eq!(loss(lab, "c1", far, "-c 5 -i 0.2 -W 2 -s 60000"), 0, "60 KB to {far}");
+            all_come_back(lab, "c1", far, 5, 200, "-W 5 -s 60000");
         }
     });
 }

@@ -1,7 +1,7 @@
 //! What the router finds around itself: name servers, firewall programs, environment variables, a disk that fills up, a terminal.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -28,8 +28,7 @@ impl Prepared {
         let prepared = Prepared { directory };
         prepared.write("prepare", &text);
         let program = env!("CARGO_BIN_EXE_weave-router");
-        prepared.write("program", &format!("#!/bin/sh\nexec unshare -m sh -e {place}/prepare {program} \"$@\"\n"));
-        std::fs::set_permissions(prepared.at("program"), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        prepared.program("program", &format!("#!/bin/sh\nexec unshare -m sh -e {place}/prepare {program} \"$@\"\n"));
         prepared
     }
 
@@ -39,6 +38,14 @@ impl Prepared {
 
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.at(name), text).expect("written");
+    }
+
+    /// A file that may be executed. It is written by another process: what this one has open for writing is inherited by programs that are
+    /// started meanwhile, and then the file is busy.
+    fn program(&self, name: &str, text: &str) {
+        self.write("text", text);
+        let done = Command::new("install").arg("-m755").args([self.at("text"), self.at(name)]).status();
+        assert!(done.expect("install is installed").success(), "{name}");
     }
 
     #[track_caller]
@@ -64,7 +71,7 @@ fn name_servers_that_do_not_answer_do_not_hold_up_a_stop() {
         let names: Vec<String> = (0..8).map(|n| format!("host{n}.example")).collect();
         let peers: Vec<&str> = names.iter().flat_map(|name| ["--peer", name.as_str()]).collect();
         let mut router = prepared.up(lab, "h1", &peers);
-        pause(Duration::from_secs(2));
+        pause(Duration::from_secs(1));
         stops(&mut router, Signal::SIGTERM);
         assert!(!ip(lab, "h1", "-o link").contains("weave"), "{}", ip(lab, "h1", "-o link"));
     });
@@ -76,8 +83,7 @@ fn firewall_programs_that_hang_do_not_hold_up_a_stop() {
         hosts(lab);
         let prepared = Prepared::new("PATH=@:$PATH; export PATH");
         for program in ["iptables", "iptables-nft", "ip6tables", "ip6tables-nft", "nft"] {
-            prepared.write(program, "#!/bin/sh\nexec sleep 4\n");
-            std::fs::set_permissions(prepared.at(program), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+            prepared.program(program, "#!/bin/sh\nexec sleep 4\n");
         }
         let mut router = prepared.up(lab, "h1", &[]);
         stops(&mut router, Signal::SIGTERM);

@@ -1,8 +1,8 @@
 //! What parts of the program above the mesh say to their like on other routers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use weave_router::mesh::apps::{AppEvent, Channel, MAX_CHUNKS, MAX_MESSAGE, NAMES_RECORD};
+use weave_router::mesh::apps::{AppEvent, Channel, IPAM_RECORD, MAX_CHUNKS, MAX_MESSAGE, NAMES_RECORD};
 use weave_router::mesh::command::{Command, Event};
 use weave_router::wire::PeerName;
 
@@ -185,5 +185,43 @@ fn more_than_may_be_said_is_cut_and_counted() {
     assert!(sim.counter(hosts[0], "app_records_dropped") > 0);
     sim.command(hosts[0], Command::Publish { kind: 1, chunks: vec![vec![1]] });
     sim.run_for(seconds(1));
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn what_is_said_again_comes_little_by_little_and_only_what_somebody_wants() {
+    /// A kind that no part of this program understands.
+    const UNKNOWN: u8 = 200;
+    let (mut sim, hosts) = line(607, 6);
+    converge(&mut sim, seconds(5));
+    for host in &hosts[1..] {
+        for kind in [IPAM_RECORD, NAMES_RECORD, UNKNOWN] {
+            let chunks = (0..MAX_CHUNKS as u8).map(|n| vec![kind, n]).collect();
+            sim.command(*host, Command::Publish { kind, chunks });
+        }
+    }
+    let said = |sim: &Sim, kind: u8| {
+        heard(sim, hosts[0]).filter(|event| matches!(event, AppEvent::Record { kind: of, body: Some(_), .. } if *of == kind)).count()
+    };
+    let there = |sim: &Sim| said(sim, NAMES_RECORD) >= 5 * MAX_CHUNKS && said(sim, IPAM_RECORD) >= 5 * MAX_CHUNKS;
+    assert!(sim.run_until(seconds(5), there).is_some());
+    sim.run_for(seconds(1));
+    let before = sim.log(hosts[0]).len();
+    sim.command(hosts[0], Command::Refresh);
+    sim.run_for(ms(200));
+    let again: Vec<_> = sim.log(hosts[0])[before..].iter().filter(|(_, event)| matches!(event, Event::App(_))).collect();
+    let mut bursts: BTreeMap<_, usize> = BTreeMap::new();
+    again.iter().for_each(|(at, _)| *bursts.entry(*at).or_default() += 1);
+    assert!(bursts.values().all(|count| *count <= 256), "{bursts:?}");
+    let records: BTreeSet<_> = again
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::App(AppEvent::Record { origin, kind, chunk, body: Some(_) }) => Some((*origin, *kind, *chunk)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(records.len(), 2 * 5 * MAX_CHUNKS);
+    assert_eq!(again.iter().filter(|(_, event)| matches!(event, Event::App(AppEvent::Peer { .. }))).count(), 5);
+    assert_eq!(said(&sim, UNKNOWN), 0, "nobody wants it");
     nothing_went_wrong(&sim);
 }

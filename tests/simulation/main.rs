@@ -1,16 +1,28 @@
 //! The whole mesh in one process: stories of what it does when networks and hosts misbehave, each from one seed.
 //!
-//! `WEAVE_SIM_FULL=1` runs the large sizes.
+//! `WEAVE_SIM_FULL=1` runs the large sizes; `WEAVE_SIM_SEED=N` or `N..M` chooses the runs of [`chaos`].
 
 mod addresses;
 mod apps;
 mod attacks;
+mod chaos;
 mod churn;
 mod healing;
+mod keys;
+mod large;
+mod liveness;
+mod loops;
+mod macs;
+mod multicast;
+mod nat;
 mod paths;
+mod resolution;
+mod revoked;
 mod shapes;
+mod tcp;
 mod traffic;
 mod trust;
+mod watch;
 
 use std::time::Duration;
 

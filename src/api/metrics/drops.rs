@@ -1,7 +1,7 @@
 //! Which counters count something that was thrown away.
 
 /// Counters of drops whose names do not start with `drop_`, by the plane that counts them.
-const DROPS: [(&str, &[&str]); 4] = [
+const DROPS: [(&str, &[&str]); 5] = [
     (
         "mesh",
         &[
@@ -16,6 +16,7 @@ const DROPS: [(&str, &[&str]); 4] = [
             "reflected",
             "not_ours",
             "relay_dropped",
+            "relay_forbidden",
             "relay_over_budget",
             "no_route",
             "handshakes_refused",
@@ -26,7 +27,9 @@ const DROPS: [(&str, &[&str]); 4] = [
             "records_ignored",
             "app_messages_dropped",
             "app_records_dropped",
+            "revocations_refused",
             "gossip_refused",
+            "probes_ignored",
             "fastdp_strange_beats",
         ],
     ),
@@ -39,6 +42,8 @@ const DROPS: [(&str, &[&str]); 4] = [
             "record_malformed",
             "record_forged",
             "record_clash",
+            "record_over_pace",
+            "answers_over_pace",
             "record_refused_full",
             "own_not_told",
         ],
@@ -57,6 +62,7 @@ const DROPS: [(&str, &[&str]); 4] = [
             "kernel_drops",
         ],
     ),
+    ("tcp", &["queue_full", "not_handed_on"]),
     ("packet_thread", &["tap_write_refused", "tap_missing", "tap_read_failed", "mesh_busy"]),
 ];
 
@@ -73,14 +79,34 @@ mod tests {
     use crate::forward::PacketCounters;
     use crate::forward::mac_table::MacCounters;
     use crate::io::packet_thread::PacketThreadCounters;
+    use crate::io::tcp::TcpCounters;
     use crate::io::udp::UdpCounters;
     use crate::mesh::MeshCounters;
     use crate::mesh::gossip::GossipCounters;
     use crate::names::NamesCounters;
 
     /// Counters of what is no drop.
-    const EVENTS: [(&str, &[&str]); 8] = [
-        ("forward", &["flooded_unknown_unicast", "flooded_multicast", "marked_congestion", "fragmented", "relayed"]),
+    const EVENTS: [(&str, &[&str]); 9] = [
+        (
+            "forward",
+            &[
+                "flooded_unknown_unicast",
+                "flooded_multicast",
+                "multicast_to_members",
+                "multicast_kept_home",
+                "memberships_over_rate",
+                "arp_answered",
+                "arp_flooded_unknown",
+                "arp_flooded_here",
+                "arp_flooded_disputed",
+                "arp_flooded_unreachable",
+                "arp_flooded_no_question",
+                "sightings_over_rate",
+                "marked_congestion",
+                "fragmented",
+                "relayed",
+            ],
+        ),
         (
             "mac",
             &[
@@ -90,6 +116,7 @@ mod tests {
                 "mac_moves_remote",
                 "mac_moves_held",
                 "mac_sightings_refused",
+                "mac_sightings_frozen",
                 "macs_evicted",
                 "macs_not_learned",
                 "macs_over_rate",
@@ -104,12 +131,28 @@ mod tests {
                 "handshakes_started",
                 "handshakes_completed",
                 "handshakes_timed_out",
+                "handshakes_without_way",
                 "retries_sent",
                 "rekeys",
                 "links_up",
                 "links_down",
+                "paths_dead",
+                "paths_dead_after_ms",
+                "paths_lost_with_interface",
+                "paths_doubted",
+                "rebuffs_heeded",
+                "rebuffs_ignored",
+                "path_changes",
+                "gossip_bytes_out",
+                "gossip_bytes_in",
                 "addresses_moved",
                 "mac_moves",
+                "macs_frozen",
+                "bindings_contradicted",
+                "bindings_over_limit",
+                "groups_told",
+                "probes_heard",
+                "loops_found",
                 "fastdp_beats",
                 "fastdp_taken_up",
                 "fastdp_fell_back",
@@ -128,18 +171,38 @@ mod tests {
             ],
         ),
         ("udp", &["send_calls", "receive_calls", "gso_given_up", "recv_failed"]),
+        (
+            "tcp",
+            &[
+                "accepted",
+                "dialled",
+                "joined",
+                "closed",
+                "bytes_in",
+                "bytes_out",
+                "datagrams_in",
+                "datagrams_out",
+                "over_limit",
+                "strangers",
+                "silent",
+                "unproven",
+                "malformed",
+                "failed",
+            ],
+        ),
         ("packet_thread", &["tap_reads", "tap_writes", "polls", "tap_super_refused", "lanes_joined"]),
         ("dns", &["queries", "answered", "unknown", "truncated", "refused", "forwarded", "forward_failed", "upstream_failures"]),
         ("names", &["refused_full"]),
     ];
 
-    fn planes() -> [(&'static str, Vec<Reading>); 8] {
+    fn planes() -> [(&'static str, Vec<Reading>); 9] {
         [
             ("forward", PacketCounters::default().read()),
             ("mac", MacCounters::default().read()),
             ("mesh", MeshCounters::default().read()),
             ("gossip", GossipCounters::default().read()),
             ("udp", UdpCounters::default().read()),
+            ("tcp", TcpCounters::default().read()),
             ("packet_thread", PacketThreadCounters::default().read()),
             ("dns", DnsCounters::default().read()),
             ("names", NamesCounters::default().read()),

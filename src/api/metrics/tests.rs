@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::fixture::line_of_three;
+use super::super::fixture::{line_of_three, naked};
 use super::*;
 
 /// A series: its name and its labels.
@@ -67,8 +67,15 @@ fn get(samples: &BTreeMap<Series, f64>, name: &str, labels: &[(&str, &str)]) -> 
 fn the_page_parses_and_holds_what_it_promises() {
     let samples = parse(&render(&Report::from(&line_of_three())));
     assert_eq!(get(&samples, "weave_build_info", &[("version", "1.2.3")]), 1.0);
-    assert_eq!(get(&samples, "weave_connections", &[("state", "established")]), 1.0);
-    assert_eq!(get(&samples, "weave_connections", &[("state", "failed")]), 0.0);
+    let connections = |state: &str, carrier: &str, encryption: &str| {
+        get(&samples, "weave_connections", &[("state", state), ("type", carrier), ("encryption", encryption)])
+    };
+    assert_eq!(connections("established", "fastdp", "yes"), 1.0);
+    assert_eq!(connections("retrying", "", ""), 1.0);
+    assert_eq!(connections("failed", "", ""), 0.0);
+    assert_eq!(samples.keys().filter(|(name, _)| name == "weave_connections").count(), 5, "each state once");
+    assert_eq!(get(&samples, "weave_flows", &[]), 0.0);
+    assert_eq!(get(&samples, "weave_connection_terminations_total", &[]), 0.0);
     assert_eq!(get(&samples, "weave_peers", &[]), 3.0);
     assert_eq!(get(&samples, "weave_drops_total", &[("plane", "forward"), ("reason", "drop_no_route")]), 12.0);
     assert_eq!(get(&samples, "weave_events_total", &[("plane", "mesh"), ("event", "mac_moves")]), 1.0);
@@ -81,6 +88,18 @@ fn the_page_parses_and_holds_what_it_promises() {
     assert_eq!(get(&samples, "weave_packet_thread_udp_bytes_total", &[("thread", "2"), ("direction", "rx")]), 1_700_000.0);
     assert_eq!(get(&samples, "weave_packet_thread_asleep_seconds_total", &[("thread", "1")]), 9000.0);
     assert_eq!(get(&samples, "weave_offload", &[("offload", "udp_gro")]), 0.0);
+}
+
+#[test]
+fn connections_carry_the_labels_of_weave() {
+    let mut plain = naked();
+    let sealed = crate::mesh::snapshot::Connection { cipher: Some("aes256gcm"), ..plain.snapshot.connections[0].clone() };
+    plain.snapshot.connections.push(sealed);
+    let samples = parse(&render(&Report::from(&plain)));
+    for encryption in ["", "yes"] {
+        let labels = [("state", "established"), ("type", "sleeve"), ("encryption", encryption)];
+        assert_eq!(get(&samples, "weave_connections", &labels), 1.0, "{encryption:?}");
+    }
 }
 
 #[test]

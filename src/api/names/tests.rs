@@ -4,7 +4,9 @@ use insta::{assert_json_snapshot, assert_snapshot};
 
 use super::super::address::ApiAddress;
 use super::super::client::{Client, ClientError, Form};
+use super::super::state::{Cause, Handle};
 use super::super::{listen, server};
+use super::status::{line, metrics};
 use super::*;
 use crate::dns::DnsCounters;
 use crate::io::clock::Clock;
@@ -38,8 +40,8 @@ fn status_with_everything() -> DnsStatus {
 fn what_people_and_programs_read() {
     let status = status_with_everything();
     assert_snapshot!("text_dns", text(&status));
-    assert_snapshot!("line_dns", line(&status));
-    assert_snapshot!("metrics_dns", metrics(&status));
+    assert_snapshot!("line_dns", line(&status, status.entries.len()));
+    assert_snapshot!("metrics_dns", metrics(&status, status.entries.len()));
     assert_json_snapshot!("json_dns", status);
 }
 
@@ -49,7 +51,7 @@ async fn a_router_without_names_takes_them_and_forgets() {
     assert_eq!(names.add("c", "web", &[[10, 32, 0, 1].into()]).await, Ok(()));
     assert_eq!(names.remove("c", None, &[]).await, Ok(()));
     assert_eq!((names.domain().await.as_str(), names.server().await), ("weave.local", None));
-    assert_eq!(section(&names).overview, [("DNS".to_string(), "off (--no-dns)".to_string())]);
+    assert_eq!(section(&names, true).await.overview, [("DNS".to_string(), "off (--no-dns)".to_string())]);
 }
 
 /// What is known where `web` stands for two addresses.
@@ -64,7 +66,38 @@ fn known(given: &[&str]) -> Known {
     let patience = std::time::Duration::from_secs(1);
     let upstream = Upstream::new(conf, patience, 1, Ears::default(), rng, Clock::start(), Arc::<DnsCounters>::default());
     let given = given.iter().map(|text| text.parse().expect("an address")).collect();
-    Known { view: Arc::new(RwLock::new(view)), domain, ears: Ears::default(), upstream: Arc::new(upstream), given, ttl: 1 }
+    Known {
+        view: Arc::new(RwLock::new(view)),
+        domain,
+        ears: Ears::default(),
+        upstream: Arc::new(upstream),
+        given,
+        ttl: 1,
+        asked: Arc::new(Asked::new(Clock::start()).0),
+    }
+}
+
+#[test]
+fn whose_names_are_looked_up_is_told() {
+    let mut known = known(&[]);
+    let (asked, mut told) = Asked::new(Clock::start());
+    known.asked = Arc::new(asked);
+    let peer = PeerName([4; 6]);
+    let mut there = Own::new(Domain::DEFAULT.parse().expect("a domain"));
+    there.add("c", "there", &[[10, 32, 0, 9].into()]).expect("a name");
+    {
+        let mut view = known.view.write().expect("no panic");
+        view.peer(peer, "there", true);
+        view.record(peer, 0, Some(&there.chunks()[0])).expect("a chunk");
+    }
+    assert_eq!(known.look_up("web").map(|found| found.map(|lines| lines.len())), Ok(Some(2)));
+    assert!(told.try_recv().is_err(), "that is our own");
+    known.look_up("there").expect("a name");
+    assert_eq!(told.try_recv(), Ok(peer));
+    let (asked, mut told) = Asked::new(Clock::start());
+    known.asked = Arc::new(asked);
+    known.look_up("10.32.0.9").expect("an address");
+    assert_eq!(told.try_recv(), Ok(peer), "by its address as well");
 }
 
 #[test]
@@ -100,7 +133,7 @@ fn serve(names: Option<Known>) -> (Client, std::sync::mpsc::Receiver<String>, te
                 tokio::spawn(write_down(requests, heard_in));
             }
             ready.send(()).expect("the test waits");
-            server::serve(listener, routes(handle)).await;
+            server::serve(listener, server::api(Handle::new().0, routes(handle))).await;
         });
     });
     is_ready.recv().expect("the server starts");
@@ -112,7 +145,12 @@ async fn write_down(mut requests: mpsc::Receiver<NamesRequest>, heard: std::sync
         let answer = match request {
             NamesRequest::Add { ident, name, addresses, keep, answer } => {
                 heard.send(format!("add {ident} {name} {addresses:?} {keep}")).expect("the test listens");
-                drop(answer.send(if name == "bad" { Err(Refusal("that is no name".into())) } else { Ok(()) }));
+                drop(answer.send(match name.as_str() {
+                    "bad" => Err(Denied::nonsense("that is no name")),
+                    "busy" => Err(Refusal::busy().into()),
+                    "full" => Err(Denied { cause: Cause::Disk, refusal: Refusal("the disk is full".into()) }),
+                    _ => Ok(()),
+                }));
                 continue;
             }
             NamesRequest::Remove { ident, name, addresses, answer } => {
@@ -121,6 +159,34 @@ async fn write_down(mut requests: mpsc::Receiver<NamesRequest>, heard: std::sync
             }
         };
         drop(answer.send(Ok(())));
+    }
+}
+
+#[tokio::test]
+async fn the_rows_are_made_for_those_who_read_them() {
+    let (names, _requests) = NamesHandle::new(known(&[]));
+    let (brief, whole) = (section(&names, false).await, section(&names, true).await);
+    assert_eq!((&brief.overview, &brief.metrics), (&whole.overview, &whole.metrics), "of the same state");
+    assert!(brief.metrics.contains("weave_dns_entries 2\n"), "{}", brief.metrics);
+    assert_eq!((brief.page.as_str(), brief.json.is_null()), ("", true));
+    assert!(whole.page.contains("10.32.0.2") && whole.json["entries"].as_array().is_some_and(|rows| rows.len() == 2));
+}
+
+#[test]
+fn a_refusal_says_by_its_status_whether_to_try_again() {
+    let (client, _heard, dir) = serve(Some(known(&[])));
+    let socket = dir.path().join("api.sock");
+    drop(client);
+    let status = |name: &str| {
+        use std::io::{Read, Write};
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("a connection");
+        write!(stream, "PUT /name/abc/10.0.0.1?fqdn={name} HTTP/1.1\r\nHost: x\r\n\r\n").expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split(' ').nth(1).map(String::from)
+    };
+    for (name, expected) in [("web", "204"), ("bad", "400"), ("busy", "503"), ("full", "507")] {
+        assert_eq!(status(name).as_deref(), Some(expected), "{name}");
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::fixture::line_of_three;
 use super::super::listen;
 use super::super::state::Request;
 use super::*;
-use crate::api::Refusal;
+use crate::api::{Cause, Denied, Refusal};
 
 /// A server in a thread of its own, until this is dropped.
 struct Server {
@@ -80,7 +80,9 @@ impl Drop for Server {
 
 /// The API with a page of a part of the container network.
 fn own(handle: Handle) -> Router {
-    api(handle, Router::new().route("/part/{id}", get(part).delete(part)))
+    let names = crate::api::names::routes(crate::api::names::NamesHandle::off());
+    let addresses = crate::api::ipam::routes(crate::api::ipam::IpamHandle::new().0);
+    api(handle, Router::new().route("/part/{id}", get(part).delete(part)).merge(names).merge(addresses))
 }
 
 async fn part(method: axum::http::Method, axum::extract::Path(id): axum::extract::Path<String>) -> Response {
@@ -118,12 +120,17 @@ async fn answer(mut requests: mpsc::Receiver<Request>, log: Arc<Mutex<Vec<String
     let say = |text: String| log.lock().expect("the log").push(text);
     while let Some(request) = requests.recv().await {
         match request {
-            Request::Status(answer) => drop(answer.send(Ok(with_a_part()))),
+            Request::Status(_, answer) => drop(answer.send(Ok(with_a_part()))),
             Request::Connect(targets, answer) if targets.iter().any(|t| t.host == "full") => {
-                let _ = answer.send(Err(Refusal("cannot remember the peers: the disk is full".into())));
+                let refusal = Refusal("cannot remember the peers: the disk is full".into());
+                let _ = answer.send(Err(Denied { cause: Cause::Disk, refusal }));
             }
             Request::Connect(targets, answer) => {
                 say(format!("connect {targets:?}"));
+                let _ = answer.send(Ok(()));
+            }
+            Request::Revoke((key, signature), answer) => {
+                say(format!("revoke {key} {}", signature.is_some()));
                 let _ = answer.send(Ok(()));
             }
             Request::Forget(targets, answer) => {
@@ -170,6 +177,30 @@ fn commands_reach_the_router_and_its_refusals_the_client() {
 }
 
 #[test]
+fn hosts_are_taken_from_a_form_as_clients_of_weave_send_it() {
+    let server = Server::start(own);
+    let form = |path: &str, fields: &str, more: &str| {
+        let kind = "Content-Type: application/x-www-form-urlencoded";
+        let answer =
+            server.raw(&format!("POST {path} HTTP/1.1\r\nHost: x\r\n{more}{kind}\r\nContent-Length: {}\r\n\r\n{fields}", fields.len()));
+        answer.split(' ').nth(1).unwrap_or_default().to_string()
+    };
+    assert_eq!(form("/connect", "peer=h2:7000&peer=%5Bfd00::2%5D", ""), "204");
+    assert_eq!(form("/forget", "peer=h2:7000", ""), "204");
+    // All others go: both that the fixture has.
+    assert_eq!(form("/connect", "peer=h3&replace=true", ""), "204");
+    assert_eq!(form("/connect", "peer=192.168.7.2&replace=true", ""), "204");
+    for nonsense in ["", "replace=true", "peer=a:b:c", "host=h2"] {
+        assert_eq!(form("/connect", nonsense, ""), "400", "{nonsense}");
+    }
+    assert_eq!(form("/connect", "peer=h4", "Origin: http://evil.example\r\n"), "403", "a page in a browser can send this");
+    let log = server.log.lock().expect("the log").clone();
+    assert!(log[0].contains("7000") && log[0].contains("fd00::2"), "{log:?}");
+    assert_eq!([&log[1], &log[3], &log[5]], ["forget 1", "forget 2", "forget 1"], "{log:?}");
+    assert_eq!(log.len(), 6, "{log:?}");
+}
+
+#[test]
 fn the_status_server_changes_nothing() {
     let server = Server::start(status);
     for path in ["/connect", "/forget"] {
@@ -190,6 +221,12 @@ fn bad_requests_get_a_sentence() {
         ("GET /status/nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_string(), "404"),
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_string(), "404"),
         ("GET /connect HTTP/1.1\r\nHost: x\r\n\r\n".to_string(), "405"),
+        // What the HTTP library finds wrong by itself: methods, paths that are no text, parameters.
+        ("PATCH /part/7 HTTP/1.1\r\nHost: x\r\n\r\n".to_string(), "405"),
+        ("GET /part/7/8 HTTP/1.1\r\nHost: x\r\n\r\n".to_string(), "404"),
+        ("GET /part/%ff HTTP/1.1\r\nHost: x\r\n\r\n".to_string(), "400"),
+        ("DELETE /name?fqdn=a&fqdn=b HTTP/1.1\r\nHost: x\r\n\r\n".to_string(), "400"),
+        ("DELETE /peer?force=perhaps HTTP/1.1\r\nHost: x\r\n\r\n".to_string(), "400"),
         (format!("POST /connect HTTP/1.1\r\nHost: x\r\n{json}Content-Length: 2\r\n\r\n{{}}"), "422"),
         (format!("POST /connect HTTP/1.1\r\nHost: x\r\n{json}Content-Length: 1\r\n\r\n{{"), "400"),
         (format!("POST /connect HTTP/1.1\r\nHost: x\r\n{json}Content-Length: 12\r\n\r\n{{\"peers\":[]}}"), "400"),
@@ -202,8 +239,12 @@ fn bad_requests_get_a_sentence() {
     ] {
         let answer = server.raw(&request);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:.60}: {answer}");
-        assert!(answer.contains("{\"error\":\""), "{answer}");
+        assert!(answer.contains("{\"error\":\"") && answer.contains("content-type: application/json\r\n"), "{answer}");
     }
+    let denied = server.raw("PATCH /part/7 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(denied.contains("allow: GET,HEAD,DELETE\r\n"), "{denied}");
+    let full = format!("POST /connect HTTP/1.1\r\nHost: x\r\n{json}Content-Length: 18\r\n\r\n{{\"peers\":[\"full\"]}}");
+    assert!(server.raw(&full).starts_with("HTTP/1.1 507 "), "{}", server.raw(&full));
     assert!(server.log.lock().expect("the log").is_empty());
 }
 
@@ -250,7 +291,7 @@ fn a_router_that_does_not_listen_is_a_sentence() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (handle, requests) = Handle::new();
     drop(requests);
-    let e = runtime.block_on(handle.status()).expect_err("nobody answers");
+    let e = runtime.block_on(handle.status(Scope::Whole)).expect_err("nobody answers");
     assert_eq!(e, Refusal("the router is stopping".into()));
     let (handle, _requests) = Handle::new();
     runtime.block_on(async {
@@ -258,12 +299,12 @@ fn a_router_that_does_not_listen_is_a_sentence() {
             .map(|_| {
                 tokio::spawn({
                     let handle = handle.clone();
-                    async move { handle.status().await }
+                    async move { handle.status(Scope::Whole).await }
                 })
             })
             .collect();
         tokio::task::yield_now().await;
-        assert_eq!(handle.status().await.expect_err("full"), Refusal("the router is busy; try again".into()));
+        assert_eq!(handle.status(Scope::Whole).await.expect_err("full"), Refusal("the router is busy; try again".into()));
         waiting.iter().for_each(tokio::task::JoinHandle::abort);
     });
 }

@@ -34,11 +34,29 @@ pub fn config(network: &str, ranges: &[String], subnets: &[String], init: &str, 
         if net.prefix_len() > longest {
             return Err(usage(format!("{net} is too small: at least 4 addresses are needed, /{longest}")));
         }
+        if let Some(what) = SPECIAL.iter().find(|(special, _)| special.parse().is_ok_and(|special: IpNet| meet(net, &special))) {
+            return Err(usage(format!("{net} has {} addresses, {}, which no container can have; give another range", what.1, what.0)));
+        }
     }
     let subnets = ranges.iter().map(|range| default_subnet(range, &subnets)).collect::<Result<Vec<IpNet>, ConfigError>>()?;
     let mut ranges: Vec<Range> = ranges.iter().map(range).collect();
     ranges.sort_unstable();
     Ok(Some(Config { network: network.to_string(), ranges, subnets, init, nickname: String::new() }))
+}
+
+/// What no container can have for its own.
+const SPECIAL: [(&str, &str); 7] = [
+    ("0.0.0.0/8", "unspecified"),
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link-local"),
+    ("224.0.0.0/3", "multicast and reserved"),
+    ("::/64", "loopback and IPv4"),
+    ("fe80::/10", "link-local"),
+    ("ff00::/8", "multicast"),
+];
+
+fn meet(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
 }
 
 fn nets(what: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
@@ -114,6 +132,9 @@ mod tests {
             (&["10.32.0.0/12", "10.64.0.0/12"], &[], "consensus"),
             (&["10.32.0.0/12"], &["10.64.0.0/12"], "consensus"),
             (&["nonsense"], &[], "consensus"),
+            (&["fe80::/64"], &[], "consensus"),
+            (&["128.0.0.0/1"], &[], "consensus"),
+            (&["169.254.0.0/24"], &[], "consensus"),
             (&[], &["10.32.0.0/16"], "consensus"),
             (&["10.32.0.0/12"], &[], "consensus=0"),
             (&["10.32.0.0/12"], &[], "seed="),

@@ -344,12 +344,14 @@ mod tests {
             peer: peer.into(),
             nickname: peer.into(),
             next_hop: next_hop.into(),
+            others: Vec::new(),
             alternate: None,
             hops: 1,
             cost: 1,
             mtu: 1420,
             path: "direct".into(),
             cipher: Some("aes256gcm".into()),
+            why: String::new(),
         }
     }
 

@@ -27,13 +27,14 @@ pub struct Which {
 #[derive(Clone, Debug, Args)]
 pub struct AttachArgs {
     /// Addresses, then the container: ip:CIDR or CIDR for this very address, net:CIDR for one of this subnet, net:default for one of the default
-    /// subnet; none is net:default. The container is a Docker name or id, unless --netns or --pid says which
+    /// subnet, of each family that has one; none is net:default. The container is a Docker name or id, unless --netns or --pid says which
     #[arg(value_name = "ADDR|CONTAINER")]
     pub words: Vec<String>,
     /// Which container.
     #[command(flatten)]
     pub which: Which,
-    /// Name of the container in DNS, the domain is added where it has none; repeatable [default: a Docker container's own name]
+    /// Name of the container in DNS, the domain is added where it has none; repeatable [default: a Docker container's own name, and
+    /// its host name where that is in the domain]
     #[arg(long, env = "WEAVE_HOSTNAME", value_name = "NAME")]
     pub hostname: Vec<String>,
     /// Give the container no name [default: its --hostname, or Docker's name]
@@ -61,7 +62,7 @@ pub struct DetachArgs {
 /// `ps`.
 #[derive(Clone, Debug, Args)]
 pub struct PsArgs {
-    /// Containers: id or its beginning, netns:PATH, pid:N, weave:expose for this host, or a Docker name [default: all]
+    /// Containers: id or its beginning, PATH of a network namespace, pid:N, weave:expose for this host, or a Docker name [default: all]
     #[arg(value_name = "CONTAINER")]
     pub containers: Vec<String>,
     /// Address of Docker's API, for names
@@ -78,7 +79,7 @@ pub struct ExposeArgs {
     /// Addresses for this host, as for attach; none is net:default
     #[arg(value_name = "ADDR")]
     pub addresses: Vec<String>,
-    /// Name of this host in DNS; repeatable [default: none]
+    /// Name of this host in DNS, also as -h; repeatable [default: none]
     #[arg(long, env = "WEAVE_HOSTNAME", value_name = "NAME")]
     pub hostname: Vec<String>,
     /// Leave addresses as they are between the subnets and the outside [default: the outside sees this host's address]

@@ -43,7 +43,7 @@ impl AppSink {
 
 /// What one part of the program wants to hear.
 struct Part {
-    channel: Channel,
+    channel: Option<Channel>,
     kind: u8,
     queue: mpsc::Sender<AppEvent>,
 }
@@ -63,6 +63,15 @@ impl Apps {
     /// A part that hears the messages of `channel`, the records of `kind`, and which peers there are. It has to ask for what was said
     /// before it was there.
     pub fn join(&mut self, channel: Channel, kind: u8) -> mpsc::Receiver<AppEvent> {
+        self.add(Some(channel), kind)
+    }
+
+    /// The same for a part that neither sends nor hears messages.
+    pub fn listen(&mut self, kind: u8) -> mpsc::Receiver<AppEvent> {
+        self.add(None, kind)
+    }
+
+    fn add(&mut self, channel: Option<Channel>, kind: u8) -> mpsc::Receiver<AppEvent> {
         let (queue, events) = mpsc::channel(QUEUE);
         self.parts.push(Part { channel, kind, queue });
         events
@@ -72,7 +81,7 @@ impl Apps {
     pub fn deliver(&self, event: AppEvent) {
         for part in &self.parts {
             let meant = match &event {
-                AppEvent::Told { channel, .. } => *channel == part.channel,
+                AppEvent::Told { channel, .. } => Some(*channel) == part.channel,
                 AppEvent::Record { kind, .. } => *kind == part.kind,
                 AppEvent::Peer { .. } | AppEvent::Forgotten { .. } => true,
             };

@@ -2,18 +2,24 @@
 //! everything again after a restart, and notices when a container is gone.
 //!
 //! * [`desk`]: what is asked, one request after the other for a container, side by side for several.
+//! * [`addresses`]: which addresses that means, and how they go back.
 //! * [`host`]: the host itself.
 //! * [`survey`]: compares with the kernel at the start, when something changed on the bridge, and now and then.
 //! * [`enforce`]: keeps the firewall's tables as they should be.
+//! * [`far`]: subnets that other hosts use.
+//! * [`reserve`]: says at the start which addresses are in use.
 //! * [`record`]: what is remembered over a restart.
 //!
 //! Addresses are given out and names are kept by others, see [`book`].
 
+mod addresses;
 pub mod book;
 mod desk;
 mod enforce;
+pub mod far;
 mod host;
 mod record;
+mod reserve;
 mod survey;
 
 use std::net::Ipv4Addr;
@@ -28,17 +34,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::complain;
+use super::keeper::Doorbell;
 use crate::api::containers::{self, Ask, ContainersHandle};
 use crate::api::section;
+use crate::api::state::Scope;
 use crate::host::container::{BridgeEnd, found};
+use crate::host::vanished::{TableWatch, torn};
 use crate::host::{HostError, connect, rules};
+use crate::mesh::apps::AppEvent;
 use crate::store::db::Db;
 use book::Books;
 use desk::Desk;
+use far::{Far, Mesh};
 
 /// How often the kernel is asked whether everything is still there, without any sign that it is not.
 const LOOK: Duration = Duration::from_secs(10);
-/// How often the firewall's tables are written, where there are any: others flush all tables when they start anew.
+/// How often the firewall's tables are written, where there are any, besides at once when somebody takes them away.
 const GUARD: Duration = Duration::from_secs(5);
 
 /// Between attempts to find what is there.
@@ -50,6 +61,8 @@ pub struct Settings {
     pub isolate: bool,
     /// The ranges that addresses are given from.
     pub ranges: Vec<IpNet>,
+    /// The default subnets, one of each family that addresses are given of.
+    pub subnets: Vec<IpNet>,
     /// Where containers find the name server, if it is on the bridge.
     pub name_server: Option<Ipv4Addr>,
 }
@@ -67,6 +80,18 @@ impl Sockets {
     }
 }
 
+/// What it lives between.
+pub struct Ends {
+    /// To the kernel.
+    pub sockets: Sockets,
+    /// The bridge.
+    pub bridge: BridgeEnd,
+    /// To who looks after other programs' firewalls.
+    pub doorbell: Doorbell,
+    /// To the mesh plane, and from it.
+    pub mesh: Mesh,
+}
+
 /// The part's handle in the run loop.
 pub struct Containers {
     handle: ContainersHandle,
@@ -76,11 +101,12 @@ pub struct Containers {
 
 impl Containers {
     /// Starts it. What was there before is found and taken over at once, in the background.
-    pub fn start(settings: Settings, sockets: Sockets, bridge: BridgeEnd, db: &Db, books: Books) -> Containers {
+    pub fn start(settings: Settings, ends: Ends, db: &Db, books: Books) -> Containers {
         let (handle, asks) = ContainersHandle::new();
-        let (bridge, bridges) = watch::channel(bridge);
-        let desk = Arc::new(Desk::new(settings, bridges.clone(), sockets, db.clone(), books));
-        tokio::spawn(run(Arc::clone(&desk), asks, bridges));
+        let (bridge, bridges) = watch::channel(ends.bridge);
+        let desk =
+            Arc::new(Desk::new(settings, bridges.clone(), (ends.sockets, ends.doorbell, Far::new(ends.mesh.mailbox)), db.clone(), books));
+        tokio::spawn(run(Arc::clone(&desk), asks, bridges, ends.mesh.events));
         Containers { handle, bridge, desk }
     }
 
@@ -89,13 +115,14 @@ impl Containers {
         containers::routes(self.handle.clone())
     }
 
-    /// What it says of itself.
-    pub fn section(&self) -> section::Ask {
-        let desk = Arc::clone(&self.desk);
-        Box::new(move || {
+    /// What it says of the containers, and of the host.
+    pub fn sections(&self) -> [section::Ask; 2] {
+        let (desk, host) = (Arc::clone(&self.desk), Arc::clone(&self.desk));
+        let of_containers = Box::new(move |_: &Scope| {
             let desk = Arc::clone(&desk);
             async move { desk.section().await }.boxed()
-        })
+        });
+        [of_containers, Box::new(move |_: &Scope| futures::future::ready(host.exposure()).boxed())]
     }
 
     /// Something changed on the bridge, which is now this one.
@@ -109,8 +136,7 @@ impl Containers {
         if !self.desk.is_unused() {
             return;
         }
-        let name = self.bridge.borrow().name.clone();
-        match timeout_at(deadline, self.desk.guard.nft(move || rules::remove(&name))).await {
+        match timeout_at(deadline, self.desk.unguard()).await {
             Ok(Err(error)) => complain("the rules for containers may still be there", &error),
             Ok(Ok(())) => {}
             Err(_) => tracing::warn!("the rules for containers may still be there: nft does not answer in time"),
@@ -118,7 +144,17 @@ impl Containers {
     }
 }
 
-async fn run(desk: Arc<Desk>, mut asks: mpsc::Receiver<Ask>, mut bridges: watch::Receiver<BridgeEnd>) {
+async fn run(
+    desk: Arc<Desk>,
+    mut asks: mpsc::Receiver<Ask>,
+    mut bridges: watch::Receiver<BridgeEnd>,
+    mut events: mpsc::Receiver<AppEvent>,
+) {
+    // Before the tables are written first: nothing that happens to them goes unnoticed.
+    let name = bridges.borrow().name.clone();
+    let mut tables = TableWatch::new(&rules::table(&name))
+        .inspect_err(|error| complain("the firewall's tables are looked at every 5 s only", error))
+        .ok();
     while !desk.take_over().await {
         sleep(RETRY).await;
     }
@@ -135,7 +171,17 @@ async fn run(desk: Arc<Desk>, mut asks: mpsc::Receiver<Ask>, mut bridges: watch:
                 Ok(()) => desk.look().await,
                 Err(_) => return,
             },
-            _ = look.tick() => desk.look().await,
+            _ = look.tick() => {
+                desk.look().await;
+                desk.pay();
+                desk.publish();
+            }
+            () = torn(&mut tables) => desk.guard_again(),
+            () = desk.guard.ports.notified() => {
+                desk.publish();
+                desk.follow_ports();
+            }
+            Some(event) = events.recv() => desk.hear(event),
             _ = guard.tick() => desk.guard_again(),
         }
     }
@@ -153,3 +199,6 @@ async fn answer(desk: Arc<Desk>, ask: Ask) {
         Ask::Reset(answer) => drop(answer.send(desk.reset().await)),
     }
 }
+
+#[cfg(test)]
+mod tests;

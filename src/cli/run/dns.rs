@@ -16,19 +16,21 @@ use tokio::time::{Instant, sleep_until};
 use super::super::config::DnsConfig;
 use super::planes;
 use super::status::Count;
-use crate::api::Refusal;
 use crate::api::names::{Known, NamesHandle, NamesRequest};
+use crate::api::{Denied, Refusal};
+use crate::dns::asked::EVERY;
 use crate::dns::listen::{Ears, Place};
 use crate::dns::{Config, DnsCounters, PORT, SERVICE_ADDRESS, Server};
 use crate::io::clock::Clock;
 use crate::io::mailbox::Sender;
 use crate::io::mesh_thread::MeshInput;
 use crate::io::sys::process::allow_open_files;
-use crate::mesh::apps::{AppEvent, NAMES_RECORD};
+use crate::mesh::apps::{AppEvent, Channel, NAMES_RECORD};
 use crate::mesh::command::Command;
 use crate::names::{Holding, NamesCounters, Own, Refused, Unusable, View};
 use crate::store::db::{Change, Db, Table};
 use crate::wire::PeerName;
+use crate::wire::names::ASKED;
 
 /// Changes within this time of the last record go into one: hundreds of containers may start at once.
 const GATHER: Duration = Duration::from_millis(100);
@@ -69,7 +71,7 @@ impl Dns {
         let counters = (Arc::<DnsCounters>::default(), Arc::<NamesCounters>::default());
         let ears = Ears::default();
         let server = Config { ttl: config.ttl, resolv_conf: config.resolv_conf.clone(), patience: config.patience, in_flight: in_flight() };
-        let server = Server::new(&server, Arc::clone(&view), ears.clone(), clock, Arc::clone(&counters.0))
+        let mut server = Server::new(&server, Arc::clone(&view), ears.clone(), clock, Arc::clone(&counters.0))
             .context("cannot start the name server")?;
         let known = Known {
             view: Arc::clone(&view),
@@ -78,6 +80,7 @@ impl Dns {
             upstream: server.upstream(),
             given: config.listen.clone(),
             ttl: config.ttl,
+            asked: server.asked(),
         };
         let (handle, requests) = NamesHandle::new(known);
         let keeper = Keeper {
@@ -89,8 +92,11 @@ impl Dns {
             counters: Arc::clone(&counters.1),
             complaints: BTreeSet::new(),
             publish: None,
+            name,
+            watched: None,
         };
-        tokio::spawn(keeper.run(requests, events));
+        let asked = server.told().context("cannot start the name server")?;
+        tokio::spawn(keeper.run(requests, events, asked));
         let (places, receiver) = watch::channel(BTreeSet::new());
         let thread = spawn(server, receiver)?;
         Ok((Dns { places, given: config.listen.clone(), thread: Some(thread), counters }, handle))
@@ -164,10 +170,19 @@ struct Keeper {
     complaints: BTreeSet<String>,
     /// When what changed is to be published.
     publish: Option<Instant>,
+    /// This router.
+    name: PeerName,
+    /// When the mesh plane was last told that others ask for our names.
+    watched: Option<Instant>,
 }
 
 impl Keeper {
-    async fn run(mut self, mut requests: mpsc::Receiver<NamesRequest>, mut events: mpsc::Receiver<AppEvent>) {
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<NamesRequest>,
+        mut events: mpsc::Receiver<AppEvent>,
+        mut asked: mpsc::Receiver<PeerName>,
+    ) {
         self.take_up().await;
         // What was said before this part was there.
         self.send(Command::Refresh);
@@ -185,6 +200,7 @@ impl Keeper {
                     None => return,
                 },
                 Some(event) = events.recv() => self.on_event(event),
+                Some(holder) = asked.recv() => self.on_asked(holder),
                 () = publish => self.publish(),
             }
         }
@@ -222,15 +238,16 @@ impl Keeper {
     }
 
     /// On disk, where it is to be kept, before it is acknowledged.
-    async fn add(&mut self, ident: &str, name: &str, addresses: &[IpAddr], keep: bool) -> Result<(), Refusal> {
-        let relative = self.own.domain().relative(name).map_err(|e| Refusal(e.to_string()))?;
+    async fn add(&mut self, ident: &str, name: &str, addresses: &[IpAddr], keep: bool) -> Result<(), Denied> {
+        let relative = self.own.domain().relative(name).map_err(Denied::nonsense)?;
         let key = (ident.to_string(), relative);
         let before = self.own.get(&key.0, &key.1).map(|holding| holding.addresses).unwrap_or_default();
-        self.own.add(ident, name, addresses).map_err(|error| {
-            if matches!(error, Refused::Full(_)) {
+        self.own.add(ident, name, addresses).map_err(|error| match error {
+            Refused::Full(_) => {
                 self.counters.refused_full.inc();
+                Refusal(error.to_string()).into()
             }
-            Refusal(error.to_string())
+            Refused::Name(_) | Refused::Ident(_) | Refused::Address(_) => Denied::nonsense(error),
         })?;
         if keep || self.kept.contains(&key) {
             let holding = self.own.get(&key.0, &key.1);
@@ -239,7 +256,7 @@ impl Keeper {
                 if !fresh.is_empty() {
                     let _ = self.own.remove(ident, Some(name), &fresh);
                 }
-                return Err(Refusal(error.to_string()));
+                return Err(error.into());
             }
             self.kept.insert(key);
         }
@@ -247,7 +264,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn remove(&mut self, ident: Option<&str>, name: Option<&str>, addresses: &[IpAddr]) -> Result<(), Refusal> {
+    async fn remove(&mut self, ident: Option<&str>, name: Option<&str>, addresses: &[IpAddr]) -> Result<(), Denied> {
         let idents: BTreeSet<String> = match ident {
             Some(ident) => BTreeSet::from([ident.to_string()]),
             None => self.own.holdings().map(|holding| holding.ident).collect(),
@@ -255,7 +272,7 @@ impl Keeper {
         let mut rows: Vec<Change> = Vec::new();
         let mut gone = Vec::new();
         for ident in idents {
-            let changed = self.own.remove(&ident, name, addresses).map_err(|error| Refusal(error.to_string()))?;
+            let changed = self.own.remove(&ident, name, addresses).map_err(Denied::nonsense)?;
             for holding in changed {
                 let key = (holding.ident.clone(), holding.name.clone());
                 if self.kept.contains(&key) {
@@ -272,7 +289,7 @@ impl Keeper {
         rows.extend(stale.iter().map(|key| row(key, None)));
         gone.extend(stale);
         if !rows.is_empty() {
-            self.db.commit(rows).await.map_err(|e| Refusal(e.to_string()))?;
+            self.db.commit(rows).await?;
         }
         for key in &gone {
             self.kept.remove(key);
@@ -298,7 +315,25 @@ impl Keeper {
         planes::send(&self.mesh, command)
     }
 
+    /// Names of that router were asked for: it is to be noticed soon when it is gone.
+    fn on_asked(&self, holder: PeerName) {
+        self.send(Command::Watch(vec![holder]));
+        self.send(Command::Tell { to: holder, channel: Channel::Names, body: ASKED.to_vec() });
+    }
+
+    /// Names of ours were asked for on another router. Any number of them may say so.
+    fn on_told(&mut self, body: &[u8]) {
+        let now = Instant::now();
+        if body.starts_with(ASKED) && self.watched.is_none_or(|at| now - at >= EVERY / 2) {
+            self.watched = Some(now);
+            self.send(Command::Watch(vec![self.name]));
+        }
+    }
+
     fn on_event(&mut self, event: AppEvent) {
+        if let AppEvent::Told { body, .. } = event {
+            return self.on_told(&body);
+        }
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             AppEvent::Record { origin, kind: NAMES_RECORD, chunk, body } => {

@@ -19,10 +19,10 @@ use super::planes::{self, Planes};
 use crate::forward::MacTable;
 use crate::forward::mac_table::{Owner, Source};
 use crate::host::HostError;
-use crate::host::fastdp::device::{self, Wanted};
+use crate::host::fastdp::device::{self, Family, Wanted};
 use crate::host::fastdp::entries::{self, Entries, Holder, Known, Ports, Remote};
 use crate::host::fastdp::gate;
-use crate::host::fastdp::vanished::GateWatch;
+use crate::host::vanished::{TableWatch, torn};
 use crate::io::beats::{BeatSocket, ROOM};
 use crate::io::clock::Clock;
 use crate::io::mailbox::Sender;
@@ -43,13 +43,13 @@ const NFT_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Switchboard {
     plan: watch::Sender<Plan>,
     macs: Notify,
-    socket: ArcSwapOption<BeatSocket>,
+    sockets: ArcSwapOption<Vec<(Family, Arc<BeatSocket>)>>,
 }
 
 impl Switchboard {
     /// Nothing is planned, and heartbeats go nowhere.
     pub fn new() -> Switchboard {
-        Switchboard { plan: watch::Sender::new(Plan::new()), macs: Notify::new(), socket: ArcSwapOption::empty() }
+        Switchboard { plan: watch::Sender::new(Plan::new()), macs: Notify::new(), sockets: ArcSwapOption::empty() }
     }
 
     /// Answers with the events that are for others.
@@ -63,7 +63,11 @@ impl Switchboard {
                 });
             }
             // A frame that the device does not take is missed at the other end, which is what heartbeats are for.
-            Event::Beat(frame) => drop(self.socket.load().as_ref().map(|socket| socket.send(&frame))),
+            Event::Beat { to, frame } => {
+                let sockets = self.sockets.load();
+                let socket = sockets.iter().flat_map(|sockets| sockets.iter()).find(|(family, _)| *family == Family::of(to));
+                drop(socket.map(|(_, socket)| socket.send(&frame)));
+            }
             Event::MacAnnounced { .. } => self.macs.notify_one(),
             other => return Some(other),
         }
@@ -121,6 +125,8 @@ impl Fastdp {
             plan,
             guarded: Arc::clone(&guarded),
             said: None,
+            ipv4_only: None,
+            ipv6_due: Instant::now(),
             failure: None,
             up: None,
         };
@@ -146,7 +152,7 @@ impl Fastdp {
                 complain("MACs that the fast datapath put behind the TAP may still be there", &error);
             }
             if let Err(error) = device::remove(&self.handle, &self.bridge).await {
-                complain("the VXLAN device may still be there", &error);
+                complain("the VXLAN devices may still be there", &error);
             }
             let port = self.port;
             // The table of another router on this host, whose device was in our way, is not ours to remove.
@@ -162,7 +168,7 @@ impl Fastdp {
     }
 }
 
-/// The device while it is there.
+/// The devices while they are there.
 struct Up {
     layout: Layout,
     entries: Entries,
@@ -186,6 +192,10 @@ struct Task {
     guarded: Arc<AtomicBool>,
     /// What was said last about the state, so that it is said once.
     said: Option<Result<Device, String>>,
+    /// Why there was no device for IPv6.
+    ipv4_only: Option<String>,
+    /// When one is made again at the earliest.
+    ipv6_due: Instant,
     /// Why the last attempt to carry the plan out failed.
     failure: Option<String>,
     up: Option<Up>,
@@ -195,7 +205,8 @@ impl Task {
     async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut gate = GateWatch::new().inspect_err(|error| complain("the firewall's table is looked at every 3 s only", error)).ok();
+        let mut gate =
+            TableWatch::new(gate::TABLE).inspect_err(|error| complain("the firewall's table is looked at every 3 s only", error)).ok();
         let mut retry = Instant::now();
         loop {
             let check = tokio::select! {
@@ -244,15 +255,14 @@ impl Task {
     /// Makes sure that everything stands as it should; answers with the device.
     async fn stand(&mut self) -> Result<Device, HostError> {
         let layout = *self.layouts.borrow_and_update();
-        let stands = match &self.up {
-            Some(up) => {
-                let plugged = device::is_plugged(&self.handle, up.entries.ports().vxlan, layout.bridge).await?;
-                plugged && (up.layout.bridge, up.layout.tap) == (layout.bridge, layout.tap)
-            }
+        let ports = self.up.as_ref().map(|up| up.entries.ports()).filter(|ports| (ports.bridge, ports.tap) == (layout.bridge, layout.tap));
+        let stands = match ports {
+            Some(ports) => device::is_plugged(&self.handle, ports.vxlan, layout.bridge, Family::V4).await?,
             None => false,
         };
-        if !stands {
-            self.put_up(layout).await?;
+        match ports.filter(|_| stands) {
+            Some(ports) => self.stand_over_ipv6(ports).await?,
+            None => self.put_up(layout).await?,
         }
         if let Some(up) = &mut self.up {
             if up.layout.attached != layout.attached {
@@ -261,41 +271,130 @@ impl Task {
             up.layout = layout;
             up.pvid = device::pvid(&self.handle, layout.bridge).await?;
         }
-        Ok(Device { port: self.wanted.port, vni: self.wanted.vni, mac: self.wanted.mac, mtu: layout.mtu })
+        let ipv6 = self.up.as_ref().is_some_and(|up| up.entries.ports().vxlan6.is_some());
+        Ok(Device { ipv6, port: self.wanted.port, vni: self.wanted.vni, mac: self.wanted.mac, mtu: layout.mtu })
     }
 
     async fn put_up(&mut self, layout: Layout) -> Result<(), HostError> {
         self.up = None;
-        self.switchboard.socket.store(None);
-        let vxlan = device::make(&self.handle, &self.wanted, &self.bridge).await?;
+        self.switchboard.sockets.store(None);
+        // What stands there may be of a router that was killed, and is of no use by halves.
+        device::remove(&self.handle, &self.bridge).await?;
+        let vxlan = device::make(&self.handle, &self.wanted, &self.bridge, Family::V4).await?;
         let Wanted { port, vni, .. } = self.wanted;
         // The gate would shut out the traffic of another program that has the port.
-        device::probe(port)?;
+        device::probe(port, Family::V4)?;
+        let ipv6 = device::probe(port, Family::V6);
         // It stands before the device takes its first frame.
-        blocking(move || gate::guard(&BTreeSet::new(), port, vni)).await?;
+        let with_ipv6 = ipv6.is_ok();
+        blocking(move || gate::guard(&BTreeSet::new(), port, vni, with_ipv6)).await?;
         self.guarded.store(true, Ordering::Relaxed);
-        if let Err(error) = device::set_up(&self.handle, vxlan, port).await {
+        if let Err(error) = device::set_up(&self.handle, vxlan, port, Family::V4).await {
             blocking(move || gate::close(port)).await?;
             self.guarded.store(false, Ordering::Relaxed);
             return Err(error);
         }
-        let socket = BeatSocket::open(vxlan, self.wanted.mac).map_err(|e| HostError::io("open a packet socket on the VXLAN device", e))?;
-        device::plug(&self.handle, vxlan, layout.bridge).await?;
+        let socket = self.plug(vxlan, layout.bridge, Family::V4).await?;
+        let second = match ipv6 {
+            Ok(()) => self.put_up_ipv6(layout.bridge).await,
+            Err(error) => Err(error),
+        };
+        let second = second.inspect_err(|error| self.say_ipv4_only(error)).ok();
         device::share(&self.handle, layout.tap, true).await?;
-        let socket = Arc::new(socket);
+        let vxlan6 = second.as_ref().map(|(index, _)| *index);
+        let ports = Ports { bridge: layout.bridge, tap: layout.tap, vxlan, vxlan6, udp: port };
+        let sockets = [(Family::V4, socket)].into_iter().chain(second.map(|(_, socket)| (Family::V6, socket)));
+        self.switchboard.sockets.store(Some(Arc::new(sockets.collect())));
+        self.take_up(layout, ports);
+        Ok(())
+    }
+
+    fn take_up(&mut self, layout: Layout, ports: Ports) {
+        let entries = Entries::new(self.handle.clone(), ports);
+        // What the guard was written for may not have become of it.
+        self.up = Some(Up { layout, entries, pvid: None, allowed: BTreeSet::new(), guard_due: Instant::now() });
+    }
+
+    /// Puts a device on the bridge; the socket through which its heartbeats go.
+    async fn plug(&self, index: u32, bridge: u32, family: Family) -> Result<Arc<BeatSocket>, HostError> {
+        let socket = BeatSocket::open(index, self.wanted.mac);
+        let socket = Arc::new(socket.map_err(|e| HostError::io(format!("open a packet socket on {}", family.device()), e))?);
+        device::plug(&self.handle, index, bridge, family).await?;
         let (heard, mesh) = (Arc::downgrade(&socket), self.mesh.clone());
         drop(aside("beats", move || listen(&heard, &mesh)));
-        self.switchboard.socket.store(Some(socket));
-        let ports = Ports { bridge: layout.bridge, tap: layout.tap, vxlan, udp: port };
-        let entries = Entries::new(self.handle.clone(), ports);
-        self.up = Some(Up { layout, entries, pvid: None, allowed: BTreeSet::new(), guard_due: Instant::now() + LOOK / 2 });
+        Ok(socket)
+    }
+
+    /// The device for IPv6. Where it cannot be made nothing of it stays, and the other one stands without it.
+    async fn put_up_ipv6(&mut self, bridge: u32) -> Result<(u32, Arc<BeatSocket>), HostError> {
+        self.ipv6_due = Instant::now() + RETRY;
+        let index = device::make(&self.handle, &self.wanted, &self.bridge, Family::V6).await?;
+        let made = match device::set_up(&self.handle, index, self.wanted.port, Family::V6).await {
+            Ok(()) => self.plug(index, bridge, Family::V6).await,
+            Err(error) => Err(error),
+        };
+        if made.is_err() {
+            device::remove_one(&self.handle, &self.bridge, Family::V6).await?;
+        }
+        made.map(|socket| (index, socket))
+    }
+
+    /// Makes sure that the device for IPv6 stands beside the other one, which stands: it is not touched.
+    async fn stand_over_ipv6(&mut self, ports: Ports) -> Result<(), HostError> {
+        let stands = match ports.vxlan6 {
+            Some(index) => device::is_plugged(&self.handle, index, ports.bridge, Family::V6).await.unwrap_or(false),
+            // What fails changes interfaces, which has everything looked at: it is tried again by the clock alone.
+            None => Instant::now() < self.ipv6_due,
+        };
+        if stands {
+            return Ok(());
+        }
+        let made = match self.ready_for_ipv6(ports).await {
+            Ok(()) => self.put_up_ipv6(ports.bridge).await,
+            Err(error) => Err(error),
+        };
+        let made = made.inspect_err(|error| self.say_ipv4_only(error)).ok();
+        // The guard lets in, or keeps out, what is IPv6 as there is a device for it.
+        self.up.iter_mut().for_each(|up| up.guard_due = Instant::now());
+        if (ports.vxlan6, made.is_some()) == (None, false) {
+            return Ok(());
+        }
+        let ports = Ports { vxlan6: made.as_ref().map(|(index, _)| *index), ..ports };
+        let sockets = self.switchboard.sockets.load_full();
+        let first = sockets.iter().flat_map(|sockets| sockets.iter()).filter(|(family, _)| *family == Family::V4).cloned();
+        let sockets = first.chain(made.map(|(_, socket)| (Family::V6, socket))).collect();
+        self.switchboard.sockets.store(Some(Arc::new(sockets)));
+        if let Some(up) = self.up.take() {
+            self.take_up(up.layout, ports);
+        }
         Ok(())
+    }
+
+    /// The port is free for IPv6 too, and guarded before a device takes its first frame there.
+    async fn ready_for_ipv6(&mut self, ports: Ports) -> Result<(), HostError> {
+        self.ipv6_due = Instant::now() + RETRY;
+        if ports.vxlan6.is_some() {
+            return Ok(());
+        }
+        device::probe(ports.udp, Family::V6)?;
+        let allowed = self.up.as_ref().map(|up| up.allowed.clone()).unwrap_or_default();
+        let vni = self.wanted.vni;
+        blocking(move || gate::guard(&allowed, ports.udp, vni, true)).await
+    }
+
+    /// A host need not have IPv6, and what is over IPv4 goes on without it.
+    fn say_ipv4_only(&mut self, error: &HostError) {
+        let why = Some(error.to_string());
+        if self.ipv4_only != why {
+            tracing::info!("the fast datapath works over IPv4 only: {error}");
+            self.ipv4_only = why;
+        }
     }
 
     /// Without a device the TAP is an ordinary port again.
     async fn take_down(&mut self) {
         let was_up = self.up.take().is_some();
-        self.switchboard.socket.store(None);
+        self.switchboard.sockets.store(None);
         let Layout { bridge, tap, .. } = *self.layouts.borrow();
         let removed = device::remove(&self.handle, &self.bridge).await.map(drop);
         let shared = device::share(&self.handle, tap, false).await;
@@ -312,7 +411,11 @@ impl Task {
     fn say(&mut self, state: Result<Device, String>) {
         if self.said.as_ref() != Some(&state) {
             match &state {
-                Ok(device) => tracing::info!("the fast datapath is ready: VXLAN device {}, UDP port {}", device::NAME, device.port),
+                Ok(device) => {
+                    let devices = Family::ALL.iter().filter(|family| device.ipv6 || **family == Family::V4).map(|family| family.device());
+                    let devices: Vec<_> = devices.collect();
+                    tracing::info!("the fast datapath is ready: VXLAN {}, UDP port {}", devices.join(" and "), device.port);
+                }
                 Err(why) => tracing::warn!("no fast datapath, the router carries all frames: {why}"),
             }
             // What was not taken is said again at the next occasion.
@@ -348,7 +451,8 @@ impl Task {
         let allowed: BTreeSet<IpAddr> = plan.iter().map(|peer| peer.address).collect();
         if allowed != up.allowed || Instant::now() >= up.guard_due {
             let (peers, Wanted { port, vni, .. }) = (allowed.clone(), self.wanted);
-            blocking(move || gate::guard(&peers, port, vni)).await?;
+            let ipv6 = up.entries.ports().vxlan6.is_some();
+            blocking(move || gate::guard(&peers, port, vni, ipv6)).await?;
             // Less than a look later, so that each look finds it due, and a burst of changes of interfaces does not.
             (up.allowed, up.guard_due) = (allowed, Instant::now() + LOOK / 2);
         }
@@ -360,24 +464,12 @@ impl Task {
 fn known_macs(macs: &MacTable, clock: Clock, own: [u8; 6]) -> Vec<Known> {
     let holder = |owner: Owner, source: Source| match (owner, source) {
         (Owner::Local, _) => Holder::Here,
-        (Owner::Peer(peer), Source::Announced) => Holder::Announced(peer),
+        (Owner::Peer(peer), Source::Announced | Source::Frozen) => Holder::Announced(peer),
         (Owner::Peer(_), Source::Flood | Source::Data | Source::Local) => Holder::Heard,
     };
     let entries = macs.snapshot(clock.now());
     let others = entries.iter().filter(|entry| entry.mac != own);
     others.map(|entry| (entry.vlan, entry.mac, holder(entry.owner, entry.source))).collect()
-}
-
-/// Waits until somebody takes the firewall's table away; for ever where that cannot be watched.
-async fn torn(gate: &mut Option<GateWatch>) {
-    if let Some(watch) = gate {
-        match watch.torn().await {
-            Ok(()) => return,
-            Err(error) => tracing::warn!("the firewall's tables cannot be watched any more, and are looked at every 3 s: {error}"),
-        }
-    }
-    *gate = None;
-    std::future::pending().await
 }
 
 async fn blocking(work: impl FnOnce() -> Result<(), HostError> + Send + 'static) -> Result<(), HostError> {

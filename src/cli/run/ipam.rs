@@ -15,11 +15,14 @@ use crate::io::clock::Clock;
 use crate::io::entropy;
 use crate::io::mailbox::Sender;
 use crate::io::mesh_thread::MeshInput;
-use crate::ipam::{Answer, Config, Ipam, Output, Sorry, Table};
+use crate::ipam::{Answer, Config, Ipam, Kind, Output, Request, Sorry, Table};
 use crate::mesh::apps::{AppEvent, Channel, IPAM_RECORD};
 use crate::mesh::command::Command;
-use crate::store::db::{self, Db};
+use crate::store::StoreError;
+use crate::store::db::{self, Change, Db};
 use crate::wire::PeerName;
+
+mod anew;
 
 /// The ends of the channels that it lives between.
 pub struct Ends {
@@ -34,8 +37,8 @@ pub struct Ends {
 /// Between attempts to tell a mesh plane that is too busy.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// What was asked to be written, and whether it is on disk.
-type Written = (u64, bool);
+/// What was asked to be written, and whether it is on disk, or why not.
+type Written = (u64, Result<(), StoreError>);
 
 /// The address book and what waits for it.
 struct Actor {
@@ -46,6 +49,12 @@ struct Actor {
     waiting: BTreeMap<u64, oneshot::Sender<Result<Answer, Sorry>>>,
     requests: u64,
     names: BTreeMap<PeerName, String>,
+    /// This router's name.
+    own: PeerName,
+    /// Requests to reset it, and whether by force.
+    resets: BTreeMap<u64, bool>,
+    /// It was reset, and nothing has happened since.
+    leaving: bool,
     /// When our record is to be said again, which the mesh plane was too busy to hear.
     unsaid: Option<Instant>,
     written: (mpsc::UnboundedSender<Written>, mpsc::UnboundedReceiver<Written>),
@@ -64,7 +73,26 @@ impl Actor {
         let (ring, addresses) = (db.all(db::Table::Ipam).await?, db.all(db::Table::Addresses).await?);
         let mut seed = [0; 32];
         entropy::generator()?.fill_bytes(&mut seed);
-        let ipam = Ipam::new(config, identity, Arc::new(Ed25519), seed, clock.now(), ring, addresses);
+        let own = identity.name();
+        let names = BTreeMap::from([(own, config.nickname.clone())]);
+        let begin = |ring, addresses| {
+            let mut ipam = Ipam::new(config.clone(), Arc::clone(&identity), Arc::new(Ed25519), seed, clock.now(), ring, addresses);
+            ipam.await_survey();
+            ipam
+        };
+        let (mark, gone) = (anew::find(&ring), anew::all_gone(&ring, &addresses));
+        let mut ipam = begin(ring, addresses);
+        let leaving = mark.is_some();
+        if let Some(mark) = mark {
+            match anew::is_due(&mark, &ipam, own) {
+                true => {
+                    db.commit(gone).await?;
+                    tracing::info!("this router was reset: it knows nothing of the ring of addresses any more");
+                    ipam = begin(Vec::new(), Vec::new());
+                }
+                false => tracing::debug!("this router was reset, and stays a member"),
+            }
+        }
         Ok(Actor {
             ipam,
             ends,
@@ -72,7 +100,10 @@ impl Actor {
             clock,
             waiting: BTreeMap::new(),
             requests: 0,
-            names: BTreeMap::new(),
+            names,
+            own,
+            resets: BTreeMap::new(),
+            leaving,
             written: mpsc::unbounded_channel(),
             unsaid: None,
         })
@@ -96,7 +127,10 @@ impl Actor {
                     Some(ask) => self.asked(ask),
                     None => return,
                 },
-                Some((token, done)) = self.written.1.recv() => self.ipam.persisted(self.clock.now(), token, done),
+                Some((token, done)) = self.written.1.recv() => {
+                    self.ipam.disk_full(done.as_ref().is_err_and(StoreError::is_full));
+                    self.ipam.persisted(self.clock.now(), token, done.is_ok());
+                }
                 () = sleep_until(self.unsaid.unwrap_or_else(Instant::now)), if self.unsaid.is_some() => {
                     self.unsaid = None;
                     self.ipam.republish();
@@ -125,6 +159,7 @@ impl Actor {
             Ask::Do(request, answer) => {
                 self.forget_gone();
                 self.requests += 1;
+                self.mind_the_mark(&request);
                 self.waiting.insert(self.requests, answer);
                 self.ipam.request(self.clock.now(), self.requests, request);
             }
@@ -152,6 +187,32 @@ impl Actor {
         self.names.iter().filter(|(_, nickname)| *nickname == text).map(|(name, _)| *name).collect()
     }
 
+    /// A reset is to be remembered when it succeeds; one whose router takes addresses again is none any more.
+    fn mind_the_mark(&mut self, request: &Request) {
+        let takes = matches!(request, Request::Allocate { .. } | Request::Claim { .. } | Request::Remove { .. });
+        if let Request::Reset { force } = request {
+            self.resets.insert(self.requests, *force);
+        } else if takes && std::mem::take(&mut self.leaving) {
+            let db = self.db.clone();
+            tokio::spawn(async move {
+                if let Err(error) = db.commit(vec![anew::unmark()]).await {
+                    tracing::error!("{error}; the reset of this router cannot be taken back, and it may begin anew at its next start");
+                }
+            });
+        }
+    }
+
+    /// Notes a reset, and then says that it is done.
+    fn note_reset(&mut self, answer: oneshot::Sender<Result<Answer, Sorry>>, result: Result<Answer, Sorry>, forced: bool) {
+        self.leaving = true;
+        let (db, mark) = (self.db.clone(), anew::mark(&self.ipam, self.own, forced));
+        tokio::spawn(async move {
+            let noted = db.commit(vec![mark]).await;
+            let kind = |error: &StoreError| if error.is_full() { Kind::Disk } else { Kind::Unavailable };
+            let _ = answer.send(noted.map_err(|error| Sorry::new(kind(&error), error.to_string())).and(result));
+        });
+    }
+
     /// Does what the address book wants done.
     fn drain(&mut self) {
         while let Some(output) = self.ipam.poll() {
@@ -164,7 +225,7 @@ impl Actor {
                         if let Err(error) = &done {
                             tracing::error!("{error}; addresses are given again as soon as it works");
                         }
-                        let _ = written.send((token, done.is_ok()));
+                        let _ = written.send((token, done));
                     });
                 }
                 Output::Tell { to, body } => drop(send(&self.ends.mesh, Command::Tell { to, channel: Channel::Ipam, body })),
@@ -173,8 +234,11 @@ impl Actor {
                     self.unsaid = (!sent).then(|| Instant::now() + AGAIN);
                 }
                 Output::Answer { request, result } => {
-                    if let Some(answer) = self.waiting.remove(&request) {
-                        let _ = answer.send(result);
+                    let reset = self.resets.remove(&request).filter(|_| result.is_ok());
+                    match (self.waiting.remove(&request), reset) {
+                        (Some(answer), Some(forced)) => self.note_reset(answer, result, forced),
+                        (Some(answer), None) => drop(answer.send(result)),
+                        (None, _) => {}
                     }
                 }
                 Output::Report(sentence) => tracing::warn!("{sentence}"),

@@ -1,4 +1,4 @@
-//! The host's side of a running router: bridge, TAP and firewall exception, kept in order while it runs.
+//! The host's side of a running router: bridge and TAP, kept in order while it runs.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,6 @@ use super::super::RunConfig;
 use super::aside::aside;
 use super::complain;
 use super::fastdp::Layout;
-use super::keeper::Keeper;
 use super::threads;
 use crate::dns::SERVICE_ADDRESS;
 use crate::host::bridge::{Bridge, BridgeMtu, Released};
@@ -61,7 +60,6 @@ pub struct Network {
     queues: usize,
     name: PeerName,
     watch: Watch,
-    firewall: Keeper,
     /// How often the TAP was put on the bridge.
     attached: u64,
     known_macs: LocalMacs,
@@ -102,13 +100,20 @@ impl Network {
             queues,
             name,
             watch,
-            firewall: Keeper::new(&config.bridge),
             attached: 0,
             known_macs: LocalMacs::default(),
             serves_names: config.dns.as_ref().is_some_and(|dns| dns.listen.is_empty()),
             todo: Todo { macs: true, ..Todo::default() },
         };
         network.serve_names().await;
+        if network.serves_names {
+            let bridge = config.bridge.clone();
+            tokio::spawn(async move {
+                if let Err(error) = nameserver::stay_loose(&bridge).await {
+                    complain("a reverse path filter that is made strict may cut containers off from their name server", &error);
+                }
+            });
+        }
         network.watch.expect(&network.bridge, Some(network.tap_index));
         Ok((network, tap))
     }
@@ -205,16 +210,6 @@ impl Network {
         self.attached += 1;
         self.watch.expect(&self.bridge, Some(self.tap_index));
         Ok(())
-    }
-
-    /// Looks after the exception in other programs' firewalls, beside the loop.
-    pub fn check_firewall(&mut self) {
-        self.firewall.check();
-    }
-
-    /// Takes the exception out of other programs' firewalls.
-    pub async fn close_firewall(&mut self, deadline: Instant) {
-        self.firewall.close(deadline).await;
     }
 
     /// The underlay addresses that gossip tells the others: all, or those that `--bind` names.

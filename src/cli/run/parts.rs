@@ -10,19 +10,21 @@ use ipnet::IpNet;
 use super::super::RunConfig;
 use super::apps::Apps;
 use super::containers::book::{self, Books, Told};
-use super::containers::{Containers, Settings, Sockets};
+use super::containers::far::Mesh;
+use super::containers::{Containers, Ends, Settings, Sockets};
 use super::dns::{self, Dns};
 use super::ipam;
+use super::keeper::Doorbell;
 use super::planes::Planes;
 use super::status::Count;
-use crate::api::Refusal;
+use crate::api::Denied;
 use crate::api::ipam::IpamHandle;
 use crate::api::names::{self, NamesHandle};
 use crate::api::section::Ask;
 use crate::crypto::Identity;
 use crate::host::container::BridgeEnd;
 use crate::io::clock::Clock;
-use crate::mesh::apps::{Channel, IPAM_RECORD, NAMES_RECORD};
+use crate::mesh::apps::{Channel, IPAM_RECORD, NAMES_RECORD, SUBNETS_RECORD};
 use crate::store::db::Db;
 use crate::wire::PeerName;
 use crate::wire::ipam::Range;
@@ -43,6 +45,8 @@ pub struct Ground<'a> {
     pub sockets: Sockets,
     /// The bridge.
     pub bridge: BridgeEnd,
+    /// Tells who looks after other programs' firewalls.
+    pub doorbell: Doorbell,
 }
 
 /// What the parts add to the API and the status.
@@ -69,14 +73,22 @@ impl Parts {
         let given = addresses.clone().map(|addresses| Arc::new(addresses) as Arc<dyn book::Addresses>);
         let books = Books { addresses: given, names: names.clone().map(|names| Arc::new(names) as Arc<dyn book::Names>) };
         let ranges = config.ipam.iter().flat_map(|book| &book.ranges).filter_map(Range::network).collect();
-        let settings = Settings { isolate: config.isolate, ranges, name_server };
-        let containers = Containers::start(settings, ground.sockets, ground.bridge, ground.db, books);
+        let subnets = config.ipam.as_ref().map(|book| book.subnets.clone()).unwrap_or_default();
+        let settings = Settings { isolate: config.isolate, ranges, subnets, name_server };
+        let mesh = Mesh { mailbox: ground.planes.mesh(), events: apps.listen(SUBNETS_RECORD) };
+        let containers = Containers::start(
+            settings,
+            Ends { sockets: ground.sockets, bridge: ground.bridge, doorbell: ground.doorbell, mesh },
+            ground.db,
+            books,
+        );
         let names = names.unwrap_or_else(NamesHandle::off);
         let mut routes = names::routes(names.clone()).merge(containers.routes());
-        let mut sections = vec![of_names(names), containers.section()];
+        let mut sections = vec![of_names(names)];
+        sections.extend(containers.sections());
         if let Some(addresses) = addresses {
             routes = routes.merge(crate::api::ipam::routes(addresses.clone()));
-            sections.insert(0, Box::new(move || crate::api::ipam::section(addresses.clone()).boxed()));
+            sections.insert(0, Box::new(move |_| crate::api::ipam::section(addresses.clone()).boxed()));
         }
         let counts = dns.iter().flat_map(Dns::counters).collect();
         Parts { routes, sections, counts, dns, containers }
@@ -102,15 +114,15 @@ fn start_names(config: &RunConfig, ground: &Ground<'_>, apps: &mut Apps) -> Opti
 }
 
 fn of_names(names: NamesHandle) -> Ask {
-    Box::new(move || {
-        let asked = names.clone();
-        async move { names::section(&asked) }.boxed()
+    Box::new(move |scope| {
+        let (asked, whole) = (names.clone(), scope.holds(names::SECTION));
+        async move { names::section(&asked, whole).await }.boxed()
     })
 }
 
 impl book::Names for NamesHandle {
-    fn check(&self, name: &str) -> Result<(), Refusal> {
-        self.known().map_or(Ok(()), |known| known.domain.relative(name).map(drop).map_err(|bad| Refusal(bad.to_string())))
+    fn check(&self, name: &str) -> Result<(), Denied> {
+        self.known().map_or(Ok(()), |known| known.domain.relative(name).map(drop).map_err(Denied::nonsense))
     }
 
     fn add<'a>(&'a self, ident: &'a str, name: &'a str, addresses: &'a [IpAddr]) -> Told<'a, ()> {
@@ -123,8 +135,8 @@ impl book::Names for NamesHandle {
 }
 
 impl book::Addresses for IpamHandle {
-    fn allocate<'a>(&'a self, ident: &'a str, subnet: Option<IpNet>) -> Told<'a, IpNet> {
-        self.allocate(ident, subnet).boxed()
+    fn allocate<'a>(&'a self, ident: &'a str, subnet: IpNet) -> Told<'a, IpNet> {
+        self.allocate(ident, Some(subnet)).boxed()
     }
 
     fn claim<'a>(&'a self, ident: &'a str, address: IpNet) -> Told<'a, ()> {
@@ -143,7 +155,7 @@ impl book::Addresses for IpamHandle {
         self.released(ident).boxed()
     }
 
-    fn default_subnet(&self) -> Told<'_, IpNet> {
-        self.default_subnet().boxed()
+    fn reserve(&self, held: Vec<(String, IpNet)>, host: Vec<IpNet>) -> Told<'_, ()> {
+        self.reserve(held, host).boxed()
     }
 }

@@ -13,6 +13,7 @@ use super::super::RunConfig;
 use super::super::options::{Cipher, CipherLibrary};
 use super::apps::AppSink;
 use super::fastdp::Switchboard;
+use super::tcp::Claim;
 use crate::crypto::{Ed25519, Identity, Provider, Psks, PublicKey, Suite};
 use crate::forward::duplicates::DEFAULT_STREAMS;
 use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
@@ -22,12 +23,14 @@ use crate::io::busy_poll::BusyPoll;
 use crate::io::ciphers::Ciphers;
 use crate::io::clock::Clock;
 use crate::io::entropy;
+use crate::io::icmp;
 use crate::io::mailbox::{Refused, Sender};
 use crate::io::mesh_thread::{self, MeshInput, MeshParts, MeshThread};
 use crate::io::packet_thread::{PacketInbox, PacketInput, PacketParts, PacketThread, PacketThreadCounters, ThreadReport};
 use crate::io::tap::Tap;
+use crate::io::tcp::{TcpConnections, TcpCounters, TcpInput};
 use crate::io::thread_load::ThreadLoad;
-use crate::io::udp::{SocketGroup, UdpCounters};
+use crate::io::udp::{SocketGroup, UdpCounters, has_way};
 use crate::mesh::command::{Command, Event, LocalMac};
 use crate::mesh::snapshot::Snapshot;
 use crate::mesh::{Mesh, MeshConfig};
@@ -45,13 +48,19 @@ pub struct Counters {
     pub thread: Vec<Arc<CachePadded<PacketThreadCounters>>>,
     /// What each packet thread does.
     pub load: Vec<Arc<ThreadLoad>>,
+    /// The thread's that carries TCP.
+    pub tcp: Arc<TcpCounters>,
+    /// How many connections it has.
+    pub tcp_open: Arc<TcpConnections>,
 }
 
 /// What can be claimed before anything on the host is changed.
 pub struct Foundation {
     mesh: Mesh,
     sockets: SocketGroup,
-    fib: Arc<ArcSwap<Fib>>,
+    tcp: Claim,
+    /// What the packet threads will go by.
+    pub fib: Arc<ArcSwap<Fib>>,
     /// The MAC table.
     pub macs: Arc<MacTable>,
     /// Counters of the planes.
@@ -69,6 +78,7 @@ impl Foundation {
         let mut rng = entropy::generator().context("cannot get randomness from the kernel")?;
         let identity = Arc::new(Identity::from_seed(&*store.seed(&mut rng)?));
         let sockets = SocketGroup::open(&config.bind, config.port, threads, config.offload)?;
+        let tcp = Claim::make(config)?;
         let incarnation = store.next_incarnation()?;
         let ciphers = ciphers(config, clock)?;
         let mesh = MeshConfig {
@@ -79,29 +89,38 @@ impl Foundation {
             psks: psks(config)?,
             suites: ciphers.timings(),
             providers: ciphers.providers(),
+            classic: config.classic,
             allow: config.allow.iter().copied().map(PublicKey).collect(),
+            admins: config.admins.iter().copied().map(PublicKey).collect(),
+            revoked: store.revoked()?,
             open: config.open,
             discovery: config.discovery,
             conn_limit: config.conn_limit,
+            forwarding: config.forwarding,
+            multicast_snooping: config.multicast_snooping,
             port: config.port,
             incarnation,
             lanes: u8::try_from(threads)?,
             no_encryption: !config.encryption,
+            trusted: config.trusted.clone(),
             addresses: Vec::new(),
             fastdp: config.fastdp.as_ref().map(|fastdp| fastdp.policy.clone()),
         };
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let mut mesh = Mesh::new(mesh, Arc::new(Ed25519), seed);
-        let macs = Arc::new(MacTable::new(DEFAULT_ENTRIES, rng.next_u64()).frames_hidden(config.fastdp.is_some()));
+        mesh.ask_for_ways(has_way);
+        let macs = Arc::new(MacTable::new(DEFAULT_ENTRIES, rng.next_u64()));
         let counters = Counters {
             udp: sockets.counters.clone(),
             packet: (0..threads).map(|_| Arc::default()).collect(),
             thread: (0..threads).map(|_| Arc::default()).collect(),
             load: (0..threads).map(|_| Arc::default()).collect(),
+            tcp: Arc::clone(&tcp.counters),
+            tcp_open: Arc::clone(&tcp.open),
         };
         let fib = Arc::new(ArcSwap::from(mesh.fib()));
-        Ok(Foundation { mesh, sockets, fib, macs, counters, ciphers, identity, seed: rng.next_u64() })
+        Ok(Foundation { mesh, sockets, tcp, fib, macs, counters, ciphers, identity, seed: rng.next_u64() })
     }
 
     /// This router's name.
@@ -119,6 +138,7 @@ impl Foundation {
 pub struct Planes {
     mesh: Sender<MeshInput>,
     packet: Vec<Sender<PacketInput>>,
+    tcp: Sender<TcpInput>,
     /// Queues of the TAP that a thread was too busy to take, by its number.
     unplugged: Vec<(usize, PacketInput)>,
     threads: Vec<JoinHandle<()>>,
@@ -137,32 +157,38 @@ impl Planes {
         (events, switchboard, apps): (mpsc::Sender<Event>, Arc<Switchboard>, AppSink),
         clock: Clock,
     ) -> anyhow::Result<Planes> {
-        let Foundation { mesh, sockets, fib, macs, counters, ciphers: _, identity: _, seed } = base;
+        let Foundation { mesh, sockets, tcp, fib, macs, counters, ciphers: _, identity: _, seed } = base;
         let (poll, mesh_sender, mesh_receiver) = mesh_thread::inbox().context("cannot make the mesh thread's poll")?;
         let inboxes: Result<Vec<_>, _> = queues.iter().map(|_| PacketInbox::new()).collect();
         let inboxes = inboxes.context("cannot make the packet threads' polls")?;
         let packet: Vec<_> = inboxes.iter().map(|inbox| inbox.sender.clone()).collect();
+        let addresses = mesh.addresses();
+        let to_bridge = bridge_end(packet.first().cloned());
         let parts = MeshParts {
             mesh,
             sockets: sockets.control,
+            icmp: icmp::open(sockets.port),
             fib: fib.clone(),
             packet_wakers: inboxes.iter().map(|inbox| inbox.waker.clone()).collect(),
             macs: Arc::clone(&macs),
             // A full channel drops the event: the log loses a line, and what is asked for is asked again.
             events: Box::new(move |event| {
-                drop(switchboard.take(event).and_then(|event| apps.take(event)).map(|event| events.try_send(event)))
+                let others = to_bridge(event).and_then(|event| switchboard.take(event)).and_then(|event| apps.take(event));
+                drop(others.map(|event| events.try_send(event)));
             }),
             clock,
         };
         let mesh_thread = MeshThread::new(parts, poll, mesh_receiver).context("cannot register the control sockets")?;
         let duplicates = Arc::new(Duplicates::new(DEFAULT_STREAMS, seed));
+        let (arp_proxy, flood_limit) = (config.arp_proxy, config.flood_limit);
         let mut packet_threads = Vec::new();
         let counted = counters.packet.into_iter().zip(counters.load).zip(counters.thread);
         for (n, (((tap, inbox), sockets), ((packet, load), counters))) in
             queues.into_iter().zip(inboxes).zip(sockets.packet).zip(counted).enumerate()
         {
-            let shared = Shared { macs: Arc::clone(&macs), duplicates: duplicates.clone(), counters: packet };
-            let settings = Settings { lane: u8::try_from(n + 1)?, relay_budget: DEFAULT_RELAY_BUDGET };
+            let shared =
+                Shared { macs: Arc::clone(&macs), addresses: Arc::clone(&addresses), duplicates: duplicates.clone(), counters: packet };
+            let settings = Settings { lane: u8::try_from(n + 1)?, relay_budget: DEFAULT_RELAY_BUDGET, arp_proxy, flood_limit };
             let parts = PacketParts {
                 tap,
                 sockets,
@@ -177,13 +203,15 @@ impl Planes {
             };
             packet_threads.push(PacketThread::new(parts, inbox).context("cannot register the TAP and the packet sockets")?);
         }
+        let (tcp_thread, tcp) = tcp.thread(sockets.joints, clock)?;
         let (failed, failures) = mpsc::unbounded_channel();
         let port = if config.port == 0 { sockets.port } else { config.port };
-        let mut planes = Planes { mesh: mesh_sender, packet, unplugged: Vec::new(), threads: Vec::new(), failures, port, macs, clock };
+        let mut planes = Planes { mesh: mesh_sender, packet, tcp, unplugged: Vec::new(), threads: Vec::new(), failures, port, macs, clock };
         let mesh = spawn("mesh".into(), failed.clone(), move || mesh_thread.run());
         let packet = packet_threads.into_iter().enumerate();
         let packet = packet.map(|(n, thread)| spawn(format!("packet-{}", n + 1), failed.clone(), move || thread.run()));
-        match planes.gather(std::iter::once(mesh).chain(packet)) {
+        let tcp = spawn("tcp".into(), failed.clone(), move || tcp_thread.run());
+        match planes.gather([mesh, tcp].into_iter().chain(packet)) {
             Ok(()) => Ok(planes),
             Err(error) => {
                 planes.stop();
@@ -208,6 +236,11 @@ impl Planes {
     /// The mesh plane's mailbox.
     pub fn mesh(&self) -> Sender<MeshInput> {
         self.mesh.clone()
+    }
+
+    /// The mailbox of the thread that carries TCP.
+    pub fn tcp(&self) -> Sender<TcpInput> {
+        self.tcp.clone()
     }
 
     /// Sends the mesh plane a command.
@@ -290,11 +323,28 @@ impl Planes {
         for thread in &self.packet {
             tell(thread, || PacketInput::Stop);
         }
-        for thread in self.threads {
+        let join = |thread: JoinHandle<()>| {
             if thread.join().is_err() {
                 tracing::error!("a thread of the router had panicked");
             }
+        };
+        let mut threads = self.threads.into_iter();
+        threads.next().into_iter().for_each(join);
+        // Not before the mesh plane's goodbye, which is still to be carried.
+        tell(&self.tcp, || TcpInput::Stop);
+        threads.for_each(join);
+    }
+}
+
+/// Takes out of the mesh plane's events, on its own thread, the frames for the bridge. Where the packet thread is too busy one is lost, as frames may
+/// be.
+fn bridge_end(packet: Option<Sender<PacketInput>>) -> impl Fn(Event) -> Option<Event> {
+    move |event| match event {
+        Event::ToBridge(frame) => {
+            drop(packet.as_ref().map(|thread| thread.try_send(PacketInput::Frame(frame))));
+            None
         }
+        other => Some(other),
     }
 }
 
@@ -376,10 +426,14 @@ fn psks(config: &RunConfig) -> anyhow::Result<Psks> {
 impl Planes {
     /// Planes without threads: nobody empties their mailboxes.
     pub fn idle(mesh: Sender<MeshInput>, packet: Sender<PacketInput>) -> Planes {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let (tcp, _) = crate::io::mailbox::mailbox(1, Arc::new(waker));
         let macs = Arc::new(MacTable::new(16, 1));
         Planes {
             mesh,
             packet: vec![packet],
+            tcp,
             unplugged: Vec::new(),
             threads: Vec::new(),
             failures: mpsc::unbounded_channel().1,

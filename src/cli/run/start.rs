@@ -4,21 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::super::RunConfig;
 use super::apps::{AppSink, Apps};
 use super::containers::Sockets;
 use super::fastdp::{Fastdp, Switchboard};
+use super::keeper::Keeper;
 use super::names::Names;
 use super::network::Network;
 use super::parts::{Ground, Parts};
+use super::paths::{self, Tracers};
 use super::planes::{Foundation, Planes};
 use super::signals::Signals;
 use super::status::StatusSource;
-use super::{EVENTS, Router, STOP_PATIENCE, announce, threads};
+use super::{EVENTS, Router, STOP_PATIENCE, announce, lost, ranges, threads};
 use crate::api::listen::Listener;
-use crate::api::{self, Handle};
+use crate::api::{self, Handle, Request};
 use crate::host::fastdp::device::Wanted;
 use crate::io::clock::Clock;
 use crate::mesh::command::Target;
@@ -52,6 +55,7 @@ impl Claims {
             tracing::warn!("{warning}");
         }
         let db = Db::open(store.path())?;
+        ranges::check(config, &db).await?;
         let threads = threads::choose(config).await?;
         let foundation = Foundation::lay(config, &store, threads, clock)?;
         let api = api::listen::api(&config.api).await?;
@@ -72,17 +76,26 @@ async fn pages(address: Option<SocketAddr>) -> anyhow::Result<Option<Listener>> 
     }
 }
 
+/// Starts the API, and the pages that change nothing; what they ask of the router.
+fn serve(api: Listener, pages: Option<Listener>, routes: axum::Router) -> (Vec<JoinHandle<()>>, mpsc::Receiver<Request>) {
+    let (handle, requests) = Handle::new();
+    let mut servers = vec![tokio::spawn(api::server::serve(api, api::server::api(handle.clone(), routes)))];
+    servers.extend(pages.map(|pages| tokio::spawn(api::server::serve(pages, api::server::status(handle)))));
+    (servers, requests)
+}
+
 impl Router {
     /// Claims everything in an order in which a failure leaves nothing behind: state, port, API sockets, then the bridge and the TAP.
     pub(super) async fn start(config: RunConfig) -> anyhow::Result<Router> {
         let Claims { signals, clock, store, remembered, db, threads, foundation, api, pages, fast, sockets } =
             Claims::make(&config).await?;
-        let (name, identity) = (foundation.name(), foundation.identity.clone());
+        let (name, identity, fib) = (foundation.name(), foundation.identity.clone(), Arc::clone(&foundation.fib));
+        let (key, revoked, tcp_open) = (identity.public().key, store.revoked()?, Arc::clone(&foundation.counters.tcp_open));
         let (network, tap) = Network::build(&config, name, threads).await?;
         let (event_sink, events) = mpsc::channel(EVENTS);
         let mut status = StatusSource::new(&config, clock, &foundation);
         let switchboard = Arc::new(Switchboard::new());
-        let (app_sink, app_events, lost) = AppSink::new();
+        let (app_sink, app_events, app_losses) = AppSink::new();
         let planes = match Planes::start(foundation, &config, tap, (event_sink, Arc::clone(&switchboard), app_sink), clock) {
             Ok(planes) => planes,
             Err(error) => {
@@ -90,13 +103,15 @@ impl Router {
                 return Err(error);
             }
         };
-        let mut apps = Apps::new(lost);
-        let ground = Ground { name, identity, clock, db: &db, planes: &planes, sockets, bridge: network.bridge_end() };
+        let mut apps = Apps::new(app_losses);
+        let (firewall, doorbell) = Keeper::new(&config.bridge);
+        let ground = Ground { name, identity, clock, db: &db, planes: &planes, sockets, bridge: network.bridge_end(), doorbell };
         let parts = Parts::start(&config, ground, &mut apps);
         (status.sections, status.counts) = (parts.sections, parts.counts);
-        let (handle, requests) = Handle::new();
-        let mut servers = vec![tokio::spawn(api::server::serve(api, api::server::api(handle.clone(), parts.routes)))];
-        servers.extend(pages.map(|pages| tokio::spawn(api::server::serve(pages, api::server::status(handle)))));
+        status.sections.push(paths::section(planes.mesh(), tcp_open));
+        let tracers = Tracers::default();
+        let routes = parts.routes.merge(api::trace::routes(tracers.ask(planes.mesh())));
+        let (servers, requests) = serve(api, pages, routes);
         announce(&config, &status);
         let names = Names::new();
         let fastdp = match fast {
@@ -107,10 +122,14 @@ impl Router {
             }
         };
         let router = Router {
+            _watching: lost::watch(planes.mesh(), fib),
             config,
             store,
             remembered,
+            key,
+            revoked,
             network,
+            firewall,
             planes,
             events,
             requests,
@@ -123,6 +142,7 @@ impl Router {
             app_events,
             dns: parts.dns,
             containers: parts.containers,
+            tracers,
         };
         Ok(router)
     }

@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::super::RunConfig;
 use super::planes::{Counters, Foundation, Planes};
-use crate::api::section::Ask;
-use crate::api::{FullStatus, MacRow, Refusal};
+use crate::api::beside::beside;
+use crate::api::section::{Ask, Section};
+use crate::api::{FullStatus, MacRow, Refusal, Scope};
 use crate::counters::Reading;
 use crate::forward::MacTable;
-use crate::forward::mac_table::Owner;
+use crate::forward::mac_table::{MacEntry, Owner};
 use crate::io::clock::Clock;
 use crate::io::packet_thread::ThreadReport;
 use crate::mesh::MeshCounters;
 use crate::mesh::gossip::GossipCounters;
+use crate::time::Time;
 use crate::wire::PeerName;
 
 /// Longest that a part of the container network may take to say how it is; it is left out then.
@@ -80,19 +83,19 @@ impl StatusSource {
         &self.blank.ciphers
     }
 
-    /// Asks the planes and answers once they have answered, without holding up the caller.
-    pub fn answer(&self, planes: &Planes, mtu: Option<u16>, answer: oneshot::Sender<Result<FullStatus, Refusal>>) {
+    /// Asks the planes and answers once they have answered. The caller is not held up, and what is long is made beside its loop.
+    pub fn answer(&self, planes: &Planes, mtu: Option<u16>, scope: &Scope, answer: oneshot::Sender<Result<FullStatus, Refusal>>) {
         let mut status = self.blank.clone();
         let now = self.clock.now();
         status.uptime = Duration::from_nanos(now.0);
         status.mtu = mtu;
-        status.macs = self.mac_rows();
         status.counters = vec![
             ("forward", sum(&self.counters.packet, |counters| counters.read())),
             ("mac", self.macs.counters.read()),
             ("mesh", self.mesh.read()),
             ("gossip", self.gossip.read()),
             ("udp", sum(&self.counters.udp, |counters| counters.read())),
+            ("tcp", self.counters.tcp.read()),
             ("packet_thread", sum(&self.counters.thread, |counters| counters.read())),
         ];
         status.counters.extend(self.counts.iter().map(|(plane, count)| (*plane, count())));
@@ -103,30 +106,45 @@ impl StatusSource {
             let _ = answer.send(Err(Refusal::busy()));
             return;
         };
-        let asked: Vec<_> = self.sections.iter().map(|ask| timeout(PATIENCE, ask())).collect();
+        let asked: Vec<_> = self.sections.iter().map(|ask| timeout(PATIENCE, ask(scope))).collect();
+        let (table, own, scope) = (Arc::clone(&self.macs), self.name, scope.clone());
         tokio::spawn(async move {
-            let sections = futures::future::join_all(asked).await.into_iter().flatten().collect();
-            let told = match (snapshot.await, all(reports).await) {
-                (Ok(snapshot), Ok(reports)) => Ok(FullStatus { snapshot, offloads: offloads(&reports), sections, ..status }),
+            let macs = beside(move || mac_rows(&table, own, now));
+            let (macs, sections) = tokio::join!(macs, futures::future::join_all(asked));
+            let told = match (macs, in_time(&scope, sections), snapshot.await, all(reports).await) {
+                (Ok(macs), Ok(sections), Ok(snapshot), Ok(reports)) => {
+                    Ok(FullStatus { macs, snapshot, offloads: offloads(&reports), sections, ..status })
+                }
+                (Err(refusal), ..) | (_, Err(refusal), ..) => Err(refusal),
                 // A thread that ends drops what it was asked.
-                (Err(_), _) | (_, Err(_)) => Err(Refusal("the router is stopping".into())),
+                (_, _, Err(_), _) | (_, _, _, Err(_)) => Err(Refusal("the router is stopping".into())),
             };
             let _ = answer.send(told);
         });
     }
+}
 
-    fn mac_rows(&self) -> Vec<MacRow> {
-        let rows = self.macs.snapshot(self.clock.now());
-        rows.iter()
-            .map(|entry| {
-                let (peer, local) = match entry.owner {
-                    Owner::Local => (self.name, true),
-                    Owner::Peer(peer) => (peer, false),
-                };
-                MacRow { vlan: entry.vlan, mac: entry.mac, peer, local, age: entry.age }
-            })
-            .collect()
+/// What was said in time. Without a part the rest is worth telling, but not the page that was asked for.
+fn in_time(scope: &Scope, asked: Vec<Result<Section, Elapsed>>) -> Result<Vec<Section>, Refusal> {
+    let late = asked.iter().any(Result::is_err);
+    let sections: Vec<Section> = asked.into_iter().flatten().collect();
+    match scope {
+        Scope::Part(name) if late && !sections.iter().any(|section| section.name == name) => {
+            Err(Refusal(format!("nothing was said of '{name}' within {} s; try again", PATIENCE.as_secs())))
+        }
+        Scope::Part(_) | Scope::Overview | Scope::Whole => Ok(sections),
     }
+}
+
+fn mac_rows(table: &MacTable, own: PeerName, now: Time) -> Vec<MacRow> {
+    let row = |entry: &MacEntry| {
+        let (peer, local) = match entry.owner {
+            Owner::Local => (own, true),
+            Owner::Peer(peer) => (peer, false),
+        };
+        MacRow { vlan: entry.vlan, mac: entry.mac, peer, local, age: entry.age }
+    };
+    table.snapshot(now).iter().map(row).collect()
 }
 
 /// What all threads count, added up.
@@ -193,6 +211,19 @@ mod tests {
         assert_eq!(offloads(&[thread(off()), thread(off())]), [pair("tap_checksum", "on"), pair("tap_tso4", "off (why)")]);
     }
 
+    #[tokio::test]
+    async fn a_part_that_is_late_is_left_out_unless_it_was_asked_for() {
+        let ipam = || Section { name: "ipam", ..Section::default() };
+        for (scope, told) in [(Scope::Overview, true), (Scope::Part("ipam".into()), true), (Scope::Part("dns".into()), false)] {
+            let late = timeout(Duration::ZERO, std::future::pending::<Section>()).await;
+            match in_time(&scope, vec![Ok(ipam()), late]) {
+                Ok(sections) => assert_eq!((sections, told), (vec![ipam()], true), "{scope:?}"),
+                Err(refusal) => assert!(!told && refusal.0.contains("'dns' within 2 s"), "{scope:?}: {refusal}"),
+            }
+        }
+        assert!(in_time(&Scope::Part("dns".into()), vec![Ok(ipam())]).is_ok(), "there is no such part, which is for others to say");
+    }
+
     #[test]
     fn counters_of_threads_add_up() {
         let threads = [Arc::new(PacketCounters::default()), Arc::new(PacketCounters::default())];
@@ -215,14 +246,21 @@ mod tests {
             title: String::new(),
             blank: FullStatus::default(),
             macs: Arc::new(MacTable::new(16, 1)),
-            counters: Counters { udp: Vec::new(), packet: Vec::new(), thread: Vec::new(), load: Vec::new() },
+            counters: Counters {
+                udp: Vec::new(),
+                packet: Vec::new(),
+                thread: Vec::new(),
+                load: Vec::new(),
+                tcp: Arc::default(),
+                tcp_open: Arc::default(),
+            },
             mesh: Arc::default(),
             gossip: Arc::default(),
             sections: Vec::new(),
             counts: Vec::new(),
         };
         let (answer, told) = oneshot::channel();
-        source.answer(&planes, None, answer);
+        source.answer(&planes, None, &Scope::Overview, answer);
         assert_eq!(told.await.expect("an answer").map(|_| ()), Err(Refusal::busy()));
     }
 }

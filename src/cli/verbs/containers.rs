@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::super::parse::containers::{ContainerAction, Named};
 use crate::api::ApiAddress;
-use crate::api::client::{Client, Form};
+use crate::api::client::{Client, ClientError, Form};
 use crate::api::containers::{AttachBody, BridgeBody, DetachBody, EXPOSED, ExposeBody, HideBody, Row, is_meant};
 use crate::docker;
 use crate::host::container::{AddressSpec, INTERFACE};
+use crate::names::Domain;
 use crate::wire::names::is_name;
 
 /// Does what the verb says; answers with what is to be printed.
@@ -17,14 +18,17 @@ pub(in super::super) fn act(api: ApiAddress, action: ContainerAction) -> anyhow:
     let client = Client::new(api);
     match action {
         ContainerAction::Attach { container, addresses, names, multicast_route } => {
-            let found = find(&container, true)?;
-            let names = names.unwrap_or(found.names);
+            let found = find(&client, &container, true)?;
+            let names = match names {
+                Some(names) => names,
+                None => names_of(&client, found.docker)?,
+            };
             let (netns, interface) = (found.netns.unwrap_or_default(), INTERFACE.to_string());
             let body = AttachBody { ident: found.ident, netns, interface, addresses: texts(&addresses), names, multicast_route };
             post(&client, "/attach", &body)
         }
         ContainerAction::Detach { container, addresses, all } => {
-            let found = find(&container, false)?;
+            let found = find(&client, &container, false)?;
             let (addresses, interface) = (texts(&addresses), INTERFACE.to_string());
             post(&client, "/detach", &DetachBody { ident: found.ident, netns: found.netns, interface, addresses, all })
         }
@@ -50,29 +54,63 @@ fn texts(addresses: &[AddressSpec]) -> Vec<String> {
 struct Found {
     ident: String,
     netns: Option<PathBuf>,
-    names: Vec<String>,
+    docker: Option<docker::Container>,
 }
 
-/// Finds a container; one of Docker's must run where `running` says so.
-fn find(named: &Named, running: bool) -> anyhow::Result<Found> {
+/// Finds a container; one of Docker's must run, on a network of its own, where it is `wanted` on ours.
+fn find(client: &Client, named: &Named, wanted: bool) -> anyhow::Result<Found> {
     match named {
         Named::Netns(path) => {
             let path = absolute(path)?;
-            Ok(Found { ident: format!("netns:{}", path.display()), netns: Some(path), names: Vec::new() })
+            Ok(Found { ident: format!("netns:{}", path.display()), netns: Some(path), docker: None })
         }
-        Named::Pid(pid) => Ok(Found { ident: format!("pid:{pid}"), netns: Some(namespace_of(*pid)), names: Vec::new() }),
-        Named::Docker { name, host } => {
-            let found = docker::inspect(host, name)?;
-            if running && found.pid.is_none() {
-                anyhow::bail!("the Docker container {name} is not running; start it first");
+        Named::Pid(pid) => Ok(Found { ident: format!("pid:{pid}"), netns: Some(namespace_of(*pid)), docker: None }),
+        Named::Docker { name, host } => match docker::inspect(host, name) {
+            Ok(found) if wanted && found.pid.is_none() => {
+                anyhow::bail!("the Docker container {name} is not running ({}); start it first", found.status)
             }
-            // A name with dots would have to be in the mesh's domain, which no name of Docker's is by chance.
-            // Nor can all of them be names at all: an underscore may, a name of 64 characters may not.
-            let usable = |name: &String| !name.contains('.') && is_name(&name.to_ascii_lowercase());
-            let names = Some(found.name).filter(usable).into_iter().collect();
-            Ok(Found { ident: found.id, netns: found.pid.map(namespace_of), names })
+            Ok(found) if wanted && found.on_host => {
+                anyhow::bail!(
+                    "the Docker container {name} has the host's own network; put the host on the network with `weave-router expose`"
+                )
+            }
+            Ok(found) => Ok(Found { ident: found.id.clone(), netns: found.pid.map(namespace_of), docker: Some(found) }),
+            // It can be taken off the network even if Docker is gone, or has forgotten it.
+            Err(error) => match attached(client, name).filter(|_| !wanted) {
+                Some(ident) => Ok(Found { ident, netns: None, docker: None }),
+                None => Err(error.into()),
+            },
+        },
+    }
+}
+
+/// The one attached container whose id begins so.
+fn attached(client: &Client, id: &str) -> Option<String> {
+    let rows: Vec<Row> = serde_json::from_str(&client.get("/containers", Form::Json).ok()?).ok()?;
+    let mut idents = rows.into_iter().map(|row| row.ident).filter(|ident| !ident.contains(':') && is_meant(id, ident));
+    idents.next().filter(|_| idents.next().is_none())
+}
+
+/// The names of a Docker container: its own, and its host name where that is in the mesh's domain.
+fn names_of(client: &Client, container: Option<docker::Container>) -> anyhow::Result<Vec<String>> {
+    let Some(container) = container else { return Ok(Vec::new()) };
+    // A name with dots would have to be in the mesh's domain, which no name of Docker's is by chance.
+    // Nor can all of them be names at all: an underscore may, a name of 64 characters may not.
+    let usable = |name: &String| !name.contains('.') && is_name(&name.to_ascii_lowercase());
+    let mut names: Vec<String> = Some(container.name).filter(usable).into_iter().collect();
+    if let Some(fqdn) = container.fqdn {
+        // Where the name server is off there is no domain.
+        let domain = match client.get("/domain", Form::Text) {
+            Ok(domain) => domain.trim().parse::<Domain>().ok(),
+            Err(ClientError::Refused { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let relative = |name: &str| domain.as_ref().and_then(|domain| domain.relative(name).ok());
+        if relative(&fqdn).is_some_and(|host| names.iter().all(|name| relative(name).as_ref() != Some(&host))) {
+            names.push(fqdn);
         }
     }
+    Ok(names)
 }
 
 /// The router has another working directory, and one namespace shall have one ident.
@@ -95,9 +133,10 @@ fn ps(client: &Client, wanted: &[String], docker_host: &str, json: bool) -> anyh
     let known = |ident: &str| ident == EXPOSED || ident.contains(':') || rows.iter().any(|row| is_meant(ident, &row.ident));
     let mut idents = Vec::new();
     for ident in wanted {
-        match known(ident) {
-            true => idents.push(ident.clone()),
-            false => idents.push(docker::inspect(docker_host, ident)?.id),
+        match ident {
+            path if path.starts_with('/') => idents.push(format!("netns:{}", absolute(Path::new(path))?.display())),
+            ident if known(ident) => idents.push(ident.clone()),
+            name => idents.push(docker::inspect(docker_host, name)?.id),
         }
     }
     rows.retain(|row| idents.is_empty() || idents.iter().any(|ident| is_meant(ident, &row.ident)));

@@ -32,6 +32,16 @@ pub enum HandshakeError {
     /// The offers have no suite in common.
     #[error("the peer offers no cipher that this router allows: compare --cipher and the builds of both")]
     NoCipher,
+    /// The peer's keys rest on X25519 alone.
+    #[error(
+        "the peer speaks X25519 only, and this router wants post-quantum keys too: upgrade the peer, or accept such routers here with --classic-ok"
+    )]
+    Classic,
+    /// Both ends can do hybrid handshakes and this was none.
+    #[error(
+        "both ends can do post-quantum keys and none took part: somebody on the way keeps those messages back, or many are lost; trying again"
+    )]
+    Downgrade,
     /// The peer's identity does not certify the key it used.
     #[error("the peer's handshake key is not certified by its identity: somebody poses as it, or its state directory is damaged")]
     Certificate,
@@ -58,9 +68,10 @@ impl HandshakeError {
             HandshakeError::Version { .. } => Some(Reject::Version),
             HandshakeError::Plain => Some(Reject::Plain),
             HandshakeError::NoCipher => Some(Reject::Cipher),
+            HandshakeError::Classic => Some(Reject::Classic),
             HandshakeError::Certificate => Some(Reject::Certificate),
             HandshakeError::OwnKey => Some(Reject::OwnKey),
-            HandshakeError::Malformed(_) | HandshakeError::NoSuchPassword(_) | HandshakeError::Over => None,
+            HandshakeError::Downgrade | HandshakeError::Malformed(_) | HandshakeError::NoSuchPassword(_) | HandshakeError::Over => None,
         }
     }
 }

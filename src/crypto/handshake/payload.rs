@@ -4,6 +4,7 @@
 
 use super::HandshakeError;
 use crate::crypto::identity::PublicIdentity;
+use crate::crypto::kem;
 use crate::crypto::suite::{self, Suite, SuiteTiming};
 use crate::wire::header::{MAX_INDEX, MAX_LANE};
 
@@ -21,6 +22,11 @@ const LANES: u8 = 7;
 const PLAIN: u8 = 8;
 const NICKNAME: u8 = 9;
 const PSK_HINT: u8 = 10;
+const KEM_KEY: u8 = 11;
+const KEM_TEXT: u8 = 12;
+
+/// The bit of [`Offer::features`] that says: this router can do hybrid handshakes.
+pub const HYBRID: u32 = 1;
 
 /// When a handshake was started, in the order of its sender's handshakes. An initiator's stamps must increase, or an old
 /// message could be replayed; answers cannot be replayed, so theirs only tell the incarnation.
@@ -94,6 +100,8 @@ pub(super) struct Payload {
     pub(super) plain: bool,
     pub(super) nickname: Option<String>,
     pub(super) psk_hint: Option<[u8; 2]>,
+    pub(super) kem_key: Option<kem::Key>,
+    pub(super) kem_text: Option<kem::Ciphertext>,
 }
 
 impl Payload {
@@ -158,6 +166,12 @@ impl Payload {
         if let Some(hint) = &self.psk_hint {
             put(&mut out, PSK_HINT, hint);
         }
+        if let Some(key) = &self.kem_key {
+            put(&mut out, KEM_KEY, &key[..]);
+        }
+        if let Some(text) = &self.kem_text {
+            put(&mut out, KEM_TEXT, &text[..]);
+        }
         if out.len() < pad_to {
             out.resize(pad_to, END);
         }
@@ -208,6 +222,8 @@ impl Payload {
             }
             NICKNAME => self.nickname = std::str::from_utf8(value).ok().and_then(clean_nickname),
             PSK_HINT => self.psk_hint = Some(value.try_into().ok()?),
+            KEM_KEY => self.kem_key = Some(Box::<[u8]>::from(value).try_into().ok()?),
+            KEM_TEXT => self.kem_text = Some(Box::<[u8]>::from(value).try_into().ok()?),
             _ => {}
         }
         Some(())

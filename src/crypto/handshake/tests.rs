@@ -32,21 +32,38 @@ fn local(seed: u8, psks: &[u8]) -> Local {
         network: "weave".into(),
         psks,
         offer: offer(),
+        classic: Classic::Refused,
         providers: Providers::default(),
     }
 }
 
 fn start(pattern: Pattern, from: &Local, to: &Local, psk_index: usize) -> (Initiator, Vec<u8>) {
+    start_with(pattern, from, to, from_index(psk_index, Exchange::Hybrid))
+}
+
+fn from_index(psk_index: usize, exchange: Exchange) -> Start {
+    Start { psk_index, stamp: FIRST, local_index: 11, exchange }
+}
+
+fn start_with(pattern: Pattern, from: &Local, to: &Local, start: Start) -> (Initiator, Vec<u8>) {
     match pattern {
-        Pattern::Xx => Initiator::start_xx(from, psk_index, FIRST, 11, &mut rng(1)),
-        Pattern::Ik => Initiator::start_ik(from, to.identity.public(), psk_index, FIRST, 11, &mut rng(1)),
+        Pattern::Xx => Initiator::start_xx(from, start, &mut rng(1)),
+        Pattern::Ik => Initiator::start_ik(from, to.identity.public(), start, &mut rng(1)),
     }
     .expect("a good start")
 }
 
 /// Runs a handshake; initiator's end first.
 fn run(pattern: Pattern, from: &Local, to: &Local, psk_index: usize) -> Result<(Established, Established), HandshakeError> {
-    let (mut initiator, first) = start(pattern, from, to, psk_index);
+    run_from(pattern, start(pattern, from, to, psk_index), from, to)
+}
+
+fn run_from(
+    pattern: Pattern,
+    (mut initiator, first): (Initiator, Vec<u8>),
+    from: &Local,
+    to: &Local,
+) -> Result<(Established, Established), HandshakeError> {
     let answer = Responder::answer(to, pattern, &first, SECOND, 22, &mut rng(2))?;
     assert!(answer.message.len() <= first.len(), "an answer of {} to {} bytes", answer.message.len(), first.len());
     let (ours, third) = initiator.read_answer(from, &answer.message)?;
@@ -102,7 +119,8 @@ fn passwords_meet_in_any_order() {
         let (ours, theirs) = run(pattern, &a, &b, 1).expect("password 5 is in common");
         assert_eq!((ours.psk_index, theirs.psk_index), (1, 3));
         assert!(deliver(&ours.session, &theirs.session, 0).is_ok());
-        assert_eq!(Initiator::start_xx(&a, 2, FIRST, 1, &mut rng(1)).err(), Some(HandshakeError::NoSuchPassword(2)));
+        let start = from_index(2, Exchange::Hybrid);
+        assert_eq!(Initiator::start_xx(&a, start, &mut rng(1)).err(), Some(HandshakeError::NoSuchPassword(2)));
     }
 }
 
@@ -171,8 +189,8 @@ fn every_byte_of_a_first_message_is_protected() {
     for pattern in PATTERNS {
         let (a, b) = (local(1, &[1]), local(2, &[1]));
         let (_, first) = start(pattern, &a, &b, 0);
-        assert_eq!(first.len(), FIRST_MESSAGE_LEN);
-        for at in (0..first.len()).step_by(7).chain([31, 32, 399]) {
+        assert_eq!(first.len(), FIRST_HYBRID_LEN);
+        for at in (0..first.len()).step_by(29).chain([31, 32, 1599]) {
             // The top bit of a Montgomery coordinate is ignored by X25519, not by the transcript.
             for bit in [0x01, 0x80] {
                 let mut bent = first.clone();
@@ -215,28 +233,44 @@ fn golden_first_message() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut fixed = a;
     fixed.offer.suites = vec![SuiteTiming { suite: Suite::ChaCha20Poly1305, nanoseconds: 768 }];
-    let (_, xx) = start(Pattern::Xx, &fixed, &b, 0);
-    let (_, ik) = start(Pattern::Ik, &fixed, &b, 0);
-    let seen = [hex(&xx[..48]), hex(&Sha256::digest(&xx)), hex(&ik[..48]), hex(&Sha256::digest(&ik))];
-    assert_eq!(
-        seen,
-        [
-            "d78641a5fafcf377034d02c7b6695afb92cf28cb2d98c85256d1a8228b9c707ac8274a0a6d9259c3ca478bcb1fa3912c",
-            "f99979b9d311f964e71fe64d762eab02a39cc20b51de8568a03df4ea41aef190",
-            "d78641a5fafcf377034d02c7b6695afb92cf28cb2d98c85256d1a8228b9c707adb98a54f71eddda037561528171ecb80",
-            "4319bc1a2600a7ea58e9ee90e24c0f4939a87023f995b749363fd09fcb58d8ff",
-        ]
-    );
-
-    let mut datagram = vec![0; HEADER_LEN];
-    crate::wire::handshake::Handshake::whole(fixed.identity.name(), crate::wire::handshake::Type::XxOne, 11, &xx).write(&mut datagram);
-    assert_eq!(hex(&datagram[HEADER_LEN..HEADER_LEN + 12]), "3e725f497fd6010100000bd7");
+    for (exchange, golden) in [(Exchange::Classic, GOLDEN_CLASSIC), (Exchange::Hybrid, GOLDEN_HYBRID)] {
+        let (_, xx) = start_with(Pattern::Xx, &fixed, &b, from_index(0, exchange));
+        let (_, ik) = start_with(Pattern::Ik, &fixed, &b, from_index(0, exchange));
+        assert_eq!([hex(&xx[..48]), hex(&Sha256::digest(&xx)), hex(&ik[..48]), hex(&Sha256::digest(&ik))], golden);
+    }
+    let (_, xx) = start_with(Pattern::Xx, &fixed, &b, from_index(0, Exchange::Hybrid));
+    let whole = crate::wire::handshake::Handshake::whole(fixed.identity.name(), crate::wire::handshake::Type::XxOne, 11, &xx);
+    let datagrams: Vec<Vec<u8>> = whole
+        .cut()
+        .map(|part| {
+            let mut datagram = vec![0; HEADER_LEN];
+            part.write(&mut datagram);
+            datagram
+        })
+        .collect();
+    assert_eq!(datagrams.iter().map(Vec::len).collect::<Vec<_>>(), [827, 827]);
+    let heads = datagrams.iter().map(|datagram| hex(&datagram[HEADER_LEN..HEADER_LEN + 12])).collect::<Vec<_>>();
+    assert_eq!(heads, ["3e725f497fd6020100000bd7", "3e725f497fd6120100000b35"]);
 }
+
+const GOLDEN_CLASSIC: [&str; 4] = [
+    "d78641a5fafcf377034d02c7b6695afb92cf28cb2d98c85256d1a8228b9c707ac8274a0a6d9259c3ca478bcb1fa3912c",
+    "f99979b9d311f964e71fe64d762eab02a39cc20b51de8568a03df4ea41aef190",
+    "d78641a5fafcf377034d02c7b6695afb92cf28cb2d98c85256d1a8228b9c707adb98a54f71eddda037561528171ecb80",
+    "4319bc1a2600a7ea58e9ee90e24c0f4939a87023f995b749363fd09fcb58d8ff",
+];
+const GOLDEN_HYBRID: [&str; 4] = [
+    "d78641a5fafcf377034d02c7b6695afb92cf28cb2d98c85256d1a8228b9c707ac8274a0a6d995d6312854db4f92bc539",
+    "3194caad3c4a5b461321da14d24b6f6d09d2b031247c61f01d2c3b4a55cae495",
+    "d78641a5fafcf377034d02c7b6695afb92cf28cb2d98c85256d1a8228b9c707adb98a54f71eddda037561528171ecb80",
+    "36519868496498600d3549f8a855631d361c0d65a0843160d4f15d911eefd008",
+];
 
 #[test]
 fn golden_payload() {
     let offer = Offer { suites: vec![SuiteTiming { suite: Suite::Aes256Gcm, nanoseconds: 188 }], plain: true, ..offer() };
     let payload = Payload { stamp: Some(FIRST), index: Some(0xabcdef), psk_hint: Some([1, 2]), ..Payload::offering(&offer) };
+    let payload = Payload { kem_key: Some(Box::new([7; 1184])), kem_text: Some(Box::new([9; 1088])), ..payload };
     let expected = [
         &b"\x02\x00\x10\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\x01"[..],
         b"\x03\x00\x03\xab\xcd\xef",
@@ -247,6 +281,10 @@ fn golden_payload() {
         b"\x08\x00\x01\x01",
         b"\x09\x00\x08berlin-1",
         b"\x0a\x00\x02\x01\x02",
+        b"\x0b\x04\xa0",
+        &[7; 1184],
+        b"\x0c\x04\x40",
+        &[9; 1088],
         b"\0\0",
     ]
     .concat();
@@ -257,7 +295,15 @@ fn golden_payload() {
     assert_eq!(Payload::parse(&later), Ok(payload));
     let suites = Payload::parse(b"\x06\x00\x0a\x07\0\0\0\x01\x02\0\0\0\x05").expect("parsed").suites;
     assert_eq!(suites, [SuiteTiming { suite: Suite::ChaCha20Poly1305, nanoseconds: 5 }]);
-    for bad in [&b"\x04\x00\x02\x01"[..], b"\x04\x00", b"\x04\x00\x01\x01", b"\x03\x00\x03\0\0\0", b"\x06\x00\x04\x01\0\0\0"] {
+    for bad in [
+        &b"\x04\x00\x02\x01"[..],
+        b"\x04\x00",
+        b"\x04\x00\x01\x01",
+        b"\x03\x00\x03\0\0\0",
+        b"\x06\x00\x04\x01\0\0\0",
+        b"\x0b\x00\x01\0",
+        b"\x0c\x00\x00",
+    ] {
         assert!(matches!(Payload::parse(bad), Err(HandshakeError::Malformed(_))), "{bad:?}");
     }
 }
@@ -279,9 +325,10 @@ fn incompatible_ends_say_why() {
     }
     let a = local(1, &[1]);
     assert_eq!(run(Pattern::Xx, &a, &a, 0).err(), Some(HandshakeError::OwnKey));
-    assert_eq!(Initiator::start_ik(&a, a.identity.public(), 0, FIRST, 1, &mut rng(1)).err(), Some(HandshakeError::OwnKey));
+    let start = from_index(0, Exchange::Hybrid);
+    assert_eq!(Initiator::start_ik(&a, a.identity.public(), start, &mut rng(1)).err(), Some(HandshakeError::OwnKey));
     let uncertified = PublicIdentity { certificate: [0; 64], ..*local(2, &[1]).identity.public() };
-    assert_eq!(Initiator::start_ik(&a, &uncertified, 0, FIRST, 1, &mut rng(1)).err(), Some(HandshakeError::Certificate));
+    assert_eq!(Initiator::start_ik(&a, &uncertified, start, &mut rng(1)).err(), Some(HandshakeError::Certificate));
 }
 
 #[test]
@@ -313,7 +360,8 @@ fn the_longest_answer_fits_its_question() {
 fn short_questions_get_no_answer() {
     let (a, b) = (local(1, &[1]), local(2, &[1]));
     let mut noise = noise::initiator(&a, Pattern::Xx, None, &Seed::draw(&mut rng(1))).expect("built");
-    let short = write(&mut noise, &Payload { versions: Some((1, 1)), ..Payload::default() }, 0).expect("written");
+    let kem_key = Some(Decapsulator::generate(&mut rng(3)).key());
+    let short = write(&mut noise, &Payload { versions: Some((1, 1)), kem_key, ..Payload::default() }, 0).expect("written");
     assert!(matches!(Responder::answer(&b, Pattern::Xx, &short, SECOND, 22, &mut rng(2)), Err(HandshakeError::Malformed(_))));
 }
 
@@ -321,4 +369,98 @@ fn short_questions_get_no_answer() {
 fn indices_fit_the_header() {
     assert!(payload::is_index(1) && payload::is_index(0xff_ffff));
     assert!(!payload::is_index(0) && !payload::is_index(0x100_0000));
+}
+
+/// A router that does no handshakes but classic ones, as those of before did.
+fn old(seed: u8) -> Local {
+    let mut old = local(seed, &[1]);
+    old.classic = Classic::Only;
+    old.offer.features = 4;
+    old
+}
+
+fn tolerant(seed: u8) -> Local {
+    Local { classic: Classic::Accepted, ..local(seed, &[1]) }
+}
+
+#[test]
+fn the_keys_are_hybrid_where_both_ends_can() {
+    for pattern in PATTERNS {
+        for b in [local(2, &[1]), tolerant(2)] {
+            let (ours, theirs) = run(pattern, &local(1, &[1]), &b, 0).expect("established");
+            assert_eq!([ours.session.exchange(), theirs.session.exchange()], [Exchange::Hybrid; 2]);
+            assert!(deliver(&ours.session, &theirs.session, 0).is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_classic_router_is_taken_only_where_that_is_said() {
+    for pattern in PATTERNS {
+        let classic =
+            |from: &Local, to: &Local| run_from(pattern, start_with(pattern, from, to, from_index(0, Exchange::Classic)), from, to);
+        assert_eq!(classic(&old(1), &local(2, &[1])).err(), Some(HandshakeError::Classic), "{pattern:?}");
+        for (from, to) in [(old(1), tolerant(2)), (tolerant(1), old(2)), (old(1), old(2))] {
+            let (ours, theirs) = classic(&from, &to).expect("established");
+            assert_eq!([ours.session.exchange(), theirs.session.exchange()], [Exchange::Classic; 2]);
+            assert!(deliver(&ours.session, &theirs.session, 0).is_ok());
+        }
+        // An old router passes over the key in the first message, and its answer shows it.
+        assert_eq!(run(pattern, &local(1, &[1]), &old(2), 0).err(), Some(HandshakeError::Classic));
+        assert_eq!(classic(&local(1, &[1]), &old(2)).err(), Some(HandshakeError::Classic), "whatever was sent");
+        assert_eq!(HandshakeError::Classic.reject(), Some(crate::wire::handshake::Reject::Classic));
+    }
+}
+
+#[test]
+fn two_routers_that_can_do_better_refuse_a_classic_session() {
+    // As if somebody had kept the hybrid first messages back until one end took the other for an old one.
+    for pattern in PATTERNS {
+        let (a, b) = (tolerant(1), tolerant(2));
+        let refused = run_from(pattern, start_with(pattern, &a, &b, from_index(0, Exchange::Classic)), &a, &b);
+        assert_eq!(refused.err(), Some(HandshakeError::Downgrade));
+        // The responder refuses by itself, too.
+        let mut quiet = tolerant(1);
+        quiet.classic = Classic::Only;
+        quiet.offer.features = 5;
+        let (mut initiator, first) = start_with(pattern, &a, &b, from_index(0, Exchange::Classic));
+        match Responder::answer(&b, pattern, &first, SECOND, 22, &mut rng(2)) {
+            Err(error) => assert_eq!(error, HandshakeError::Downgrade),
+            Ok(answer) => {
+                let (Next::Third(mut responder), (_, Some(third))) =
+                    (answer.next, initiator.read_answer(&quiet, &answer.message).expect("an end that does not look"))
+                else {
+                    panic!("XX has a third message")
+                };
+                // That end says in its third message that it can do nothing else: a liar harms itself alone.
+                assert!(responder.read_third(&b, &third).is_ok());
+            }
+        }
+    }
+}
+
+#[test]
+fn whoever_takes_the_post_quantum_key_out_of_a_message_makes_the_answer_unreadable() {
+    // The payload of an XX first message is sealed with a key that everybody knows, so anybody on the way can write it anew.
+    let (a, b) = (tolerant(1), tolerant(2));
+    let (mut initiator, first) = start(Pattern::Xx, &a, &b, 0);
+    let mut noise = noise::initiator(&a, Pattern::Xx, None, &Seed::draw(&mut rng(1))).expect("built");
+    noise.set_psk(Pattern::Xx.psk_position(), a.psks.get(0).expect("a password").key()).expect("set");
+    let stripped = write(&mut noise, &Payload { versions: Some((1, 2)), ..Payload::default() }, 352).expect("written");
+    assert_eq!(stripped[..32], first[..32], "the same ephemeral key");
+    let answer = Responder::answer(&b, Pattern::Xx, &stripped, SECOND, 22, &mut rng(2)).expect("it looks like an old router's");
+    assert_eq!(initiator.read_answer(&a, &answer.message).err(), Some(HandshakeError::Unreadable));
+    // And the true answer can still come.
+    let answer = Responder::answer(&b, Pattern::Xx, &first, SECOND, 22, &mut rng(2)).expect("asked");
+    assert!(initiator.read_answer(&a, &answer.message).is_ok());
+}
+
+#[test]
+fn a_key_that_is_none_gets_no_answer() {
+    let (a, b) = (local(1, &[1]), local(2, &[1]));
+    let mut noise = noise::initiator(&a, Pattern::Xx, None, &Seed::draw(&mut rng(1))).expect("built");
+    let payload = Payload { versions: Some((1, 2)), kem_key: Some(Box::new([0xff; kem::KEY_LEN])), ..Payload::default() };
+    let first = write(&mut noise, &payload, FIRST_HYBRID_LEN).expect("written");
+    let refused = Responder::answer(&b, Pattern::Xx, &first, SECOND, 22, &mut rng(2)).err();
+    assert_eq!(refused, Some(HandshakeError::Malformed("its post-quantum key is none")));
 }

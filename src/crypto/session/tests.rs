@@ -163,8 +163,18 @@ fn a_responder_waits_for_proof() {
     let root = Root::from_bytes([1; 32]);
     let suite = Suite::available()[0];
     let provider = Providers::default().get(suite);
-    let terms =
-        |initiator| Terms { peer: A, initiator, local_index: 1, remote_index: 1, suite, provider, lanes: 1, plain: true, network: "n" };
+    let terms = |initiator| Terms {
+        peer: A,
+        initiator,
+        local_index: 1,
+        remote_index: 1,
+        suite,
+        provider,
+        lanes: 1,
+        plain: true,
+        exchange: Exchange::Hybrid,
+        network: "n",
+    };
     let initiator = Session::from_root(&root, &terms(true)).expect("available");
     let mut responder = Session::from_root(&root, &terms(false)).expect("available");
     responder.set_established(Time(5));
@@ -233,5 +243,20 @@ proptest! {
         let mut delivered = delivered.into_inner().expect("no panic");
         delivered.sort_unstable();
         prop_assert_eq!(delivered, (0..60).collect::<Vec<u8>>());
+    }
+}
+
+#[test]
+fn what_is_not_sealed_never_touches_the_lane_of_the_mesh_plane() {
+    for plain in [false, true] {
+        let (a, b) = Session::pair_for_tests(A, B, Suite::ChaCha20Poly1305, 3, plain);
+        b.set_clear(true, true);
+        // Anybody can write this: it would close the window for all heartbeats of the session.
+        let made_up = header(&a, Kind::PlainDirect, 0, COUNTER_LIMIT - 1);
+        assert_eq!(b.open_plain(&made_up, &mut [0; 40]), Err(OpenError::Lane));
+        assert_eq!(open(&b, &sealed(&a, 0, b"heartbeat")), Ok(b"heartbeat".to_vec()));
+        // A session that has no other lane has frames there.
+        let (a, b) = Session::pair_for_tests(A, B, Suite::ChaCha20Poly1305, 0, true);
+        assert!(b.open_plain(&header(&a, Kind::PlainDirect, 0, 7), &mut [0; 40]).is_ok());
     }
 }

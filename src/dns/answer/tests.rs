@@ -102,6 +102,8 @@ fn names_of_the_domain() {
     assert_eq!(f.outcome("x.web.weave.local.", T::A), unknown);
     assert_eq!(f.outcome("web.", T::A), ok(&["10.32.0.1"]), "a bare name");
     assert_eq!(f.outcome("1.0.32.10.in-addr.arpa.", T::PTR), ok(&["a.b.weave.local.", "web.weave.local."]));
+    assert_eq!(f.outcome("1.0.32.10.in-addr.arpa.", T::A), nothing, "the name exists, whatever other servers know of it");
+    assert_eq!(f.outcome("1.0.32.10.in-addr.arpa.", T::SOA).1.len(), 1);
     let six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.D.f.ip6.arpa.";
     assert_eq!(f.outcome(six, T::PTR), ok(&["web.weave.local."]));
 }
@@ -116,12 +118,12 @@ fn other_names_are_for_other_servers() {
         (".", RecordType::NS),
         ("notweave.local.", RecordType::A),
         ("9.0.32.10.in-addr.arpa.", RecordType::PTR),
-        ("1.0.32.10.in-addr.arpa.", RecordType::SOA),
         ("0.32.10.in-addr.arpa.", RecordType::PTR),
     ] {
-        assert_eq!(f.judge(&query(name, kind), Transport::Udp), Verdict::Forward(512), "{name}");
+        assert_eq!(f.judge(&query(name, kind), Transport::Udp), Verdict::Forward(Form { limit: 512, edns: false }), "{name}");
     }
-    assert_eq!(f.judge(&with_edns(query("example.com.", RecordType::A), 4096), Transport::Udp), Verdict::Forward(1232));
+    let large = with_edns(query("example.com.", RecordType::A), 4096);
+    assert_eq!(f.judge(&large, Transport::Udp), Verdict::Forward(Form { limit: 1232, edns: true }));
 }
 
 #[test]
@@ -132,6 +134,77 @@ fn no_is_kept_no_longer_than_yes() {
     assert_eq!((soa.name.to_ascii().as_str(), soa.ttl), ("weave.local.", 1));
     let RData::SOA(soa) = &soa.data else { panic!("{soa:?}") };
     assert_eq!((soa.minimum, soa.serial), (1, f.view.serial()));
+    // Its owner is the name or stands above it, or nobody would keep it (RFC 2308, 5).
+    for (name, kind) in [("a.b.weave.local.", RecordType::MX), ("web.", RecordType::MX), ("1.0.32.10.in-addr.arpa.", RecordType::A)] {
+        let answer = f.ask(&query(name, kind));
+        assert!(answer.authorities[0].name.zone_of(answer.queries[0].name()), "{answer:?}");
+    }
+}
+
+#[test]
+fn what_a_long_answer_costs_is_bounded_by_what_fits() {
+    let mut f = fixture();
+    let mut own = Own::new(Domain::DEFAULT.parse().expect("a domain"));
+    let many: Vec<IpAddr> = (0..5000u32).map(|n| IpAddr::V4((0x0a21_0000 + n).into())).collect();
+    own.add("c", "thousands", &many).expect("room");
+    f.view.set_own(own.bodies());
+    let asked = query("thousands.weave.local.", RecordType::A);
+    let mut seen = BTreeSet::new();
+    // The library writes names behind the first 16 kB in full, so of a stream's answer fewer fit than could.
+    for (asked, transport, least, most) in [
+        (asked.clone(), Transport::Udp, 29, 33),
+        (with_edns(asked.clone(), 1232), Transport::Udp, 72, 78),
+        (asked.clone(), Transport::Tcp, 1800, 4096),
+    ] {
+        for _ in 0..5 {
+            let before = f.rng.get_word_pos();
+            let Verdict::Answer(bytes) = f.judge(&asked, transport) else { panic!("no answer") };
+            // Each record that is taken up is drawn once, and once more for its place.
+            assert!(f.rng.get_word_pos() - before <= 2 * most, "{}", f.rng.get_word_pos() - before);
+            let answer = Message::from_vec(&bytes).expect("an answer");
+            let data: BTreeSet<String> = answer.answers.iter().map(|record| record.data.to_string()).collect();
+            assert!(answer.metadata.truncation && data.len() == answer.answers.len(), "each once");
+            assert!((least..=most).contains(&(data.len() as u128)), "{} for {transport:?}", data.len());
+            seen.extend(data);
+        }
+    }
+    assert!(seen.len() > 4500, "others each time: {}", seen.len());
+}
+
+/// Another router whose host has `there.weave.local`, 10.32.0.9.
+const THERE: PeerName = PeerName([4; 6]);
+
+/// What tells of whom something is asked, with that router known.
+fn telling(f: &mut Fixture) -> tokio::sync::mpsc::Receiver<PeerName> {
+    let (asked, told) = Asked::new(crate::io::clock::Clock::start());
+    f.answerer = Answerer::new(&f.view, 1).telling(std::sync::Arc::new(asked));
+    let mut there = Own::new(Domain::DEFAULT.parse().expect("a domain"));
+    there.add("c", "there", &[[10, 32, 0, 9].into()]).expect("a name");
+    f.view.peer(THERE, "there", true);
+    f.view.record(THERE, 0, Some(&there.chunks()[0])).expect("a chunk");
+    told
+}
+
+#[test]
+fn whose_names_are_asked_for_is_told() {
+    let mut f = fixture();
+    let mut told = telling(&mut f);
+    for name in ["web.weave.local.", "nobody.weave.local.", "example.com."] {
+        f.judge(&query(name, RecordType::A), Transport::Udp);
+        assert!(told.try_recv().is_err(), "{name} is no other router's");
+    }
+    f.judge(&query("1.0.32.10.in-addr.arpa.", RecordType::PTR), Transport::Udp);
+    assert!(told.try_recv().is_err(), "that address is no other router's");
+    f.ask(&query("THERE.weave.local.", RecordType::AAAA));
+    assert_eq!(told.try_recv(), Ok(THERE));
+}
+
+#[test]
+fn whose_address_is_looked_up_is_told() {
+    let mut f = fixture();
+    let mut told = telling(&mut f);
+    f.ask(&query("9.0.32.10.in-addr.arpa.", RecordType::PTR));
+    assert_eq!(told.try_recv(), Ok(THERE));
 }
 
 #[test]
@@ -200,17 +273,24 @@ fn what_this_server_does_not_do() {
 fn answers_without_content() {
     let asked = with_edns(query("example.com.", RecordType::A), 1232);
     let bytes = asked.to_vec().expect("a query");
-    let failed = Message::from_vec(&failure(&bytes).expect("a failure")).expect("it can be read");
+    let failed = Message::from_vec(&failure(&bytes, true).expect("a failure")).expect("it can be read");
     assert_eq!((failed.metadata.response_code, failed.metadata.message_type), (ResponseCode::ServFail, MessageType::Response));
     assert_eq!((failed.metadata.id, &failed.queries), (asked.metadata.id, &asked.queries));
+    let size = |answer: &Message| answer.edns.as_ref().map(Edns::max_payload);
+    assert_eq!(size(&failed), Some(MAX_UDP), "who speaks EDNS is answered in it");
+    let plain = Message::from_vec(&failure(&bytes, false).expect("a failure")).expect("it can be read");
+    assert_eq!(size(&plain), None);
     let mut long = asked.clone().into_response();
     for last in 0..100 {
         long.add_answer(Record::from_rdata(asked.queries[0].name().clone(), 60, RData::A(A([10, 0, 0, last].into()))));
     }
-    let short = truncate(&long.to_bytes().expect("an answer")).expect("it has a question");
-    let short = Message::from_vec(&short).expect("it can be read");
-    assert_eq!((short.metadata.truncation, short.answers.len(), &short.queries), (true, 0, &asked.queries));
+    let short = |edns| {
+        let short = truncate(&long.to_bytes().expect("an answer"), edns).expect("it has a question");
+        Message::from_vec(&short).expect("it can be read")
+    };
+    assert_eq!((short(true).metadata.truncation, short(true).answers.len(), &short(true).queries), (true, 0, &asked.queries));
+    assert_eq!((size(&short(true)), size(&short(false))), (Some(MAX_UDP), None));
     for bad in [&bytes[..20], &[0; 12], &[0; 3]] {
-        assert_eq!((failure(bad), truncate(bad)), (None, None));
+        assert_eq!((failure(bad, true), truncate(bad, true)), (None, None));
     }
 }

@@ -6,7 +6,10 @@ use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 
+use super::super::connections::MOST_OF_ONE;
 use super::*;
 use crate::names::{Domain, Own};
 use crate::wire::PeerName;
@@ -105,6 +108,93 @@ async fn datagrams_and_streams_are_answered() {
     assert_eq!((f.counters.queries.get(), f.counters.answered.get(), f.counters.unknown.get()), (5, 5, 1));
 }
 
+/// Connects from an address of the loopback network.
+async fn connect_from(source: [u8; 4], server: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((source, 0).into()).expect("a loopback address");
+    socket.connect(server).await.expect("it listens")
+}
+
+#[tokio::test]
+async fn one_caller_does_not_keep_others_from_the_stream() {
+    let f = start(Duration::from_secs(1)).await;
+    let mut greedy = Vec::new();
+    for _ in 0..MOST_OF_ONE {
+        greedy.push(connect_from([127, 0, 0, 1], f.address).await);
+    }
+    // What is taken in is taken in order: once the last is served, so are all.
+    for stream in &mut greedy {
+        assert_eq!(over_tcp(stream, &query("many.weave.local.")).await.answers.len(), 50);
+    }
+    let mut one_more = connect_from([127, 0, 0, 1], f.address).await;
+    assert!(receive(&mut one_more).await.is_err(), "it is closed");
+    assert_eq!(f.counters.drop_connections.get(), 1);
+    let mut other = connect_from([127, 0, 0, 2], f.address).await;
+    assert_eq!(over_tcp(&mut other, &query("many.weave.local.")).await.answers.len(), 50);
+    // A place is free some moments after its caller hung up.
+    drop(greedy.pop());
+    loop {
+        let mut again = connect_from([127, 0, 0, 1], f.address).await;
+        let asked = bytes(&query("many.weave.local."));
+        if send(&mut again, &asked).await.is_ok() && receive(&mut again).await.is_ok() {
+            break;
+        }
+    }
+}
+
+/// Both ends of a connection whose far end the name server of `f` serves until it has ended.
+async fn conversation(inner: Arc<Inner>, idle: Duration) -> (TcpStream, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let near = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("loopback");
+    let (far, _) = listener.accept().await.expect("it is there");
+    (near, tokio::spawn(async move { converse(&inner, far, idle).await }))
+}
+
+/// A name server that listens nowhere and asks the server of `conf`, if any, on `port`.
+fn inner(servers: &[SocketAddr]) -> (Arc<Inner>, TempDir) {
+    let (upstream, counters, folder) = asker(servers, Duration::from_secs(5), Ears::default());
+    let mut own = Own::new(Domain::DEFAULT.parse().expect("a domain"));
+    own.add("c", "web", &[[10, 32, 0, 1].into()]).expect("a name");
+    let mut view = View::new(own.domain().clone(), PeerName([2; 6]), "here");
+    view.set_own(own.bodies());
+    let (answerer, rng) = (Answerer::new(&view, 1), Mutex::new(entropy::generator().expect("the kernel has randomness")));
+    let (view, upstream) = (Arc::new(RwLock::new(view)), Arc::new(upstream));
+    (Arc::new(Inner { view, answerer, upstream, connections: Arc::default(), rng, counters }), folder)
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_or_too_little_is_closed() {
+    let (inner, _folder) = inner(&[]);
+    let (mut silent, ended) = conversation(Arc::clone(&inner), Duration::from_millis(50)).await;
+    assert_eq!(over_tcp(&mut silent, &query("web.weave.local.")).await.answers.len(), 1);
+    ended.await.expect("no panic");
+    assert!(receive(&mut silent).await.is_err());
+    let (mut slow, ended) = conversation(inner, Duration::from_millis(50)).await;
+    slow.write_all(&[0, 40, 1]).await.expect("loopback");
+    ended.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_query_that_waits_for_others_holds_up_no_other_and_is_answered_to_the_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (inner, _folder) = inner(&[listener.local_addr().expect("an address")]);
+    let (mut stream, ended) = conversation(inner, Duration::from_secs(10)).await;
+    let (elsewhere, here) = (query("example.com."), query("web.weave.local."));
+    for asked in [&elsewhere, &here] {
+        send(&mut stream, &bytes(asked)).await.expect("loopback");
+    }
+    let first = Message::from_vec(&receive(&mut stream).await.expect("an answer")).expect("it can be read");
+    assert_eq!(first.metadata.id, here.metadata.id, "while the other server thinks");
+    // Nothing more is asked, and the answer still comes.
+    stream.shutdown().await.expect("loopback");
+    let (mut upstream, _) = listener.accept().await.expect("it is asked");
+    let asked = Message::from_vec(&receive(&mut upstream).await.expect("a query")).expect("it can be read");
+    send(&mut upstream, &bytes(&honest(asked))).await.expect("loopback");
+    let second = Message::from_vec(&receive(&mut stream).await.expect("an answer")).expect("it can be read");
+    assert_eq!((second.metadata.id, second.answers.len()), (elsewhere.metadata.id, 1));
+    ended.await.expect("no panic");
+}
+
 #[tokio::test]
 async fn without_other_servers_the_answer_is_failure() {
     let f = start(Duration::from_secs(1)).await;
@@ -147,7 +237,7 @@ async fn servers(behaviours: &[Behaviour]) -> (Vec<SocketAddr>, Vec<Arc<AtomicBo
 }
 
 async fn ask(upstream: &Upstream, query: &Message) -> Message {
-    let answer = upstream.ask(&query.to_vec().expect("a query"), Transport::Udp).await;
+    let answer = upstream.ask(&query.to_vec().expect("a query"), Transport::Udp, false).await;
     Message::from_vec(&answer.expect("an answer")).expect("it can be read")
 }
 

@@ -1,9 +1,10 @@
-//! Floods: sealed per hop along the broadcast tree of their origin, delivered once, passed on while hops are left.
+//! Floods: sealed per hop along the broadcast tree of their origin, delivered once, passed on while hops are left. What comes another way, as while
+//! routers disagree about the tree, is delivered and not passed on: any member can make it up in another's name ([`crate::forward::duplicates`]).
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use crate::forward::duplicates::Verdict;
+use crate::forward::duplicates::{Duplicates, Verdict};
 use crate::forward::fib::FibLink;
 use crate::wire::flood::{FLOOD_LEN, FloodHeader};
 use crate::wire::{Header, Kind, PeerName};
@@ -46,13 +47,22 @@ impl State {
             counters.drop_flood_own.inc();
             return None;
         }
-        // A router that is not admitted (--allow), or of which nothing is known yet: nobody else would pass it on either.
-        if !call.fib.peers.contains_key(&flood.origin) {
+        // A router that is not admitted (--allow), or of which nothing is known yet: nobody else would pass it on either. Of lives that it does not
+        // live there are so many that they would fill the table.
+        if call.fib.peers.get(&flood.origin).is_none_or(|origin| origin.incarnation as u32 != flood.incarnation) {
             counters.drop_flood_stranger.inc();
             return None;
         }
-        match self.shared.duplicates.check(&flood, call.now) {
+        let bundle = buffer.get(range.start + FLOOD_LEN..range.end).unwrap_or(&[]);
+        let by_tree = call.fib.trees.parent(flood.origin) == Some(neighbour);
+        let check = if by_tree { Duplicates::check_expected } else { Duplicates::check_stray };
+        match check(&self.shared.duplicates, &flood, bundle, call.now) {
             Verdict::First => {}
+            Verdict::PassOn => {
+                self.pass_on(call, neighbour, flood, bundle);
+                self.counters().drop_flood_duplicate.inc();
+                return None;
+            }
             Verdict::Duplicate => {
                 counters.drop_flood_duplicate.inc();
                 return None;
@@ -62,15 +72,22 @@ impl State {
                 return None;
             }
         }
-        let bundle = buffer.get(range.start + FLOOD_LEN..range.end).unwrap_or(&[]);
-        self.pass_on(call, neighbour, flood, bundle);
+        // Whoever follows us takes what we pass on for what comes by the tree.
+        if by_tree {
+            self.pass_on(call, neighbour, flood, bundle);
+        }
         Some(flood)
     }
 
     fn pass_on(&self, call: &mut Call<'_, '_>, neighbour: PeerName, flood: FloodHeader, bundle: &[u8]) {
         let fib = call.fib;
         let children = fib.flood_children(flood.origin);
+        let wanted = if children.is_empty() { None } else { State::bundle_wanted(fib, bundle) };
         let links = children.iter().filter_map(|child| fib.links.get(usize::from(*child)));
+        let mut links = links.filter(|link| wanted.is_none_or(|wanted| fib.leads_to(flood.origin, link, wanted)));
+        if !fib.forwarding && links.next().is_some() {
+            return self.counters().drop_relay_forbidden.inc();
+        }
         for link in links.filter(|link| link.peer != neighbour && link.peer != flood.origin) {
             if flood.hop_limit <= 1 {
                 return self.counters().drop_flood_hops.inc();

@@ -7,13 +7,15 @@ use crate::crypto::{OpenError, Session};
 use crate::forward::fib::{Activity, Fib, LinkIndex, Route};
 use crate::forward::fragment::{Outcome, Slice};
 use crate::forward::frame::{Frame, macs};
-use crate::forward::mac_table::Source;
+use crate::forward::mac_table::{Learned, Source};
+use crate::forward::neighbour;
 use crate::forward::punt::Punt;
 use crate::forward::rejoin::{Piece, write_single};
 use crate::forward::service::is_about_service;
 use crate::time::Time;
 use crate::wire::bundle::{Cursor, Form, FrameHeader};
 use crate::wire::flood::FLOOD_LEN;
+use crate::wire::probe::is_probe;
 use crate::wire::{Address, HEADER_LEN, Header, Kind, PeerName};
 
 use super::relay::Onward;
@@ -90,8 +92,8 @@ impl State {
             Kind::DataRelayed | Kind::PlainRelayed if !own => {
                 let incoming = *batch.incoming.get_or_insert_with(|| State::incoming_link(fib, batch.from));
                 let Some(incoming) = incoming else { return self.counters().drop_relay_stranger.inc() };
-                let cached = batch.onward.take().filter(|onward| onward.destination == header.destination);
-                let onward = batch.onward.insert(cached.unwrap_or_else(|| State::onward(fib, incoming, header.destination)));
+                let cached = batch.onward.take().filter(|onward| onward.is_for(&header));
+                let onward = batch.onward.insert(cached.unwrap_or_else(|| State::onward(fib, incoming, &header)));
                 self.relay(call, incoming, onward, header.lane, &mut buffer[range]);
             }
             Kind::DataDirect | Kind::PlainDirect | Kind::Flood | Kind::PlainFlood if !own => self.counters().drop_misdirected.inc(),
@@ -134,6 +136,9 @@ impl State {
         let peer = inbound.session.peer();
         let frames = if matches!(header.kind, Kind::Flood | Kind::PlainFlood) {
             let Some(flood) = self.admit_flood(call, peer, buffer, &body) else { return };
+            if call.fib.silent {
+                return self.counters().drop_loop_flood.inc();
+            }
             let key = FLOOD_KEY | flood.origin.to_u64() << 4 | u64::from(flood.lane);
             let sender = Sender { peer: flood.origin, source: Source::Flood, key, counter: flood.sequence };
             self.deliver(call, sender, buffer, body.start + FLOOD_LEN..body.end)
@@ -187,7 +192,7 @@ impl State {
             return;
         }
         self.rejoin.flush(buffer, call.tap);
-        let Some(frame) = buffer.get(range.clone()).and_then(|bytes| self.admit(call.now, sender, bytes)) else { return };
+        let Some(frame) = buffer.get(range.clone()).and_then(|bytes| self.admit(call, sender, bytes)) else { return };
         if !self.rejoin.start(buffer, range, piece, &frame, call.tap) {
             self.counters().drop_bad_frame.inc();
         }
@@ -202,7 +207,7 @@ impl State {
             return;
         }
         let mut reassembly = std::mem::take(&mut self.reassembly);
-        if let Some(frame) = self.admit(call.now, sender, reassembly.frame())
+        if let Some(frame) = self.admit(call, sender, reassembly.frame())
             && !write_single(reassembly.frame(), &frame, header.partial, call.tap)
         {
             self.counters().drop_bad_frame.inc();
@@ -211,7 +216,7 @@ impl State {
     }
 
     /// Parses a frame from a peer and learns its source; `None` where it is not for a bridge.
-    fn admit(&self, now: Time, sender: Sender, bytes: &[u8]) -> Option<Frame> {
+    fn admit(&mut self, call: &mut Call<'_, '_>, sender: Sender, bytes: &[u8]) -> Option<Frame> {
         let (Some(frame), Some((destination, source))) = (Frame::parse(bytes), macs(bytes)) else {
             self.counters().drop_runt.inc();
             return None;
@@ -228,7 +233,23 @@ impl State {
             self.counters().drop_service_address.inc();
             return None;
         }
-        self.shared.macs.learn_remote(frame.vlan, source, sender.peer, sender.source, now);
+        if is_probe(bytes) {
+            self.counters().drop_loop_probe.inc();
+            return None;
+        }
+        if destination[0] & 1 != 0 && !self.is_for_bridge(call.fib, bytes, &frame) {
+            return None;
+        }
+        if self.settings.arp_proxy
+            && let Some(claim) = neighbour::parse(bytes, &frame).and_then(|said| said.claim)
+        {
+            self.contradiction(call, frame.vlan, claim);
+        }
+        // The bridge would take the station here for one behind the TAP.
+        if self.shared.macs.learn_remote(frame.vlan, source, sender.peer, sender.source, call.now) == Learned::FrozenHere {
+            self.counters().drop_frozen_mac.inc();
+            return None;
+        }
         Some(frame)
     }
 }

@@ -2,16 +2,24 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::forward::fib::{Activity, Fib, FibLink, FibPeer, LinkIndex, Route};
+use crate::forward::fib::{Activity, Fib, FibLink, FibPeer, LinkIndex};
 use crate::wire::header::decrement_hop_limit;
-use crate::wire::{Address, PeerName};
+use crate::wire::{Address, Header, PeerName};
 
 use super::{Call, State};
 
-/// Where datagrams for one destination go on: a receive batch mostly holds datagrams for one.
+/// Where datagrams of some flows to one destination go on: a receive batch mostly holds datagrams of one flow.
 pub(super) struct Onward<'a> {
-    pub(super) destination: PeerName,
+    destination: PeerName,
+    label: u8,
     hop: Option<Hop<'a>>,
+}
+
+impl Onward<'_> {
+    /// True where a datagram with this header goes on so.
+    pub(super) fn is_for(&self, header: &Header) -> bool {
+        (self.destination, self.label) == (header.destination, header.label)
+    }
 }
 
 /// The next hop: a neighbour, or the destination itself where this router has a direct path to it without a link.
@@ -33,35 +41,35 @@ impl<'a> Hop<'a> {
 }
 
 impl State {
-    /// The live link that a receive buffer came over.
+    /// The live link that a receive buffer came over: also one that is feared to be dead, as it is not in this direction.
     pub(super) fn incoming_link(fib: &Fib, from: Address) -> Option<LinkIndex> {
         let index = *fib.link_by_address.get(&from)?;
         fib.links.get(usize::from(index)).filter(|link| link.up.load(Ordering::Relaxed)).map(|_| index)
     }
 
-    /// The next hop towards `destination` for what came over `incoming`, never back out of it.
-    pub(super) fn onward<'f>(fib: &'f Fib, incoming: LinkIndex, destination: PeerName) -> Onward<'f> {
+    /// The next hop of what came over `incoming` with this header, never back out of it.
+    pub(super) fn onward<'f>(fib: &'f Fib, incoming: LinkIndex, header: &Header) -> Onward<'f> {
+        let (destination, label) = (header.destination, header.label);
         let came_from = fib.links.get(usize::from(incoming)).map(|link| link.peer);
-        let usable = |index: &LinkIndex| {
-            let link = fib.links.get(usize::from(*index));
-            link.filter(|link| link.up.load(Ordering::Relaxed) && Some(link.peer) != came_from).map(Hop::over)
-        };
-        let hop = fib.peers.get(&destination).and_then(|peer| match peer.route {
-            Route::Direct(_) if came_from == Some(destination) => None,
-            Route::Direct(address) => match fib.link_by_address.get(&address) {
-                Some(link) => usable(link),
+        let straight = |peer: &'f FibPeer| {
+            let address = peer.direct().filter(|_| came_from != Some(destination))?;
+            match fib.link_by_address.get(&address).and_then(|link| fib.links.get(usize::from(*link))) {
+                Some(link) => link.carries().then(|| Hop::over(link)),
                 None => Some(Hop::straight_to(peer, address)),
-            },
-            Route::Via { primary, alternate } => usable(&primary).or_else(|| alternate.as_ref().and_then(usable)),
-            Route::Unreachable => None,
-        });
-        Onward { destination, hop }
+            }
+        };
+        let relayed = |peer: &'f FibPeer| fib.next_hop(peer.hops()?, label, came_from).map(Hop::over);
+        let hop = fib.peers.get(&destination).and_then(|peer| straight(peer).or_else(|| relayed(peer)));
+        Onward { destination, label, hop }
     }
 
     /// Relays one datagram of `lane` that came over `incoming`.
     pub(super) fn relay(&mut self, call: &mut Call<'_, '_>, incoming: LinkIndex, onward: &Onward<'_>, lane: u8, datagram: &mut [u8]) {
         let (now, outbox) = (call.now, &mut *call.outbox);
         let counters = &self.shared.counters;
+        if !call.fib.forwarding {
+            return counters.drop_relay_forbidden.inc();
+        }
         let Some(hop) = onward.hop else { return counters.drop_relay_no_route.inc() };
         if datagram.len() > usize::from(hop.max_datagram) {
             return counters.drop_relay_too_big.inc();

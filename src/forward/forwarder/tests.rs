@@ -1,7 +1,10 @@
 //! Real forwarders with real sessions, back to back and in a line.
 
 mod limits;
+mod multicast;
+mod proxy;
 mod refusals;
+mod ways;
 
 use super::*;
 use crate::forward::frame::Frame;
@@ -288,4 +291,65 @@ fn a_container_that_moves_is_followed() {
     mesh.settle();
     assert_eq!(mesh.nodes[2].tap.take().iter().filter(|frame| **frame == to_nine.frame()).count(), 2);
     assert_eq!(mesh.nodes[0].forwarder.shared().macs.counters.mac_moves_local_to_remote.get(), 1);
+}
+
+#[test]
+fn in_a_loop_the_silent_router_floods_nothing_and_unicast_goes_on() {
+    let mut mesh = line(three());
+    for (n, silent) in [(0, false), (2, true)] {
+        let mut fib = mesh.fib(n, true);
+        (fib.looped_with, fib.silent) = (vec![name(2 - n)], silent);
+        mesh.set_fib(n, fib);
+    }
+    // Nothing of its bridge, nor of another container that is seen there.
+    for source in [3, 1, 2] {
+        mesh.send(2, &VnetHeader::default(), &broadcast(source));
+    }
+    mesh.settle();
+    assert!(mesh.sent.is_empty());
+    assert_eq!((mesh.counters(2).drop_loop_flood.get(), mesh.counters(2).drop_loop_echo.get()), (2, 1));
+    // Nothing to its bridge, though it would pass on to others what it got.
+    mesh.send(1, &VnetHeader::default(), &broadcast(2));
+    mesh.settle();
+    assert_eq!((mesh.nodes[0].tap.take(), mesh.nodes[2].tap.take()), (vec![broadcast(2)], Vec::new()));
+    // The other one floods for both, and takes no MAC from its owner.
+    mesh.send(0, &VnetHeader::default(), &broadcast(3));
+    mesh.settle();
+    assert_eq!(mesh.nodes[1].tap.take(), [broadcast(3)]);
+    assert_eq!(mesh.nodes[0].forwarder.shared().macs.lookup(0, mac(3), mesh.now), Some(Owner::Peer(name(2))));
+    assert!(!mesh.nodes[0].outbox.punts.iter().any(|punt| matches!(punt, Punt::LocalMac(local) if local.mac == mac(3))));
+    for (at, source, destination, to) in [(2, 3, 2, 1), (1, 2, 3, 2), (0, 3, 2, 1)] {
+        let recipe = Recipe { source, destination, ..Recipe::default() };
+        mesh.send(at, &recipe.vnet(0), &recipe.frame());
+        mesh.settle();
+        assert_eq!(mesh.nodes[to].tap.take(), [recipe.frame()], "{source} to {destination} at {at}");
+    }
+    // What came out of the mesh does not go in again, and what the bridges carry needs no mesh.
+    let echo = |source, destination| Recipe { source, destination, ..Recipe::default() };
+    let before = mesh.sent.len();
+    for (source, destination) in [(2, 3), (3, 3)] {
+        mesh.send(0, &echo(source, destination).vnet(0), &echo(source, destination).frame());
+    }
+    mesh.settle();
+    assert_eq!((mesh.sent.len(), mesh.counters(0).drop_loop_echo.get()), (before, 2));
+}
+
+#[test]
+fn probes_for_loops_go_to_the_mesh_plane_and_never_over_the_mesh() {
+    use crate::wire::probe::Probe;
+    let frame = Probe { from: name(0), incarnation: 1, counter: 1, silent: false }.to_frame(|_| [7; 64]);
+    let mut mesh = Mesh::line(Wiring::default());
+    for _ in 0..60 {
+        mesh.send(0, &VnetHeader::default(), &frame);
+    }
+    mesh.settle();
+    let punts = &mesh.nodes[0].outbox.punts;
+    assert!(punts.iter().all(|punt| *punt == Punt::Probe(frame.clone())), "its MAC is not learned");
+    assert_eq!((punts.len(), mesh.sent.len(), mesh.counters(0).drop_loop_probe.get()), (50, 0, 10));
+    // Of a router that passes them on all the same, as one of an older version does: disguised, until it is there.
+    let mut disguised = frame.clone();
+    disguised[14] = 9;
+    mesh.send(0, &VnetHeader::default(), &disguised);
+    mesh.settle();
+    assert_eq!(mesh.nodes[1].tap.take(), [disguised]);
 }

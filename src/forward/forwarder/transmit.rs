@@ -6,18 +6,21 @@ use crate::crypto::Session;
 use crate::forward::checksum::complete;
 use crate::forward::cut::{Cut, Uncut};
 use crate::forward::fib::{Activity, Fib, FibPeer, LinkIndex, Route};
+use crate::forward::flood_limit::Passage;
 use crate::forward::fragment::Slices;
 use crate::forward::frame::{ETHERNET_LEN, Frame, TAG_LEN as VLAN_TAG_LEN, Transport, macs};
-use crate::forward::mac_table::{Learned, Owner};
+use crate::forward::groups::Places;
+use crate::forward::mac_table::Owner;
+use crate::forward::membership::ASKER_MAC;
 use crate::forward::outbox::Outbox;
 use crate::forward::punt::Punt;
 use crate::forward::service::is_about_service;
 use crate::forward::too_big;
-use crate::mesh::command::LocalMac;
 use crate::time::Time;
 use crate::wire::bundle::{FRAGMENT_LEN, Form, FrameHeader, SEGMENT_LEN, WHOLE_LEN};
 use crate::wire::flood::{FLOOD_LEN, FloodHeader};
 use crate::wire::header::{HOP_LIMIT, TAG_LEN};
+use crate::wire::probe::is_probe;
 use crate::wire::vnet::GSO_NONE;
 use crate::wire::{Address, HEADER_LEN, Header, Kind, PeerName, VnetHeader};
 
@@ -61,7 +64,8 @@ enum NoPlan {
 #[derive(Clone, Copy)]
 enum To<'a> {
     Peer(&'a FibPeer, &'a Session),
-    Children(&'a [LinkIndex]),
+    /// Those of these links that lead to somebody who wants it.
+    Children(&'a [LinkIndex], Option<&'a Places>),
 }
 
 impl State {
@@ -76,21 +80,30 @@ impl State {
         if is_link_local_group(destination) {
             return self.counters().drop_link_local_group.inc();
         }
-        match self.shared.macs.learn_local(frame.vlan, source, now) {
-            Learned::New | Learned::Moved => {
-                self.punt(Punt::LocalMac(LocalMac { vlan: frame.vlan, mac: source, present: true }), call.outbox);
-            }
-            Learned::Known | Learned::Ignored | Learned::Held => {}
+        if is_probe(bytes) {
+            return self.punt_probe(call, bytes);
+        }
+        if destination[0] & 1 != 0 && source == ASKER_MAC {
+            return self.counters().drop_question.inc();
+        }
+        if !self.learn_source(call, frame.vlan, source) {
+            return self.counters().drop_loop_echo.inc();
         }
         if is_about_service(bytes, usize::from(frame.l3)) {
             return self.counters().drop_service_address.inc();
         }
+        if self.resolve(call, bytes, &frame, source) {
+            return;
+        }
         let to = if destination[0] & 1 != 0 {
-            self.counters().flooded_multicast.inc();
+            self.listen(call, bytes, &frame);
             None
         } else {
             match self.shared.macs.lookup(frame.vlan, destination, now) {
                 Some(Owner::Local) => return self.counters().drop_local.inc(),
+                Some(Owner::Peer(peer)) if self.is_on_joined_bridge(call, peer, frame.vlan, source) => {
+                    return self.counters().drop_loop_echo.inc();
+                }
                 Some(Owner::Peer(peer)) => Some(peer),
                 None => {
                     self.counters().flooded_unknown_unicast.inc();
@@ -100,12 +113,36 @@ impl State {
         };
         match to {
             Some(peer) => self.for_peer(call, peer, vnet, bytes, &frame),
-            None => {
-                let children = call.fib.flood_children(call.fib.own);
-                if !children.is_empty() {
-                    self.send(call, To::Children(children), vnet, bytes, &frame);
-                }
+            None => self.flood(call, source, vnet, bytes, &frame),
+        }
+    }
+
+    /// Floods a frame of the station `source` on our bridge.
+    fn flood(&mut self, call: &mut Call<'_, '_>, source: [u8; 6], vnet: &VnetHeader, bytes: &mut [u8], frame: &Frame) {
+        if call.fib.silent {
+            return self.counters().drop_loop_flood.inc();
+        }
+        let wanted = State::wanted(call.fib, bytes, frame);
+        if let Some(wanted) = wanted {
+            if !State::is_wanted_elsewhere(call.fib, wanted) {
+                return self.counters().multicast_kept_home.inc();
             }
+            self.counters().multicast_to_members.inc();
+        }
+        if bytes.first().is_some_and(|first| first & 1 != 0) {
+            self.counters().flooded_multicast.inc();
+        }
+        match self.flood_limit.take(call.now, source) {
+            Passage::Passes => {}
+            Passage::News => {
+                self.punt(Punt::FloodLimit { vlan: frame.vlan, mac: source }, call.outbox);
+                return self.counters().drop_flood_limit.inc();
+            }
+            Passage::Dropped => return self.counters().drop_flood_limit.inc(),
+        }
+        let children = call.fib.flood_children(call.fib.own);
+        if !children.is_empty() {
+            self.send(call, To::Children(children, wanted), vnet, bytes, frame);
         }
     }
 
@@ -133,11 +170,11 @@ impl State {
     fn send(&mut self, call: &mut Call<'_, '_>, to: To<'_>, vnet: &VnetHeader, bytes: &mut [u8], frame: &Frame) {
         let room = match to {
             To::Peer(peer, session) => datagram_room(peer.max_datagram, session.is_plain(), 0),
-            To::Children(_) => datagram_room(self.flood_datagram, false, FLOOD_LEN),
+            To::Children(..) => datagram_room(self.flood_datagram, false, FLOOD_LEN),
         };
         // Before anything is said about sizes: without a way there is none.
         if let To::Peer(peer, _) = to
-            && way_to(call.fib, peer).is_none()
+            && way_to(call.fib, peer, 0).is_none()
         {
             return self.counters().drop_no_route.inc();
         }
@@ -160,7 +197,7 @@ impl State {
                 }
             }
             // While the path's size is being found out nobody is told that it is small: hosts remember that for minutes.
-            (NoPlan::TooBig, To::Peer(..) | To::Children(_)) => self.send_fragments(call, to, vnet, bytes, frame, room),
+            (NoPlan::TooBig, To::Peer(..) | To::Children(..)) => self.send_fragments(call, to, vnet, bytes, frame, room),
         }
     }
 
@@ -195,12 +232,13 @@ impl State {
         let (fib, now) = (call.fib, call.now);
         match to {
             To::Peer(peer, session) => {
-                let Some((address, relayed)) = way_to(fib, peer) else { return self.counters().drop_no_route.inc() };
+                let label = frame.label(bytes);
+                let Some((address, relayed)) = way_to(fib, peer, label) else { return self.counters().drop_no_route.inc() };
                 let header = Header {
-                    kind: data_kind(relayed, session.is_plain()),
+                    kind: data_kind(relayed, if relayed { session.is_plain() } else { session.sends_clear() }),
                     hop_limit: if relayed { HOP_LIMIT } else { 1 },
                     lane: session.lane_of(self.settings.lane),
-                    label: frame.label(bytes),
+                    label,
                     destination: peer.name,
                     index: session.remote_index(),
                     counter: 0,
@@ -210,7 +248,7 @@ impl State {
                     self.want_session(now, peer.name, call.outbox);
                 }
             }
-            To::Children(children) => {
+            To::Children(children, wanted) => {
                 let flood = FloodHeader {
                     origin: fib.own,
                     incarnation: fib.incarnation as u32,
@@ -219,7 +257,8 @@ impl State {
                     sequence: self.flood_sequence,
                 };
                 self.flood_sequence = self.flood_sequence.wrapping_add(plan.count() as u32);
-                for link in children.iter().filter_map(|child| fib.links.get(usize::from(*child))) {
+                let links = children.iter().filter_map(|child| fib.links.get(usize::from(*child)));
+                for link in links.filter(|link| wanted.is_none_or(|wanted| fib.leads_to(fib.own, link, wanted))) {
                     if let Some(way) = self.flood_way(link, flood) {
                         self.send_on(now, &way, plan, bytes, call.outbox);
                     }
@@ -351,13 +390,14 @@ fn packet_len(bytes: &[u8], frame: &Frame, vnet: &VnetHeader) -> usize {
     }
 }
 
-/// Where datagrams for a peer are sent now, and whether a neighbour relays them.
-fn way_to(fib: &Fib, peer: &FibPeer) -> Option<(Address, bool)> {
-    match peer.route {
+/// Where datagrams of flows with this label are sent now, and whether a neighbour relays them.
+pub(super) fn way_to(fib: &Fib, peer: &FibPeer, label: u8) -> Option<(Address, bool)> {
+    let relayed = || fib.next_hop(peer.hops()?, label, None).map(|link| (link.address, true));
+    let last_resort = || match peer.route {
         Route::Direct(address) => Some((address, false)),
-        Route::Via { primary, alternate } => fib.next_hop(primary, alternate).map(|link| (link.address, true)),
-        Route::Unreachable => None,
-    }
+        Route::Via(_) | Route::Unreachable => None,
+    };
+    peer.direct().map(|address| (address, false)).or_else(relayed).or_else(last_resort)
 }
 
 fn data_kind(relayed: bool, plain: bool) -> Kind {

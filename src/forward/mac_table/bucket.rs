@@ -106,9 +106,11 @@ impl Bucket {
             2 => Source::Announced,
             3 => Source::Data,
             4 => Source::Local,
+            5 => Source::Frozen,
             _ => return None,
         };
-        let owner = if source == Source::Local { Owner::Local } else { Owner::Peer(PeerName::from_u64(value)) };
+        let name = PeerName::from_u64(value);
+        let owner = if name == PeerName::NONE { Owner::Local } else { Owner::Peer(name) };
         let seen = Time(self.seen[way].load(Ordering::Relaxed));
         (key != 0).then_some(Slot { key, owner, source, seen, moves: moves as u8, moves_since: Time(moves & !0xff) })
     }

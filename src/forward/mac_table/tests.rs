@@ -68,17 +68,17 @@ fn a_local_sighting_wins_at_once() {
 }
 
 #[test]
-fn while_the_kernel_carries_frames_data_moves_nothing_that_was_announced_or_is_ours() {
-    let late = HOLD + Duration::from_secs(3600);
-    for (hidden, expected) in [(false, Learned::Moved), (true, Learned::Ignored)] {
-        let (announced, local) = (table().frames_hidden(hidden), table().frames_hidden(hidden));
-        announced.announce(0, MAC, Some(A), at(0));
-        assert_eq!(announced.learn_remote(0, MAC, B, Source::Data, at(0) + late), expected);
-        local.learn_local(0, MAC, at(0));
-        assert_eq!(local.learn_remote(0, MAC, B, Source::Data, at(0) + HOLD), expected);
-        announced.announce(0, MAC, Some(B), at(0) + late);
-        assert_eq!(announced.lookup(0, MAC, at(0) + late), Some(Owner::Peer(B)), "an announcement always does");
-    }
+fn a_frame_of_another_router_moves_nothing_that_was_announced_or_is_ours() {
+    let late = Duration::from_secs(500);
+    let (announced, local) = (table(), table());
+    announced.announce(0, MAC, Some(A), at(0));
+    assert_eq!(announced.learn_remote(0, MAC, B, Source::Data, at(0) + late), Learned::Ignored, "however quiet its station is");
+    assert_eq!(announced.lookup(0, MAC, at(0) + late), Some(Owner::Peer(A)));
+    local.learn_local(0, MAC, at(0));
+    assert_eq!(local.learn_remote(0, MAC, B, Source::Data, at(0) + late), Learned::Ignored);
+    assert_eq!(local.lookup(0, MAC, at(0) + late), Some(Owner::Local));
+    announced.announce(0, MAC, Some(B), at(0) + late);
+    assert_eq!(announced.lookup(0, MAC, at(0) + late), Some(Owner::Peer(B)), "an announcement does");
 }
 
 #[test]
@@ -96,14 +96,6 @@ fn the_old_host_follows_the_announcement() {
 }
 
 #[test]
-fn data_moves_a_quiet_local_mac() {
-    let table = table();
-    table.learn_local(0, MAC, at(0));
-    assert_eq!(table.learn_remote(0, MAC, B, Source::Data, at(2000)), Learned::Moved);
-    assert_eq!(table.lookup(0, MAC, at(2000)), Some(Owner::Peer(B)));
-}
-
-#[test]
 fn floods_fill_gaps_only() {
     let table = table();
     table.learn_remote(0, MAC, A, Source::Flood, at(0));
@@ -113,8 +105,7 @@ fn floods_fill_gaps_only() {
     table.announce(0, MAC, Some(A), at(4));
     assert_eq!(table.learn_remote(0, MAC, B, Source::Flood, at(5)), Learned::Ignored);
     assert_eq!(table.lookup(0, MAC, at(5)), Some(Owner::Peer(A)));
-    assert_eq!(table.learn_remote(0, MAC, B, Source::Data, at(2004)), Learned::Moved);
-    assert_eq!(table.counters.mac_moves_remote.get(), 3);
+    assert_eq!(table.counters.mac_moves_remote.get(), 2);
 }
 
 #[test]
@@ -124,9 +115,8 @@ fn late_data_of_the_old_host_changes_nothing_after_an_announced_move() {
     table.announce(0, MAC, Some(B), at(5000));
     assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(5100)), Learned::Ignored);
     assert_eq!(table.learn_remote(0, MAC, B, Source::Data, at(6500)), Learned::Known);
-    assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(8000)), Learned::Ignored, "its new host is heard");
-    assert_eq!(table.lookup(0, MAC, at(8000)), Some(Owner::Peer(B)));
-    assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(8500)), Learned::Moved, "it is not heard any more");
+    assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(9000)), Learned::Ignored);
+    assert_eq!(table.lookup(0, MAC, at(9000)), Some(Owner::Peer(B)));
 }
 
 #[test]
@@ -246,4 +236,34 @@ fn readers_never_see_a_torn_entry() {
             }
         }
     });
+}
+
+#[test]
+fn a_frozen_mac_stays_where_it_is_until_it_is_announced() {
+    const OWN: PeerName = PeerName([2, 0, 0, 0, 0, 9]);
+    let table = table();
+    table.learn_remote(0, MAC, A, Source::Data, at(0));
+    table.decide(OWN, (0, MAC), Some(A), true, at(1));
+    for ms in [2, 10_000] {
+        assert_eq!(table.learn_local(0, MAC, at(ms)), Learned::FrozenThere);
+        assert_eq!(table.learn_remote(0, MAC, B, Source::Data, at(ms)), Learned::FrozenThere);
+        assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(ms)), Learned::Known);
+    }
+    assert_eq!(table.lookup(0, MAC, at(0) + 2 * AGEING), Some(Owner::Peer(A)), "what another announces does not age");
+    // The mesh plane hears that it is here too.
+    table.decide(OWN, (0, MAC), Some(OWN), true, at(20_000));
+    assert_eq!(table.learn_remote(0, MAC, A, Source::Flood, at(20_001)), Learned::FrozenHere);
+    assert_eq!(table.learn_local(0, MAC, at(20_002)), Learned::Known);
+    assert_eq!(table.counters.mac_sightings_frozen.get(), 5);
+    assert_eq!(table.expire(at(20_002) + AGEING).len(), 1, "what is here ages, so that it is withdrawn when it has gone");
+    // It is free: with whom it was, and then with whom it is announced.
+    table.decide(OWN, (0, MAC), Some(OWN), true, at(30_000));
+    table.decide(OWN, (0, MAC), Some(OWN), false, at(30_001));
+    assert_eq!(
+        table.snapshot(at(30_002)).iter().map(|entry| (entry.owner, entry.source)).collect::<Vec<_>>(),
+        [(Owner::Local, Source::Local)]
+    );
+    table.decide(OWN, (0, MAC), Some(B), false, at(30_003));
+    assert_eq!(table.lookup(0, MAC, at(30_004)), Some(Owner::Peer(B)));
+    assert_eq!(table.learn_local(0, MAC, at(30_005)), Learned::Moved);
 }

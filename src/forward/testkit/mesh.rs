@@ -5,19 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::crypto::{Providers, Root, Session, Suite, Terms};
-use crate::forward::fib::{Activity, Fib, FibLink, FibPeer, FloodTrees, Route};
-use crate::forward::{Duplicates, Forwarder, MacTable, Outbox, PacketCounters, Settings, Shared};
+use crate::forward::fib::{Activity, Fib, FibLink, FibPeer, FloodTrees, Hops, Route};
+use crate::forward::groups::Places;
+use crate::forward::{Addresses, Duplicates, Forwarder, MacTable, Outbox, PacketCounters, Settings, Shared};
 use crate::time::Time;
 use crate::wire::{Address, PeerName, VnetHeader};
 
 use super::MemoryTap;
 
-/// Flood trees given as a table: origin to children of one router.
-struct FixedTrees(BTreeMap<PeerName, Vec<PeerName>>);
+/// Flood trees given as tables: origin to children of one router, whom these lead to, and origin to parent.
+struct FixedTrees(BTreeMap<PeerName, Vec<PeerName>>, BTreeMap<PeerName, Places>, BTreeMap<PeerName, PeerName>);
 
 impl FloodTrees for FixedTrees {
     fn children(&self, origin: PeerName) -> &[PeerName] {
         self.0.get(&origin).map_or(&[], Vec::as_slice)
+    }
+
+    fn parent(&self, origin: PeerName) -> Option<PeerName> {
+        self.2.get(&origin).copied()
+    }
+
+    fn below(&self, _: PeerName, child: PeerName) -> Option<&Places> {
+        self.1.get(&child)
     }
 }
 
@@ -44,6 +53,8 @@ pub struct Wiring {
     pub relay_budget: u64,
     /// False leaves out the end-to-end sessions of routers that are not neighbours.
     pub sessions: bool,
+    /// Flood limit of every router; 0 for none.
+    pub flood_limit: u64,
     /// A flood whose origin is known has everybody but the sender as child, whatever the tree: a mesh that disagrees.
     pub storm: bool,
 }
@@ -51,7 +62,7 @@ pub struct Wiring {
 impl Default for Wiring {
     fn default() -> Wiring {
         let relay_budget = crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
-        Wiring { routers: 2, plain: false, max_datagram: 1472, relay_budget, sessions: true, storm: false }
+        Wiring { routers: 2, plain: false, max_datagram: 1472, relay_budget, sessions: true, flood_limit: 0, storm: false }
     }
 }
 
@@ -87,10 +98,15 @@ impl Mesh {
             let fib = Arc::new(mesh.fib(n, wiring.sessions));
             let shared = Shared {
                 macs: Arc::new(MacTable::new(256, 5)),
+                addresses: Arc::new(Addresses::new(5)),
                 duplicates: Arc::new(Duplicates::new(64, 5)),
                 counters: Arc::new(PacketCounters::default()),
             };
-            let forwarder = Forwarder::new(Settings { lane: 1, relay_budget: wiring.relay_budget }, shared, fib);
+            let forwarder = Forwarder::new(
+                Settings { lane: 1, relay_budget: wiring.relay_budget, arp_proxy: true, flood_limit: wiring.flood_limit },
+                shared,
+                fib,
+            );
             mesh.nodes.push(Node { forwarder, outbox: Outbox::new(), tap: MemoryTap::default() });
         }
         mesh
@@ -105,7 +121,15 @@ impl Mesh {
             let away = |m: &&usize| self.wiring.storm || (origin <= n && **m > n) || (origin >= n && **m < n);
             trees.insert(name(origin), neighbours.iter().filter(away).map(|m| name(*m)).collect());
         }
-        let mut fib = Fib::empty(name(n), 1, 5, Arc::new(FixedTrees(trees)));
+        let beyond = |m: usize| {
+            let mut places = Places::none(routers);
+            (0..routers).filter(|far| if m > n { *far >= m } else { *far <= m }).for_each(|far| places.insert(far));
+            (name(m), places)
+        };
+        let below = neighbours.iter().map(|m| beyond(*m)).collect();
+        let towards = |origin: usize| if origin < n { n - 1 } else { n + 1 };
+        let parents = (0..routers).filter(|origin| *origin != n).map(|origin| (name(origin), name(towards(origin)))).collect();
+        let mut fib = Fib::empty(name(n), 1, 5, Arc::new(FixedTrees(trees, below, parents)));
         for (index, &m) in neighbours.iter().enumerate() {
             fib.links.push(FibLink {
                 peer: name(m),
@@ -113,6 +137,7 @@ impl Mesh {
                 session: self.sessions[&(n, m)].clone(),
                 max_datagram: self.wiring.max_datagram,
                 up: Arc::new(AtomicBool::new(true)),
+                doubted: Arc::default(),
                 activity: Arc::default(),
             });
             fib.link_by_address.insert(address(m), index as u16);
@@ -125,13 +150,27 @@ impl Mesh {
             }
             let next = neighbours.iter().position(|hop| (*hop > n) == (m > n)).unwrap_or(0) as u16;
             let near = neighbours.contains(&m);
-            let route = if near { Route::Direct(address(m)) } else { Route::Via { primary: next, alternate: None } };
+            let route = if near { Route::Direct(address(m)) } else { Route::Via(Hops::new(next, None)) };
             let session = self.sessions[&(n, m)].clone();
             let activity = Arc::<Activity>::default();
             fib.sessions.insert(session.local_index(), (session.clone(), activity.clone()));
             let session = (near || far).then_some(session);
             let max_datagram = self.wiring.max_datagram;
-            fib.peers.insert(name(m), FibPeer { name: name(m), route, session, max_datagram, mtu_settled: true, activity });
+            let flags = fib.links.get(usize::from(next)).filter(|_| near).map(|link| (link.up.clone(), link.doubted.clone()));
+            let (up, doubted) = flags.unwrap_or_else(|| (Arc::new(AtomicBool::new(true)), Arc::default()));
+            let peer = FibPeer {
+                name: name(m),
+                incarnation: 1,
+                route,
+                up,
+                doubted,
+                fallback: None,
+                session,
+                max_datagram,
+                mtu_settled: true,
+                activity,
+            };
+            fib.peers.insert(name(m), peer);
         }
         fib
     }
@@ -199,6 +238,7 @@ fn pair_up(wiring: Wiring) -> BTreeMap<(usize, usize), Arc<Session>> {
                     provider: Providers::default().get(suite),
                     lanes: 2,
                     plain: wiring.plain,
+                    exchange: crate::crypto::Exchange::Hybrid,
                     network: "test",
                 };
                 let session = Session::from_root(&root, &terms).expect("the build has the suite");

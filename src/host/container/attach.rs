@@ -124,7 +124,7 @@ pub fn detach(bridge: &str, ident: &str, interface: &str, netns: &Path, removal:
             return Ok(Vec::new());
         }
         let other = near.elsewhere.zip(near.other_end);
-        let end = found::End { ident: ident.into(), name, index: near.index, bridge: near.master, other };
+        let end = found::End { ident: ident.into(), name, index: near.index, bridge: near.master, mtu: near.mtu, other };
         let has = found::look(&strict, &end).await?.map(|a| a.addresses).unwrap_or_default();
         let (gone, stay): (Vec<IpNet>, Vec<IpNet>) = has.into_iter().partition(|address| match removal {
             Removal::All => true,
@@ -141,6 +141,29 @@ pub fn detach(bridge: &str, ident: &str, interface: &str, netns: &Path, removal:
             withdraw(&visit.inside, far.ok_or_else(missing)?.index, &gone, &stay).await?;
         }
         Ok(gone)
+    })
+}
+
+/// Gives both ends of an attachment the bridge's MTU. `netns` is refused where it is not its container's any more. Blocks for some milliseconds:
+/// call it on a thread of its own.
+pub fn resize(bridge: &BridgeEnd, end: &found::End, netns: &Path) -> Result<(), HostError> {
+    block_on(async {
+        let what = || format!("give {} the MTU of bridge {}", end.ident, bridge.name);
+        let visit = Visit::open(netns)?;
+        let Some(near) = link::by_index(&visit.host, end.index).await?.filter(|near| near.name == end.name) else { return Ok(()) };
+        let far = match near.other_end {
+            Some(far) => link::by_index(&visit.inside, far).await?.filter(|far| joined(&near, far)),
+            None => None,
+        };
+        let far = far.ok_or_else(|| HostError::refused(what(), format!("{} is not its namespace any more", netns.display())))?;
+        let mtu = bridge_mtu(&visit.host, bridge, &end.ident).await?;
+        let ends = [(&visit.host, near.index), (&visit.inside, far.index)];
+        // The end that sends never has the larger one.
+        let order = if mtu > near.mtu { [0, 1] } else { [1, 0] };
+        for (handle, index) in order.map(|at| ends[at]) {
+            link::set(handle, LinkUnspec::new_with_index(index).mtu(mtu).build(), what()).await?;
+        }
+        Ok(())
     })
 }
 
@@ -193,7 +216,7 @@ async fn owner(visit: &Visit, order: &Order, far: &Link) -> Option<String> {
 
 async fn make(visit: &Visit, order: &Order, name: &str) -> Result<(Link, Link), HostError> {
     let attempted = || format!("make the interface {} for {}", order.interface, order.ident);
-    let mtu = bridge_mtu(visit, order).await?;
+    let mtu = bridge_mtu(&visit.host, &order.bridge, &order.ident).await?;
     if !link::valid_name(&order.interface) {
         return Err(HostError::BadName(order.interface.clone()));
     }
@@ -213,16 +236,16 @@ async fn make(visit: &Visit, order: &Order, name: &str) -> Result<(Link, Link), 
     }
 }
 
-async fn bridge_mtu(visit: &Visit, order: &Order) -> Result<u32, HostError> {
-    let bridge = link::by_index(&visit.host, order.bridge.index).await?.filter(|bridge| bridge.name == order.bridge.name);
-    let missing = || HostError::refused(format!("attach {}", order.ident), format!("bridge {} is gone; try again", order.bridge.name));
-    Ok(bridge.ok_or_else(missing)?.mtu)
+async fn bridge_mtu(host: &Handle, bridge: &BridgeEnd, ident: &str) -> Result<u32, HostError> {
+    let found = link::by_index(host, bridge.index).await?.filter(|found| found.name == bridge.name);
+    let missing = || HostError::refused(format!("attach {ident}"), format!("bridge {} is gone; try again", bridge.name));
+    Ok(found.ok_or_else(missing)?.mtu)
 }
 
 /// Brings both ends to what is ordered.
 async fn furnish(visit: &Visit, order: &Order, near: &Link, far: &Link, added: &mut Vec<IpNet>) -> Result<(), HostError> {
     let what = |step: &str| format!("{step} {} of {}", order.interface, order.ident);
-    let mtu = bridge_mtu(visit, order).await?;
+    let mtu = bridge_mtu(&visit.host, &order.bridge, &order.ident).await?;
     let size = LinkUnspec::new_with_index(near.index).mtu(mtu).build();
     link::set(&visit.host, size, format!("set the MTU of the interface {}", near.name)).await?;
     if near.master.is_none() {

@@ -26,6 +26,8 @@ pub struct End {
     pub index: u32,
     /// The bridge it is plugged into.
     pub bridge: Option<u32>,
+    /// Its MTU.
+    pub mtu: u32,
     /// The other end: the number of its namespace, and its index there.
     pub other: Option<(i32, u32)>,
 }
@@ -79,7 +81,7 @@ impl End {
     fn read(link: &Link, bridge: &str) -> Option<End> {
         let ident = ident_in(bridge, &link.alias).filter(|_| link.kind == "veth")?.to_owned();
         let other = link.elsewhere.zip(link.other_end);
-        Some(End { ident, name: link.name.clone(), index: link.index, bridge: link.master, other })
+        Some(End { ident, name: link.name.clone(), index: link.index, bridge: link.master, mtu: link.mtu, other })
     }
 }
 

@@ -20,7 +20,7 @@ mod knobs;
 mod namespace;
 
 pub use address::AddressSpec;
-pub use attach::{Attached, BridgeEnd, Order, Removal, attach, detach};
+pub use attach::{Attached, BridgeEnd, Order, Removal, attach, detach, resize};
 pub use found::{Attachment, End};
 
 /// The name of the interface in a container unless told otherwise.
@@ -29,5 +29,7 @@ pub const INTERFACE: &str = "ethwe";
 /// Longest ident, in bytes: it stands in an interface's alias, which holds 255.
 pub const MAX_IDENT: usize = 200;
 
+#[cfg(test)]
+pub(crate) mod rig;
 #[cfg(test)]
 mod tests;

@@ -1,59 +1,36 @@
 //! In network namespaces of their own; they need root.
 
-use std::path::PathBuf;
+use std::ops::{Deref, DerefMut};
 
 use ipnet::IpNet;
-use rtnetlink::LinkUnspec;
 
-use super::attach::{BridgeEnd, Order, Removal, attach, detach};
+use super::attach::{Order, Removal, detach};
 use super::found;
+use super::rig::{Rig, net};
 use super::*;
 use crate::host::HostError;
-use crate::host::lab::tests::lab_or_skip;
-use crate::host::lab::{BRIDGE, Lab, in_namespace, with_netlink};
+use crate::host::lab::{BRIDGE, in_namespace, with_netlink};
 use crate::host::link::{self, Link};
 
-fn net(text: &str) -> IpNet {
-    text.parse().expect("an address")
+struct Scene(Rig);
+
+impl Deref for Scene {
+    type Target = Rig;
+
+    fn deref(&self) -> &Rig {
+        &self.0
+    }
 }
 
-/// A host with a bridge, and an order for a container `name` on it.
-struct Scene {
-    lab: Lab,
-    host: String,
-    bridge: BridgeEnd,
+impl DerefMut for Scene {
+    fn deref_mut(&mut self) -> &mut Rig {
+        &mut self.0
+    }
 }
 
 impl Scene {
     fn new() -> Option<Scene> {
-        let mut lab = lab_or_skip("wrc")?;
-        let host = lab.host("h1").expect("a host");
-        lab.bridge("h1", BRIDGE, Some(1400)).expect("a bridge");
-        let index = with_netlink(&host, |handle| async move {
-            let index = link::by_name(&handle, BRIDGE).await.expect("an answer").expect("the bridge").index;
-            link::set(&handle, LinkUnspec::new_with_index(index).up().build(), "set up").await.expect("up");
-            index
-        });
-        let bridge = BridgeEnd { name: BRIDGE.into(), index: index.expect("the namespace") };
-        Some(Scene { lab, host, bridge })
-    }
-
-    fn container(&mut self, name: &str, addresses: &[&str]) -> Order {
-        let full = self.lab.host(name).expect("a container");
-        let netns = PathBuf::from(format!("/run/netns/{full}"));
-        Order {
-            ident: format!("netns:{}", netns.display()),
-            netns,
-            interface: INTERFACE.into(),
-            addresses: addresses.iter().map(|text| net(text)).collect(),
-            multicast_route: true,
-            name_server: None,
-            bridge: self.bridge.clone(),
-        }
-    }
-
-    fn attach(&self, order: &Order) -> Result<Attached, HostError> {
-        in_namespace(&self.host, || attach(order)).expect("the namespace")
+        Rig::new("wrc").map(Scene)
     }
 
     fn detach(&self, order: &Order, removal: &Removal) -> Result<Vec<IpNet>, HostError> {
@@ -79,12 +56,6 @@ impl Scene {
 
     fn veths(&self) -> usize {
         self.links("h1").iter().filter(|link| link.kind == "veth").count()
-    }
-
-    fn run(&self, name: &str, words: &str) -> String {
-        let words: Vec<&str> = words.split_whitespace().collect();
-        let output = self.lab.exec(name, words[0], &words[1..]).expect("the program");
-        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 
@@ -255,6 +226,25 @@ fn many_at_once_leave_nothing() {
     assert_eq!(addresses.len(), 40);
     all(&|order| assert_eq!(scene.detach(order, &Removal::All).expect("detached"), order.addresses));
     assert_eq!(scene.veths(), 0);
+}
+
+#[test]
+fn both_ends_follow_the_bridges_mtu() {
+    let Some(mut scene) = Scene::new() else { return };
+    let (one, two) = (scene.container("c1", &["10.2.1.1/24"]), scene.container("c2", &["10.2.1.2/24"]));
+    scene.attach(&one).expect("attached");
+    scene.attach(&two).expect("attached");
+    let end = scene.attachments().into_iter().find(|found| found.end.ident == one.ident).expect("found").end;
+    let resize = |netns: &std::path::Path| in_namespace(&scene.host, || resize(&scene.bridge, &end, netns)).expect("the namespace");
+    for mtu in [1300, 1500] {
+        scene.run("h1", &format!("ip link set {BRIDGE} mtu {mtu}"));
+        resize(&one.netns).expect("resized");
+        let mtus =
+            |name: &str, interface: &str| scene.links(name).into_iter().find(|link| link.name == interface).expect("an interface").mtu;
+        assert_eq!((mtus("h1", &end.name), mtus("c1", INTERFACE), mtus("c2", INTERFACE)), (mtu, mtu, 1400));
+    }
+    let said = resize(&two.netns).expect_err("another's namespace").to_string();
+    assert!(said.contains("not its namespace"), "{said}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Where every remote MAC is, as entries of the kernel's tables.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -11,6 +11,7 @@ use netlink_packet_route::route::RouteType;
 use rtnetlink::Handle;
 
 use super::super::HostError;
+use super::device::Family;
 use crate::mesh::fastdp::PlanPeer;
 use crate::wire::PeerName;
 
@@ -38,7 +39,7 @@ pub struct Remote {
 pub enum Place {
     /// The TAP: the router carries its frames.
     Tap,
-    /// The VXLAN device.
+    /// The VXLAN device of the remote's family.
     Vxlan(Remote),
 }
 
@@ -63,10 +64,39 @@ pub struct Ports {
     pub bridge: u32,
     /// The TAP.
     pub tap: u32,
-    /// The VXLAN device.
+    /// The VXLAN device for IPv4.
     pub vxlan: u32,
-    /// Its UDP port.
+    /// The one for IPv6, where there is one.
+    pub vxlan6: Option<u32>,
+    /// Their UDP port.
     pub udp: u16,
+}
+
+impl Ports {
+    /// The VXLAN device of a family; that of IPv4 where the host has no other, which is told of no IPv6 peer.
+    fn of(&self, family: Family) -> u32 {
+        match family {
+            Family::V4 => self.vxlan,
+            Family::V6 => self.vxlan6.unwrap_or(self.vxlan),
+        }
+    }
+
+    /// The VXLAN devices.
+    pub fn devices(&self) -> impl Iterator<Item = (Family, u32)> + use<> {
+        [Some((Family::V4, self.vxlan)), self.vxlan6.map(|index| (Family::V6, index))].into_iter().flatten()
+    }
+
+    /// The family of a VXLAN device of ours.
+    fn family(&self, port: u32) -> Option<Family> {
+        Family::ALL.into_iter().find(|family| self.of(*family) == port)
+    }
+
+    fn port(&self, place: Place) -> u32 {
+        match place {
+            Place::Tap => self.tap,
+            Place::Vxlan(remote) => self.of(Family::of(remote.ip)),
+        }
+    }
 }
 
 /// Where every remote MAC belongs.
@@ -108,8 +138,11 @@ pub struct Entries {
     handle: Handle,
     ports: Ports,
     bridge: BTreeMap<Key, Place>,
-    vxlan: BTreeMap<[u8; 6], Remote>,
+    vxlan: BTreeMap<Target, Remote>,
 }
+
+/// An entry of a VXLAN device: of which, and for which MAC.
+type Target = (Family, [u8; 6]);
 
 impl Entries {
     /// Nothing is in the kernel; [`Entries::look`] finds out.
@@ -125,19 +158,23 @@ impl Entries {
     /// Brings the kernel to `places`; `devices` are the VXLAN devices of peers, for heartbeats. What could not be done is tried again the
     /// next time; answers with the first failure.
     pub async fn program(&mut self, places: &BTreeMap<Key, Place>, devices: &BTreeMap<[u8; 6], Remote>) -> Result<(), HostError> {
-        let mut targets = devices.clone();
-        targets.extend(places.iter().filter_map(|((_, mac), place)| match place {
-            Place::Vxlan(remote) => Some((*mac, *remote)),
+        let containers = places.iter().filter_map(|((_, mac), place)| match place {
+            Place::Vxlan(remote) => Some((mac, remote)),
             Place::Tap => None,
-        }));
+        });
+        let all = devices.iter().chain(containers);
+        let targets: BTreeMap<Target, Remote> = all.map(|(mac, remote)| ((Family::of(remote.ip), *mac), *remote)).collect();
         // A frame must never find a bridge entry that leads to a VXLAN device which knows no target.
-        let fresh = targets.iter().filter(|(mac, remote)| self.vxlan.get(*mac) != Some(*remote));
-        let added: Vec<_> = fresh.map(|(mac, remote)| (*mac, *remote)).collect();
+        let fresh = targets.iter().filter(|(target, remote)| self.vxlan.get(*target) != Some(*remote));
+        let added: Vec<_> = fresh.map(|(target, remote)| (*target, *remote)).collect();
         let mut failure = None;
-        let done = self.ask(Ask::Put, &added, |(mac, remote)| self.target(*mac, Some(*remote)), &mut failure).await;
+        let done = self.ask(Ask::Put, &added, |(target, remote)| self.target(*target, Some(*remote)), &mut failure).await;
         self.vxlan.extend(done);
         let fresh = places.iter().filter(|(key, place)| self.bridge.get(*key) != Some(*place));
-        let ready = |place: &Place, mac: &[u8; 6]| *place == Place::Tap || self.vxlan.contains_key(mac);
+        let ready = |place: &Place, mac: &[u8; 6]| match place {
+            Place::Tap => true,
+            Place::Vxlan(remote) => self.vxlan.contains_key(&(Family::of(remote.ip), *mac)),
+        };
         let moved: Vec<_> = fresh.filter(|(key, place)| ready(place, &key.1)).map(|(key, place)| (*key, *place)).collect();
         let done = self.ask(Ask::Put, &moved, |(key, place)| self.entry(*key, *place), &mut failure).await;
         self.bridge.extend(done);
@@ -145,9 +182,9 @@ impl Entries {
         for (key, _) in self.ask(Ask::Remove, &old, |(key, place)| self.entry(*key, *place), &mut failure).await {
             self.bridge.remove(&key);
         }
-        let old: Vec<_> = self.vxlan.keys().filter(|mac| !targets.contains_key(*mac)).copied().collect();
-        for mac in self.ask(Ask::Remove, &old, |mac| self.target(*mac, None), &mut failure).await {
-            self.vxlan.remove(&mac);
+        let old: Vec<_> = self.vxlan.keys().filter(|target| !targets.contains_key(*target)).copied().collect();
+        for target in self.ask(Ask::Remove, &old, |target| self.target(*target, None), &mut failure).await {
+            self.vxlan.remove(&target);
         }
         failure.map_or(Ok(()), Err)
     }
@@ -160,28 +197,28 @@ impl Entries {
         for found in list(&self.handle).await?.iter().filter_map(|message| Found::read(message, &self.ports)) {
             match found {
                 Found::Bridge(key, entry) => drop(bridge.insert(key, entry)),
-                Found::Target(mac, remote) => drop(vxlan.insert(mac, remote)),
+                Found::Target(target, remote) => drop(vxlan.insert(target, remote)),
             }
         }
         self.take_in(&bridge, vxlan);
-        let by_vxlan = |entry: &Entry| entry.port == self.ports.vxlan && entry.taught && entry.used < lately;
+        let by_vxlan = |entry: &Entry| self.ports.family(entry.port).is_some() && entry.taught && entry.used < lately;
         Ok(bridge.iter().filter(|(_, entry)| by_vxlan(entry)).map(|(key, _)| *key).collect())
     }
 
-    fn take_in(&mut self, bridge: &BTreeMap<Key, Entry>, vxlan: BTreeMap<[u8; 6], Remote>) {
+    fn take_in(&mut self, bridge: &BTreeMap<Key, Entry>, vxlan: BTreeMap<Target, Remote>) {
         let ports = self.ports;
+        let is_ours = |port: u32| port == ports.tap || ports.family(port).is_some();
         self.bridge.retain(|key, place| match bridge.get(key) {
             None => false,
-            Some(entry) if entry.port == ports.tap => entry.taught && *place == Place::Tap,
-            Some(entry) if entry.port == ports.vxlan => entry.taught && *place != Place::Tap,
+            Some(entry) if is_ours(entry.port) => entry.taught && ports.port(*place) == entry.port,
             Some(entry) => entry.heard < GONE,
         });
-        let nowhere = Remote { ip: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), port: 0 };
         for (key, entry) in bridge {
-            let place = match entry.port {
-                port if port == ports.tap => Place::Tap,
-                port if port == ports.vxlan => Place::Vxlan(nowhere),
-                _ => continue,
+            let place = match ports.family(entry.port) {
+                None if entry.port == ports.tap => Place::Tap,
+                None => continue,
+                Some(Family::V4) => Place::Vxlan(Remote { ip: Ipv4Addr::UNSPECIFIED.into(), port: 0 }),
+                Some(Family::V6) => Place::Vxlan(Remote { ip: Ipv6Addr::UNSPECIFIED.into(), port: 0 }),
             };
             if entry.taught {
                 // Wanted elsewhere it differs from what is wanted, wanted nowhere it goes.
@@ -192,8 +229,7 @@ impl Entries {
     }
 
     fn entry(&self, (vid, mac): Key, place: Place) -> NeighbourMessage {
-        let port = if place == Place::Tap { self.ports.tap } else { self.ports.vxlan };
-        let mut message = blank(port, mac, NeighbourFlags::Controller | NeighbourFlags::ExtLearned);
+        let mut message = blank(self.ports.port(place), mac, NeighbourFlags::Controller | NeighbourFlags::ExtLearned);
         message.header.state = NeighbourState::Reachable;
         if vid != 0 {
             message.attributes.push(NeighbourAttribute::Vlan(vid));
@@ -201,8 +237,8 @@ impl Entries {
         message
     }
 
-    fn target(&self, mac: [u8; 6], remote: Option<Remote>) -> NeighbourMessage {
-        let mut message = blank(self.ports.vxlan, mac, NeighbourFlags::Own | NeighbourFlags::ExtLearned);
+    fn target(&self, (family, mac): Target, remote: Option<Remote>) -> NeighbourMessage {
+        let mut message = blank(self.ports.of(family), mac, NeighbourFlags::Own | NeighbourFlags::ExtLearned);
         message.header.state = NeighbourState::Permanent;
         if let Some(remote) = remote {
             let ip = match remote.ip {
@@ -280,7 +316,7 @@ async fn list(handle: &Handle) -> Result<Vec<NeighbourMessage>, HostError> {
 
 /// Removes what was taught behind one port of the bridge, whoever of us taught it.
 pub async fn sweep(handle: &Handle, bridge: u32, port: u32) -> Result<(), HostError> {
-    let ports = Ports { bridge, tap: port, vxlan: 0, udp: 0 };
+    let ports = Ports { bridge, tap: port, vxlan: 0, vxlan6: None, udp: 0 };
     for message in list(handle).await? {
         if let Some(Found::Bridge((vid, mac), Entry { port: behind, taught: true, .. })) = Found::read(&message, &ports)
             && behind == port
@@ -310,8 +346,8 @@ struct Entry {
 enum Found {
     /// Of the bridge.
     Bridge(Key, Entry),
-    /// Of the VXLAN device.
-    Target([u8; 6], Remote),
+    /// Of a VXLAN device.
+    Target(Target, Remote),
 }
 
 impl Found {
@@ -332,7 +368,8 @@ impl Found {
         }
         let (mac, index, flags) = (mac?, message.header.ifindex, message.header.flags);
         if let Some(ip) = ip {
-            return (index == ports.vxlan).then_some(Found::Target(mac, Remote { ip, port }));
+            let family = Family::of(ip);
+            return (index == ports.of(family)).then_some(Found::Target((family, mac), Remote { ip, port }));
         }
         let learned = master == Some(ports.bridge) && message.header.state != NeighbourState::Permanent;
         let entry = Entry { port: index, taught: flags.contains(NeighbourFlags::ExtLearned), heard, used };
@@ -396,7 +433,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_kernel_has_is_taken_in() {
         let (_, handle, _) = rtnetlink::new_connection().expect("a netlink socket");
-        let mut entries = Entries::new(handle, Ports { bridge: 1, tap: 2, vxlan: 3, udp: 6784 });
+        let mut entries = Entries::new(handle, Ports { bridge: 1, tap: 2, vxlan: 3, vxlan6: Some(4), udp: 6784 });
         let keys: Vec<Key> = (1..=7).map(|n| (0, [2, 0, 0, 0, 0, n])).collect();
         entries.bridge = BTreeMap::from([
             (keys[0], at(1)),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use super::{HostError, MARK, run};
+use super::doors::{Door, Doors, is_ours};
+use super::{HostError, run};
 
 /// A flavour of iptables that may hold a FORWARD chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,61 +34,70 @@ pub(super) fn tools(v6: bool) -> Vec<Tool> {
     tools
 }
 
-/// Puts our rule in where FORWARD would drop and the rule is not there, or not first. Answers with what was inserted.
-pub(super) fn ensure(tool: &Tool, bridge: &str) -> Result<Vec<String>, HostError> {
+/// Puts our rules in where FORWARD would drop and they are not there, or not first; what is not wanted any more goes. Answers with what was
+/// inserted.
+pub(super) fn ensure(tool: &Tool, doors: &Doors) -> Result<Vec<String>, HostError> {
+    let bridge = &doors.bridge;
     let rules = list(tool, bridge)?;
     let chains = Chains::parse(&rules);
-    let Some(chain) = chains.where_needed(bridge) else { return Ok(Vec::new()) };
-    if chains.in_effect(chain, bridge) {
-        return Ok(Vec::new());
+    let wanted: Vec<String> = doors.wanted().iter().map(|door| door.spec(bridge)).collect();
+    let chain = chains.where_needed(bridge);
+    let missing: Vec<&String> = match chain {
+        Some(chain) => wanted.iter().filter(|spec| !chains.in_effect(chain, spec)).collect(),
+        None => Vec::new(),
+    };
+    for line in rules.lines() {
+        let Some((at, spec)) = appended(line) else { continue };
+        let plain = unquoted(spec);
+        if !is_ours(&plain, bridge) {
+            continue;
+        }
+        let known = wanted.contains(&plain);
+        let misplaced = missing.contains(&&plain) || (known && chain.is_some_and(|chain| chain != at));
+        if misplaced || (!known && doors.is_stale(plain != Door::Across.spec(bridge))) {
+            delete(tool, bridge, at, &plain)?;
+        }
     }
-    take_out(tool, bridge, &rules)?;
-    let rule = rule(bridge);
-    let mut args = vec!["-w", "5", "-I", chain, "1"];
-    args.extend(rule.iter().map(String::as_str));
-    run(tool.program, &args, &attempted(bridge), &hint(bridge))?;
-    Ok(vec![format!("{} filter {chain}", tool.program)])
+    let Some(chain) = chain else { return Ok(Vec::new()) };
+    for spec in &missing {
+        let args: Vec<&str> = ["-w", "5", "-I", chain, "1"].into_iter().chain(spec.split(' ')).collect();
+        run(tool.program, &args, &attempted(bridge), &hint(bridge))?;
+    }
+    Ok(missing.iter().map(|_| format!("{} filter {chain}", tool.program)).collect())
 }
 
 /// True where a rule of ours for this bridge is there.
 pub(super) fn holds(tool: &Tool, bridge: &str) -> Result<bool, HostError> {
-    Ok(list(tool, bridge)?.lines().filter_map(appended).any(|(_, spec)| is_ours(spec, bridge)))
+    Ok(list(tool, bridge)?.lines().filter_map(appended).any(|(_, spec)| is_ours(&unquoted(spec), bridge)))
 }
 
 /// Takes our rules for this bridge out of every chain.
 pub(super) fn remove(tool: &Tool, bridge: &str) -> Result<(), HostError> {
     let rules = list(tool, bridge)?;
-    take_out(tool, bridge, &rules)
+    for (chain, spec) in rules.lines().filter_map(appended) {
+        let plain = unquoted(spec);
+        if is_ours(&plain, bridge) {
+            delete(tool, bridge, chain, &plain)?;
+        }
+    }
+    Ok(())
 }
 
 fn list(tool: &Tool, bridge: &str) -> Result<String, HostError> {
     run(tool.program, &["-w", "5", "-S"], &attempted(bridge), &hint(bridge))
 }
 
-fn take_out(tool: &Tool, bridge: &str, rules: &str) -> Result<(), HostError> {
-    for line in rules.lines() {
-        let Some((chain, spec)) = appended(line) else { continue };
-        if !is_ours(spec, bridge) {
-            continue;
-        }
-        let rule = rule(bridge);
-        let mut args = vec!["-w", "5", "-D", chain];
-        args.extend(rule.iter().map(String::as_str));
-        run(tool.program, &args, &format!("remove the rule for bridge {bridge} from {chain}"), "")?;
-    }
-    Ok(())
+fn delete(tool: &Tool, bridge: &str, chain: &str, spec: &str) -> Result<(), HostError> {
+    let args: Vec<&str> = ["-w", "5", "-D", chain].into_iter().chain(spec.split(' ')).collect();
+    run(tool.program, &args, &format!("remove a rule for bridge {bridge} from {chain}"), "").map(drop)
 }
 
 fn attempted(bridge: &str) -> String {
-    format!("let frames from bridge {bridge} to itself pass the host's firewall")
+    format!("let traffic of bridge {bridge} pass the host's firewall")
 }
 
 fn hint(bridge: &str) -> String {
     format!("iptables -I FORWARD -i {bridge} -o {bridge} -j ACCEPT")
-}
-
-fn rule(bridge: &str) -> [String; 10] {
-    ["-i", bridge, "-o", bridge, "-m", "comment", "--comment", MARK, "-j", "ACCEPT"].map(String::from)
 }
 
 /// The chain and the specification of a line `-A CHAIN …`.
@@ -96,9 +106,9 @@ fn appended(line: &str) -> Option<(&str, &str)> {
     Some((chain, spec))
 }
 
-fn is_ours(spec: &str, bridge: &str) -> bool {
-    // Old versions print the comment in quotes.
-    spec.replace('"', "") == rule(bridge).join(" ")
+/// Old versions print the comment in quotes.
+fn unquoted(spec: &str) -> String {
+    spec.replace('"', "")
 }
 
 /// The filter table as `iptables -S` prints it.
@@ -122,10 +132,10 @@ impl<'a> Chains<'a> {
         chains
     }
 
-    /// The chain our rule belongs into; `None` where nothing that FORWARD leads to can drop.
+    /// The chain our rules belong into; `None` where nothing that FORWARD leads to can drop.
     fn where_needed(&self, bridge: &str) -> Option<&'static str> {
-        let drops_here = |spec: &&str| !is_ours(spec, bridge) && self.can_drop(target(spec), &mut BTreeSet::new());
-        // In Docker's chain the rule has its effect only where every frame comes to it, and none is dropped on the way.
+        let drops_here = |spec: &&str| !is_ours(&unquoted(spec), bridge) && self.can_drop(target(spec), &mut BTreeSet::new());
+        // In Docker's chain a rule has its effect only where every frame comes to it, and none is dropped on the way.
         let mut before = self.of("FORWARD").take_while(|spec| *spec != "-j DOCKER-USER");
         let jumps = self.of("FORWARD").any(|spec| spec == "-j DOCKER-USER") && self.rules.contains_key("DOCKER-USER");
         let docker = jumps && !before.any(|spec| drops_here(&spec));
@@ -134,10 +144,10 @@ impl<'a> Chains<'a> {
         (self.forward_drops || drops || docker).then_some(chain)
     }
 
-    /// True where our rule stands in this chain before all that could drop.
-    fn in_effect(&self, chain: &str, bridge: &str) -> bool {
+    /// True where this rule stands in this chain before all that could drop.
+    fn in_effect(&self, chain: &str, rule: &str) -> bool {
         for spec in self.of(chain) {
-            if is_ours(spec, bridge) {
+            if unquoted(spec) == rule {
                 return true;
             }
             if self.can_drop(target(spec), &mut BTreeSet::new()) {
@@ -212,11 +222,11 @@ mod tests {
     #[test]
     fn our_rule_must_stand_before_what_drops() {
         let text = format!("-P FORWARD DROP\n-N A\n-A A -j DROP\n-A FORWARD -i x -j ACCEPT\n-A FORWARD {OURS}\n-A FORWARD -j A\n");
-        assert!(Chains::parse(&text).in_effect("FORWARD", "weave"));
-        assert!(!Chains::parse(&text).in_effect("FORWARD", "weave2"));
+        assert!(Chains::parse(&text).in_effect("FORWARD", OURS));
+        assert!(!Chains::parse(&text).in_effect("FORWARD", &OURS.replace("weave ", "weave2 ")));
         let late = format!("-P FORWARD DROP\n-N A\n-A A -j DROP\n-A FORWARD -j A\n-A FORWARD {OURS}\n");
-        assert!(!Chains::parse(&late).in_effect("FORWARD", "weave"));
+        assert!(!Chains::parse(&late).in_effect("FORWARD", OURS));
         let old = OURS.replace("weave-router", "\"weave-router\"");
-        assert!(is_ours(&old, "weave"));
+        assert!(Chains::parse(&format!("-A FORWARD {old}\n")).in_effect("FORWARD", OURS));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::doors::{Door, Doors};
 use super::{HostError, MARK, run};
 
 /// A base chain on the forward hook.
@@ -15,29 +16,44 @@ struct Chain {
     drops: bool,
 }
 
-/// Puts our rule at the head of every native forward chain of this family that drops. Answers with what was inserted.
-pub(super) fn ensure(bridge: &str, v6: bool) -> Result<Vec<String>, HostError> {
+impl Chain {
+    /// Chains of family inet see both.
+    fn sees(&self, v6: bool) -> bool {
+        self.family == "inet" || (self.family == "ip6") == v6
+    }
+}
+
+/// Puts our rules at the head of every native forward chain that drops, and takes out what is not wanted any more; `doors` are those of IPv4 and
+/// of IPv6. Answers with what was inserted.
+pub(super) fn ensure(doors: &[Doors; 2]) -> Result<Vec<String>, HostError> {
     let mut inserted = Vec::new();
-    // Chains of family inet see both; they are looked after with IPv4, or with IPv6 alone where only that is filtered.
-    let families: &[&str] = if v6 { &["ip6", "inet"] } else { &["ip", "inet"] };
-    let chains = chains(bridge)?;
-    for chain in chains.iter().filter(|c| families.contains(&c.family.as_str())) {
-        let table = Table::list(chain, bridge)?;
+    let bridge = &doors[0].bridge;
+    for chain in chains(bridge)? {
+        let concerned: Vec<&Doors> = doors.iter().filter(|doors| chain.sees(doors.v6)).collect();
+        let table = Table::list(&chain, bridge)?;
         let rules = table.rules_of(&chain.name);
         let drops = |rule: &&&Value| !is_ours(rule, bridge) && table.can_drop(rule, &mut BTreeSet::new());
         let needed = chain.drops || rules.iter().any(|r| drops(&r));
-        let in_effect = rules.iter().take_while(|r| !drops(r)).any(|r| is_ours(r, bridge));
-        if !needed || in_effect {
-            continue;
+        // In a chain that sees both families the bridge's own frames pass by one rule.
+        let mut wanted: Vec<Door> = Vec::new();
+        for door in concerned.iter().flat_map(|doors| doors.wanted()) {
+            wanted.extend((!wanted.contains(door)).then_some(*door));
         }
-        take_out(chain, &rules, bridge)?;
-        let quoted = (format!("\"{bridge}\""), format!("\"{MARK}\""));
-        let place = [chain.family.as_str(), chain.table.as_str(), chain.name.as_str()];
-        let mut args = vec!["insert", "rule"];
-        args.extend(place);
-        args.extend(["iifname", quoted.0.as_str(), "oifname", quoted.0.as_str(), "accept", "comment", quoted.1.as_str()]);
-        run("nft", &args, &attempted(bridge), "")?;
-        inserted.push(format!("nft {}", place.join(" ")));
+        let is = |rule: &Value, door: &Door| is_ours(rule, bridge) && comment(rule) == Some(door.comment().as_str());
+        let in_effect = |door: &&Door| rules.iter().take_while(|r| !drops(r)).any(|r| is(r, door));
+        let missing: Vec<Door> = wanted.iter().filter(|door| needed && !in_effect(door)).copied().collect();
+        let stale = |rule: &&&Value| {
+            let of_a_subnet = comment(rule) != Some(MARK);
+            let unwanted = !wanted.iter().any(|door| is(rule, door)) && concerned.iter().all(|doors| doors.is_stale(of_a_subnet));
+            is_ours(rule, bridge) && (unwanted || missing.iter().any(|door| is(rule, door)))
+        };
+        take_out(&chain, &rules.iter().filter(stale).copied().collect::<Vec<_>>(), bridge)?;
+        for door in &missing {
+            let place = [chain.family.as_str(), chain.table.as_str(), chain.name.as_str()].join(" ");
+            let script = format!("insert rule {place} {} comment \"{}\"", door.expression(bridge), door.comment());
+            run("nft", &[&script], &attempted(bridge), "")?;
+            inserted.push(format!("nft {place}"));
+        }
     }
     Ok(inserted)
 }
@@ -56,22 +72,23 @@ pub(super) fn holds(bridge: &str) -> Result<bool, HostError> {
 pub(super) fn remove(bridge: &str) -> Result<(), HostError> {
     for chain in chains(bridge)? {
         let table = Table::list(&chain, bridge)?;
-        take_out(&chain, &table.rules_of(&chain.name), bridge)?;
+        let ours: Vec<&Value> = table.rules_of(&chain.name).into_iter().filter(|rule| is_ours(rule, bridge)).collect();
+        take_out(&chain, &ours, bridge)?;
     }
     Ok(())
 }
 
 fn take_out(chain: &Chain, rules: &[&Value], bridge: &str) -> Result<(), HostError> {
-    for rule in rules.iter().filter(|r| is_ours(r, bridge)) {
+    for rule in rules {
         let handle = rule.get("handle").and_then(Value::as_u64).unwrap_or_default().to_string();
         let args = ["delete", "rule", &chain.family, &chain.table, &chain.name, "handle", &handle];
-        run("nft", &args, &format!("remove the rule for bridge {bridge} from {}", chain.name), "")?;
+        run("nft", &args, &format!("remove a rule for bridge {bridge} from {}", chain.name), "")?;
     }
     Ok(())
 }
 
 fn attempted(bridge: &str) -> String {
-    format!("let frames from bridge {bridge} to itself pass the host's nftables chains")
+    format!("let traffic of bridge {bridge} pass the host's nftables chains")
 }
 
 fn chains(bridge: &str) -> Result<Vec<Chain>, HostError> {
@@ -139,8 +156,12 @@ impl Table {
     }
 }
 
+fn comment(rule: &Value) -> Option<&str> {
+    rule.get("comment").and_then(Value::as_str)
+}
+
 fn is_ours(rule: &Value, bridge: &str) -> bool {
-    let marked = rule.get("comment").and_then(Value::as_str) == Some(MARK);
+    let marked = comment(rule).and_then(|text| text.strip_prefix(MARK)).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
     let names = expressions(rule).filter(|e| e.pointer("/match/right").and_then(Value::as_str) == Some(bridge)).count();
     marked && names == 2
 }

@@ -1,5 +1,7 @@
 //! Against real iptables and nft in network namespaces; they need root and skip what is not installed.
 
+use ipnet::IpNet;
+
 use super::*;
 use crate::host::lab::tests::lab_or_skip;
 use crate::host::lab::{Lab, in_namespace};
@@ -34,7 +36,13 @@ impl Wall {
     }
 
     fn ensure(&self, firewall: &mut Firewall) -> Checked {
-        in_namespace(&self.host, || firewall.ensure()).expect("entered")
+        self.ensure_for(firewall, Some(&[]))
+    }
+
+    /// With the host exposed so.
+    fn ensure_for(&self, firewall: &mut Firewall, exposed: Option<&[&str]>) -> Checked {
+        let exposed: Option<Vec<IpNet>> = exposed.map(|texts| texts.iter().map(|text| text.parse().expect("an address")).collect());
+        in_namespace(&self.host, || firewall.ensure(exposed.as_deref())).expect("entered")
     }
 
     fn remove(&self, firewall: &mut Firewall) {
@@ -151,6 +159,45 @@ fn another_bridge_is_another_rule() {
     wall.remove(&mut one);
     let rules = wall.shell("iptables-nft -S FORWARD");
     assert!(!rules.contains(OURS) && rules.contains("-i weave2 -o weave2"), "{rules}");
+}
+
+#[test]
+fn what_an_exposed_host_routes_gets_rules_of_its_own_that_go_with_its_address() {
+    let setup = "for t in iptables-nft ip6tables-nft; do $t -P FORWARD DROP; done
+        nft 'table inet mine { chain forward { type filter hook forward priority filter; policy drop; }; }'";
+    let Some(wall) = Wall::new(&["iptables-nft", "ip6tables-nft", "nft"], setup) else { return };
+    let list = "iptables-nft -S FORWARD; ip6tables-nft -S FORWARD; nft list chain inet mine forward";
+    let mut firewall = Firewall::new("weave");
+    wall.ensure_for(&mut firewall, Some(&[]));
+    let before = wall.shell(list);
+    let exposed: &[&str] = &["10.2.1.101/24", "fd00:2::101/64"];
+    assert_eq!(wall.ensure_for(&mut firewall, Some(exposed)).inserted.len(), 8);
+    let during = wall.shell(list);
+    for (subnet, family) in [("10.2.1.0/24", "ip"), ("fd00:2::/64", "ip6")] {
+        for line in [
+            format!("-A FORWARD -s {subnet} -i weave ! -o weave -m comment --comment weave-router -j ACCEPT"),
+            format!(
+                "-A FORWARD -d {subnet} ! -i weave -o weave -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment weave-router -j ACCEPT"
+            ),
+            format!("iifname \"weave\" oifname != \"weave\" {family} saddr {subnet} accept comment \"weave-router out of {subnet}\""),
+            format!(
+                "iifname != \"weave\" oifname \"weave\" {family} daddr {subnet} ct state established,related accept comment \"weave-router back to {subnet}\""
+            ),
+        ] {
+            assert_eq!(during.lines().filter(|l| l.trim() == line).count(), 1, "{line} in {during}");
+        }
+    }
+    assert_eq!(wall.ensure_for(&mut firewall, Some(exposed)), Checked::default(), "the second time there is nothing to do");
+    assert_eq!(wall.ensure_for(&mut Firewall::new("weave"), None), Checked::default(), "nor for one that does not know yet");
+    wall.shell("iptables-nft -F FORWARD; nft flush chain inet mine forward");
+    let inserted = wall.ensure_for(&mut firewall, Some(exposed)).inserted.len();
+    assert!(wall.shell(list) == during && inserted >= 6, "put back: {inserted}");
+    wall.ensure_for(&mut firewall, Some(&[]));
+    assert_eq!(wall.shell(list), before, "hidden");
+    wall.ensure_for(&mut firewall, Some(exposed));
+    wall.remove(&mut firewall);
+    let after = wall.shell(list);
+    assert!(!after.contains("weave"), "{after}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cores;
 mod far;
 pub mod netns;
+mod partial;
 mod plan;
 mod process;
 mod router;

@@ -118,6 +118,12 @@ impl Router {
         self.process = self.place.launch()?;
         self.wait_for_answer()
     }
+
+    /// The same with other arguments.
+    pub fn restart_with(&mut self, arguments: &[&str]) -> Result<(), HostError> {
+        self.place.arguments = arguments.iter().map(ToString::to_string).collect();
+        self.restart()
+    }
 }
 
 impl Place {

@@ -73,24 +73,46 @@ pub(super) fn isolate(bridge: &str, gateway: [u8; 6], ports: &[Port]) -> String 
     sets(ports) + &chains
 }
 
+/// Keeps multicast of IPv4 in its subnets: a port hears what comes from one of its own, and the router that asks for members.
+pub(super) fn multicast(bridge: &str) -> String {
+    let ports = found::prefix_of(bridge);
+    format!(
+        " chain multicast {{\n  type filter hook postrouting priority 305; policy accept;\n  \
+         oifname \"{ports}*\" ip daddr 224.0.0.0/4 ip protocol != igmp oifname . ip saddr != @subnets4 drop\n }}\n"
+    )
+}
+
+/// The set of IPv4 subnets by port, alone.
+pub(super) fn subnets4(ports: &[Port]) -> String {
+    addresses(ports, '4').1
+}
+
 fn sets(ports: &[Port]) -> String {
     let macs: Vec<String> = ports.iter().map(|port| format!("\"{}\" . {}", port.name, mac_text(port.mac))).collect();
     let mut text = set("macs", "type ifname . ether_addr", &macs);
-    for (digit, sort, v4) in [('4', "ipv4_addr", true), ('6', "ipv6_addr", false)] {
-        let (mut addresses, mut subnets) = (Vec::new(), Vec::new());
-        for port in ports {
-            let mut of: Vec<IpNet> = port.addresses.iter().copied().filter(|a| a.addr().is_ipv4() == v4).collect();
-            of.sort_unstable_by_key(IpNet::addr);
-            of.dedup_by_key(|address| address.addr());
-            addresses.extend(of.iter().map(|address| format!("\"{}\" . {}", port.name, address.addr())));
-            // The kernel refuses ranges of one port that overlap.
-            let whole = IpNet::aggregate(&of.iter().map(IpNet::trunc).collect());
-            subnets.extend(whole.iter().map(|subnet| format!("\"{}\" . {subnet}", port.name)));
-        }
-        text += &set(&format!("addresses{digit}"), &format!("type ifname . {sort}"), &addresses);
-        text += &set(&format!("subnets{digit}"), &format!("type ifname . {sort}; flags interval"), &subnets);
+    for digit in ['4', '6'] {
+        let (addresses, subnets) = addresses(ports, digit);
+        text += &addresses;
+        text += &subnets;
     }
     text + &set("targets", "typeof iifname . @th,64,128", &targets(ports))
+}
+
+/// The sets of addresses and of subnets by port, of IPv4 or IPv6.
+fn addresses(ports: &[Port], digit: char) -> (String, String) {
+    let sort = if digit == '4' { "ipv4_addr" } else { "ipv6_addr" };
+    let (mut addresses, mut subnets) = (Vec::new(), Vec::new());
+    for port in ports {
+        let mut of: Vec<IpNet> = port.addresses.iter().copied().filter(|a| a.addr().is_ipv4() == (digit == '4')).collect();
+        of.sort_unstable_by_key(IpNet::addr);
+        of.dedup_by_key(|address| address.addr());
+        addresses.extend(of.iter().map(|address| format!("\"{}\" . {}", port.name, address.addr())));
+        // The kernel refuses ranges of one port that overlap.
+        let whole = IpNet::aggregate(&of.iter().map(IpNet::trunc).collect());
+        subnets.extend(whole.iter().map(|subnet| format!("\"{}\" . {subnet}", port.name)));
+    }
+    let addresses = set(&format!("addresses{digit}"), &format!("type ifname . {sort}"), &addresses);
+    (addresses, set(&format!("subnets{digit}"), &format!("type ifname . {sort}; flags interval"), &subnets))
 }
 
 /// Addresses of IPv6 as the numbers that raw bytes of a packet are compared with.

@@ -1,4 +1,5 @@
-//! The router's own nftables tables: masquerading for an exposed bridge, subnets kept apart, containers held to their addresses.
+//! The router's own nftables tables: masquerading for an exposed bridge, subnets kept apart, multicast kept in them, containers held to their
+//! addresses.
 //!
 //! One table of family `inet` and one of family `bridge`, both named after the bridge, and both always written whole in one transaction: what
 //! somebody took out of them is there again, and at no moment is a part of it missing. Two routers on one host do not meet.
@@ -6,6 +7,7 @@
 //! * **Masquerading**, for each subnet that the host is exposed in, unless it is to be without: what leaves the subnet by another interface, and
 //!   what comes into it from outside, takes the host's address; so no other host needs a route.
 //! * **Layer 3**: the host routes nothing from its bridge into a subnet that does not belong to the sender. A bridged frame is not concerned.
+//! * **Multicast** of IPv4 reaches containers from their own subnets alone. (That of IPv6 comes from link-local addresses, which tell no subnet.)
 //! * **Layer 2** (`--isolate`): a frame from a container passes only with the MAC and the addresses that the container was given,
 //!   in ARP and neighbour discovery as well, and only to its own subnets or out of the mesh; a frame to it only from there. Nothing but IP
 //!   and ARP passes. A port whose container is not known yet is closed.
@@ -31,8 +33,10 @@ pub struct Rules {
     pub exposed: Vec<Exposure>,
     /// Everything that belongs to the mesh: ranges addresses are given from, subnets of containers.
     pub mesh: Vec<IpNet>,
-    /// The host's containers, which are held to their addresses with `--isolate`.
-    pub isolation: Option<Vec<Port>>,
+    /// The host's containers.
+    pub ports: Vec<Port>,
+    /// They are held to their addresses.
+    pub isolate: bool,
 }
 
 /// An address of the host on its bridge.
@@ -58,7 +62,7 @@ pub struct Port {
 impl Rules {
     /// True where there is nothing to say, and no table is needed.
     pub fn is_empty(&self) -> bool {
-        self.exposed.is_empty() && self.isolation.is_none()
+        self.exposed.is_empty() && self.ports.is_empty() && !self.isolate
     }
 }
 
@@ -106,8 +110,11 @@ fn script(bridge: &str, rules: &Rules) -> String {
         let _ = write!(text, "table inet {name} {{\n{}{}}}\n", ranges(&rules.mesh), masquerade(bridge, rules));
     }
     if !rules.is_empty() {
-        let isolation = rules.isolation.as_ref().map(|ports| ranges(&rules.mesh) + &layer2::isolate(bridge, rules.mac, ports));
-        let _ = write!(text, "table bridge {name} {{\n{}{}}}\n", isolation.unwrap_or_default(), keep_apart(rules));
+        let held = match rules.isolate {
+            true => ranges(&rules.mesh) + &layer2::isolate(bridge, rules.mac, &rules.ports),
+            false => layer2::subnets4(&rules.ports),
+        };
+        let _ = write!(text, "table bridge {name} {{\n{held}{}{}}}\n", layer2::multicast(bridge), keep_apart(rules));
     }
     text
 }
@@ -132,9 +139,11 @@ fn masquerade(bridge: &str, rules: &Rules) -> String {
             IpNet::V4(_) => ("ip", "224.0.0.0/4", "@mesh4"),
             IpNet::V6(_) => ("ip6", "ff00::/8", "@mesh6"),
         };
-        // Where the host's firewall sees bridged frames too, they come from the bridge and go to it.
         let _ = writeln!(chain, "  oifname != \"{bridge}\" {ip} saddr {subnet} {ip} daddr != {subnet} {ip} daddr != {all} masquerade");
-        let _ = writeln!(chain, "  oifname \"{bridge}\" {ip} saddr != {subnet} {ip} saddr != {mesh} {ip} daddr {subnet} masquerade");
+        // A frame that is merely bridged, as one of an outside client which another host routes is, has no interface that it came by here,
+        // where `bridge-nf-call-iptables` shows it to this chain at all. Its sender is to be seen as it is.
+        let routed = format!("meta iif != 0 oifname \"{bridge}\"");
+        let _ = writeln!(chain, "  {routed} {ip} saddr != {subnet} {ip} saddr != {mesh} {ip} daddr {subnet} masquerade");
     }
     chain + " }\n"
 }

@@ -23,6 +23,8 @@ use crate::wire::{VnetHeader, vnet};
 pub enum PacketInput {
     /// Use this TAP from now on (the former one was deleted under us).
     Tap(Box<Tap>),
+    /// Put this frame on the bridge.
+    Frame(Vec<u8>),
     /// Please say which offloads are in use.
     Report(Box<dyn FnOnce(ThreadReport) + Send>),
     /// End.

@@ -12,6 +12,7 @@ use mio::{Interest, Registry, Token};
 use socket2::Socket;
 
 use super::UdpCounters;
+use super::joint::Carried;
 use super::run::{MAX_SEGMENTS, Messages, Run, count};
 use crate::forward::forwarder::Received;
 use crate::io::offload::{Kind, Offload, OffloadPolicy};
@@ -23,7 +24,7 @@ use crate::wire::address::Address;
 const RECV_SIZE: usize = 65_536;
 /// Bytes of room in each direction, asked from the kernel: with the default of 212 KiB, TCP over the mesh sees loss at multi-gigabit rates.
 pub(super) const SOCKET_BUFFER: i32 = 8 << 20;
-/// Addresses remembered as too small for a datagram until the caller asks; the others come again with the next datagram.
+/// Addresses remembered as too small for a datagram, or without a way, until the caller asks; the others come again with the next datagram.
 const TOO_BIG: usize = 32;
 
 /// A bound, non-blocking UDP socket with its receive buffers.
@@ -40,9 +41,12 @@ pub struct UdpSocket {
     gso: Offload,
     gro: Offload,
     too_big: Vec<Address>,
+    unreachable: Vec<Address>,
     /// The last reading of the kernel's drop count.
     dropped: u32,
     counters: Arc<CachePadded<UdpCounters>>,
+    /// Which senders are TCP connections.
+    carried: Carried,
 }
 
 /// What one receive call has brought.
@@ -72,6 +76,7 @@ impl UdpSocket {
         control: bool,
         policy: OffloadPolicy,
         counters: Arc<CachePadded<UdpCounters>>,
+        carried: Carried,
     ) -> io::Result<UdpSocket> {
         let fd = socket.as_fd();
         // Don't fragment, and don't let an ICMP message that anybody can forge stop us: the mesh finds the path MTU by itself.
@@ -104,8 +109,10 @@ impl UdpSocket {
             gso,
             gro,
             too_big: Vec::with_capacity(TOO_BIG),
+            unreachable: Vec::with_capacity(TOO_BIG),
             dropped: 0,
             counters,
+            carried,
         })
     }
 
@@ -128,6 +135,7 @@ impl UdpSocket {
     pub fn recv(&mut self) -> io::Result<Batch<'_>> {
         let (counters, dropped, messages) = (&self.counters, &mut self.dropped, &mut self.messages);
         let (heard, bound) = (&mut self.heard, self.control.then_some(self.local.ip()));
+        let carried = self.carried.load();
         messages.clear();
         heard.clear();
         counters.receive_calls.inc();
@@ -139,10 +147,11 @@ impl UdpSocket {
             if message.truncated {
                 counters.recv_truncated.inc();
             } else {
+                let from = carried.address_of(message.from);
                 if let Some(own) = message.local.or(bound).filter(|own| bound.is_some() && !own.is_unspecified()) {
-                    heard.push((Address::udp(message.from), own));
+                    heard.push((from, own));
                 }
-                messages.push(Received { from: Address::udp(message.from), range: message.range, segment: message.segment });
+                messages.push(Received { from, range: message.range, segment: message.segment });
             }
         });
         let received = match result {
@@ -195,6 +204,11 @@ impl UdpSocket {
         self.too_big.drain(..)
     }
 
+    /// Addresses to which the kernel had no way since the last call.
+    pub fn take_unreachable(&mut self) -> impl Iterator<Item = Address> {
+        self.unreachable.drain(..)
+    }
+
     fn max_segments(&self) -> usize {
         if self.gso.is_on() { MAX_SEGMENTS } else { 1 }
     }
@@ -240,9 +254,13 @@ impl UdpSocket {
         };
         counter.add(count(message) as u64);
         let to = Address::udp(message.to);
-        let too_big = error.raw_os_error() == Some(libc::EMSGSIZE);
-        if too_big && self.too_big.len() < TOO_BIG && !self.too_big.contains(&to) {
-            self.too_big.push(to);
+        let list = match error.raw_os_error() {
+            Some(libc::EMSGSIZE) => &mut self.too_big,
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN) => &mut self.unreachable,
+            _ => return,
+        };
+        if list.len() < TOO_BIG && !list.contains(&to) {
+            list.push(to);
         }
     }
 }

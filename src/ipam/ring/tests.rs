@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::crypto::{Identity, Signatures, SimulatedSignatures};
 
+mod one_author;
+
 const DOMAIN: &str = "test";
 /// What there is to give.
 const ALL: Range = Range { first: 0x100, last: 0x1ff };
@@ -219,6 +221,63 @@ fn votes_of_fewer_than_half_carry_nothing() {
 }
 
 #[test]
+fn rounds_follow_one_another() {
+    let (mut ring, r) = founded();
+    let dead = r[2].name();
+    let vote = |voter: usize, taker: usize, round: u32| {
+        let body = Body::Vote { dead, round, taker: r[taker].public().key, owners: 3 };
+        sign(again(&founded().0).mesh(), &r[voter], &body)
+    };
+    let forced = |round: u32| sign(again(&founded().0).mesh(), &r[0], &Body::Removal { dead, round, forced: true, votes: vec![] });
+    assert_eq!(ring.insert(vote(0, 0, 0), verify), Err(Refused::Votes));
+    for far_off in [vote(0, 0, 2), vote(0, 0, u32::MAX), forced(2), forced(u32::MAX)] {
+        assert_eq!(ring.insert(far_off, verify), Ok(Outcome::Waiting));
+    }
+    assert_eq!(ring.insert(vote(0, 0, 1), verify), Ok(Outcome::Added));
+    assert_eq!(ring.insert(vote(0, 0, 2), verify), Ok(Outcome::Waiting), "one router alone does not go on to the next round");
+    assert_eq!(ring.insert(vote(1, 1, 1), verify), Ok(Outcome::Added));
+    assert_eq!(ring.insert(vote(0, 0, 2), verify), Ok(Outcome::Added), "where the votes are split");
+    assert_eq!(ring.last_vote(dead), 2);
+    assert_eq!(ring.insert(forced(3), verify), Ok(Outcome::Added));
+    assert_eq!(ring.insert(vote(1, 0, 4), verify), Ok(Outcome::Added), "or after a removal");
+}
+
+#[test]
+fn a_removal_rests_on_more_votes_than_it_has_room_for() {
+    let (mut ring, r) = founded();
+    let many: Vec<Arc<Identity>> = (10..110).map(router).collect();
+    let (range, parent) = owned(&ring, &r[0])[0];
+    for (n, voter) in many.iter().enumerate().take(60) {
+        let one = Range { first: range.first + n as u128, last: range.first + n as u128 };
+        add(&mut ring, &r[0], &Body::Grant { parent, range: one, owner: voter.public().key });
+    }
+    let (dead, taker) = (r[1].name(), r[2].public().key);
+    let vote = |ring: &mut Ring, voter: &Identity, taker: PublicKey| add(ring, voter, &Body::Vote { dead, round: 1, taker, owners: 100 });
+    let mut votes: Vec<EntryId> = many[..51].iter().map(|voter| vote(&mut ring, voter, taker)).collect();
+    votes.sort_unstable();
+    let mesh = ring.mesh();
+    let tally = |of: &[EntryId]| sign(mesh, &r[2], &Body::Tally { dead, round: 1, votes: of.to_vec() });
+    let removal = |of: &[&Entry]| {
+        let mut votes: Vec<EntryId> = of.iter().map(|tally| tally.id()).collect();
+        votes.sort_unstable();
+        sign(mesh, &r[2], &Body::Removal { dead, round: 1, forced: false, votes })
+    };
+    let (one, other, again) = (tally(&votes[..48]), tally(&votes[48..]), tally(&votes[47..]));
+    assert_eq!(ring.insert(removal(&[&one, &other]), verify), Ok(Outcome::Waiting));
+    for good in [&one, &other, &again] {
+        assert_eq!(ring.insert(good.clone(), verify), Ok(Outcome::Added));
+    }
+    let nested = tally(&[one.id().min(other.id()), one.id().max(other.id())]);
+    let foreign = vote(&mut ring, &many[55], r[0].public().key);
+    for bad in [&removal(&[&one]), &removal(&[&one, &again]), &nested, &tally(&[foreign])] {
+        assert_eq!(ring.insert(bad.clone(), verify), Err(Refused::Votes), "too few, one twice, a tally of tallies, a vote for another");
+    }
+    let stolen = sign(mesh, &r[0], &removal(&[&one, &other]).body);
+    assert_eq!(ring.insert(stolen, verify), Err(Refused::Votes));
+    assert_eq!(ring.insert(removal(&[&one, &other]), verify), Ok(Outcome::Added));
+}
+
+#[test]
 fn what_is_lacking_is_found() {
     let (ring, entries) = history();
     for missing in 0..entries.len() {
@@ -233,6 +292,28 @@ fn what_is_lacking_is_found() {
         }
     }
     assert!(ring.lacking(ring.buckets(), 0, 100).is_empty());
+}
+
+#[test]
+fn whatever_is_lacking_has_its_turn() {
+    let (mut ring, r) = founded();
+    let (range, mut parent) = owned(&ring, &r[0])[0];
+    for n in 0..1500 {
+        let to = r[usize::from(n % 2 == 0)].public().key;
+        parent = add(&mut ring, &r[usize::from(n % 2 == 1)], &Body::Grant { parent, range, owner: to });
+    }
+    // Of most buckets one entry is lacking, which is of no use without one of a bucket that lacks many.
+    let lacks = |(n, ids): (usize, &Vec<EntryId>)| ids[if n % 4 == 0 { 2 } else { ids.len() - 1 }..].to_vec();
+    let last: Vec<EntryId> = ring.in_bucket.iter().enumerate().flat_map(lacks).collect();
+    let mut sums = *ring.buckets();
+    last.iter().for_each(|id| sums[bucket(*id)] = sums[bucket(*id)].wrapping_sub(part(*id)));
+    let mut sent: BTreeSet<EntryId> = BTreeSet::new();
+    for turn in 0..400usize {
+        let found = ring.lacking(&sums, turn.wrapping_mul(0x9e37_79b9), 80);
+        assert!(found.len() <= 80);
+        sent.extend(found.iter().map(|entry| entry.id()));
+    }
+    assert_eq!(last.iter().filter(|id| !sent.contains(id)).count(), 0, "of {}", last.len());
 }
 
 proptest! {

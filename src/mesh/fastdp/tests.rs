@@ -16,10 +16,11 @@ struct Two {
     plans: [Plan; 2],
     /// Whether VXLAN passes from the first to the second, and back.
     vxlan: [bool; 2],
+    homes: [Address; 2],
 }
 
 fn device(n: u8, mtu: u16) -> Device {
-    Device { port: 6784, vni: 7, mac: mac_of(Identity::from_seed(&[n; 32]).public().name()), mtu }
+    Device { ipv6: true, port: 6784, vni: 7, mac: mac_of(Identity::from_seed(&[n; 32]).public().name()), mtu }
 }
 
 fn router(n: u8, policy: Option<Policy>, no_encryption: bool) -> Mesh {
@@ -30,15 +31,20 @@ fn router(n: u8, policy: Option<Policy>, no_encryption: bool) -> Mesh {
 
 impl Two {
     fn new(policies: [Option<Policy>; 2], no_encryption: bool) -> Two {
+        Two::at([home(1), home(2)], policies, no_encryption)
+    }
+
+    /// Two routers at these addresses.
+    fn at(homes: [Address; 2], policies: [Option<Policy>; 2], no_encryption: bool) -> Two {
         let [a, b] = policies;
         let routers = [router(1, a, no_encryption), router(2, b, no_encryption)];
-        let mut two = Two { now: NOW, routers, plans: [Vec::new(), Vec::new()], vxlan: [true, true] };
+        let mut two = Two { now: NOW, routers, plans: [Vec::new(), Vec::new()], vxlan: [true, true], homes };
         for (n, mtu) in [(0, 1420), (1, 1420)] {
             two.command(n, Command::Fastdp(Ok(device(n as u8 + 1, mtu))));
         }
-        let target = Target { host: "router1".into(), port: None };
+        let target = Target { host: "router1".into(), port: None, tcp: false };
         two.command(1, Command::Connect(vec![target.clone()]));
-        two.command(1, Command::Resolved(target, Ok(vec![home(1)])));
+        two.command(1, Command::Resolved(target, Ok(vec![homes[0]])));
         two.run(Duration::from_secs(3));
         two
     }
@@ -52,14 +58,14 @@ impl Two {
     fn carry(&mut self, n: usize, out: Outbox) {
         let (other, mut back) = (1 - n, Outbox::default());
         for (to, mut bytes) in out.datagrams {
-            if to == home(other as u8 + 1) && bytes.len() <= WIRE {
-                self.routers[other].handle_datagram(self.now, home(n as u8 + 1), &mut bytes, &mut back);
+            if to == self.homes[other] && bytes.len() <= WIRE {
+                self.routers[other].handle_datagram(self.now, self.homes[n], &mut bytes, &mut back);
             }
         }
         for event in out.events {
             match event {
                 Event::Fastdp(plan) => self.plans[n] = plan,
-                Event::Beat(frame) if self.vxlan[n] => self.routers[other].handle_command(self.now, Command::Beat(frame), &mut back),
+                Event::Beat { frame, .. } if self.vxlan[n] => self.routers[other].handle_command(self.now, Command::Beat(frame), &mut back),
                 _ => {}
             }
         }
@@ -112,6 +118,22 @@ fn two_that_agree_use_it_and_tell_where_the_other_is() {
     assert_eq!((peer.name, peer.port, peer.mac), (two.routers[1].own, 6784, device(2, 0).mac));
     assert_eq!(peer.address, home(2).socket_addr().ip());
     assert_eq!(two.routers[0].datapath(two.now, two.routers[1].own).0, "fastdp");
+}
+
+#[test]
+fn an_ipv6_underlay_needs_a_device_of_its_family_on_both_ends() {
+    let at = |first: &str, second: &str| [first, second].map(|ip| Address::udp((ip.parse::<IpAddr>().expect("an address"), 6783).into()));
+    let mut two = Two::at(at("fd00::1", "fd00::2"), both(), true);
+    assert_eq!(two.in_use(), [true, true]);
+    assert_eq!(two.plans[0][0].address, two.homes[1].socket_addr().ip());
+    two.command(1, Command::Fastdp(Ok(Device { ipv6: false, ..device(2, 1420) })));
+    two.run(Duration::from_secs(2));
+    assert_eq!(two.in_use(), [false, false]);
+    assert!(two.reason(1).contains("this host has no VXLAN device for IPv6"), "{}", two.reason(1));
+    assert!(two.reason(0).contains("the peer sees us at an IPv6 address"), "{}", two.reason(0));
+    let local = Two::at(at("fe80::1", "fe80::2"), both(), true);
+    assert_eq!(local.in_use(), [false, false]);
+    assert!(local.reason(0).contains("link-local"), "{}", local.reason(0));
 }
 
 #[test]
@@ -237,7 +259,7 @@ fn a_path_whose_frames_the_kernel_carries_lasts_and_an_unused_one_does_not() {
     for used in [true, false] {
         let mut two = Two::new(both(), true);
         let names = [two.routers[0].own, two.routers[1].own];
-        two.command(1, Command::Forget(vec![Target { host: "router1".into(), port: None }]));
+        two.command(1, Command::Forget(vec![Target { host: "router1".into(), port: None, tcp: false }]));
         for n in 0..2 {
             // As between routers that have all the links they may have.
             let adjacency = two.routers[n].adjacencies.get_mut(&names[1 - n]).expect("they are neighbours");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::wire::bindings::{Binding, Place};
 use crate::wire::body::{LinkEntry, MacEntry};
 
 /// An element of a chunked set.
@@ -25,6 +26,14 @@ impl Entry for MacEntry {
 
     fn key(&self) -> Self::Key {
         (self.vlan, self.mac)
+    }
+}
+
+impl Entry for Binding {
+    type Key = Place;
+
+    fn key(&self) -> Self::Key {
+        self.place
     }
 }
 

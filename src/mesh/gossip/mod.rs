@@ -4,9 +4,10 @@
 //!   and verified once. What a store keeps is a join-semilattice: merging is commutative, associative and
 //!   idempotent. A newer incarnation voids all older records of its origin; LEFT voids the others of its incarnation.
 //!   A bad record is refused and counted, nothing else happens.
-//! * **Push.** A record that is accepted goes at once to all neighbours but the one it came from.
+//! * **Push.** What a router says of itself goes at once to all its neighbours; what it hears from others, to those of them that have
+//!   chosen it as one of their two sources (`push`).
 //! * **Agreement** repairs what push missed. Heartbeats carry the root of a hash tree: being in step costs eight bytes at
-//!   any size. Where roots differ, the router with the lower name starts; the two walk down TREE messages to the few
+//!   any size. Where roots differ that should not (`agree`), the router with the lower name starts; the two walk down TREE messages to the few
 //!   nodes that differ, tell each other the editions they have there (KEYS), ask for (WANT) and send (RECORDS) what
 //!   is missing. A node whose list fits one datagram is listed instead of descended. Attempts that change nothing back off.
 //! * **What is agreed on** is only the records of origins to which the links in the store lead. That is a pure function of the
@@ -16,14 +17,22 @@
 //!   comes back whole with the next agreement. So no tombstones are needed.
 //! * **Our own records.** Hearing a record of our own that we did not say (state was lost) means that we must pass
 //!   it: [`Change::OwnIncarnation`] asks the caller to persist a higher incarnation and then to call [`Store::adopt_incarnation`].
-//! * **Bounds**: routers, records per origin, bytes in all. Merge laws hold as long as no bound is hit.
+//! * **Bounds**: routers, records per origin and bytes in all (`room`), and how much of each origin and neighbour is looked at per second (`pace`).
+//!   Merge laws hold as long as no bound is hit.
 //!
 //! The certificate in a NODE record is not checked here: the record is signed by the same key, and the handshake checks.
 
 mod agree;
 mod chunks;
+mod graph;
 mod origins;
+mod pace;
 mod publish;
+mod push;
+mod reach;
+mod revoked;
+mod room;
+mod shared;
 mod store;
 mod tree;
 
@@ -37,6 +46,7 @@ use crate::counters;
 use crate::crypto::{Identity, PublicIdentity, PublicKey, Signatures};
 use crate::wire::{Address, PeerName};
 
+pub use shared::{Alone, Workshop};
 pub use store::Store;
 
 /// What a store is made of.
@@ -153,6 +163,10 @@ counters! {
         record_clash,
         /// Gossip records refused because a bound of the store was reached.
         record_refused_full,
+        /// Gossip records passed over because their origin says more than any has to, or too many origins are new.
+        record_over_pace,
+        /// Gossip messages not sent in answer to a neighbour that asks for more than any has to.
+        answers_over_pace,
         /// Gossip records that were known already.
         record_duplicate,
         /// Gossip records older than what is known.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::pace::origin_share;
 use crate::crypto::PublicKey;
+use crate::forward::limit::TokenBucket;
 use crate::time::Time;
 use crate::wire::body::{Body, LEFT};
 use crate::wire::record::{Edition, Record, RecordId};
@@ -31,11 +33,34 @@ pub(super) struct Origin {
     pub(super) records: BTreeMap<(u8, u16), Arc<Record>>,
     /// Since when no route leads there; `None` while one does. Only what is reachable is agreed on.
     pub(super) unreachable_since: Option<Time>,
+    /// When it was first heard of, where nothing led there yet.
+    first: Option<Time>,
+    /// What it is in the graph, as a number.
+    pub(super) in_graph: u64,
+    /// When the newest of its records came.
+    pub(super) heard: Time,
+    /// How much more of it is looked at now.
+    pub(super) share: TokenBucket,
 }
 
 impl Origin {
     pub(super) fn new(key: PublicKey, incarnation: u64, unreachable_since: Option<Time>) -> Origin {
-        Origin { key, incarnation, records: BTreeMap::new(), unreachable_since }
+        let (in_graph, heard) = (0, Time::ZERO);
+        Origin {
+            key,
+            incarnation,
+            records: BTreeMap::new(),
+            unreachable_since,
+            first: unreachable_since,
+            in_graph,
+            heard,
+            share: origin_share(),
+        }
+    }
+
+    /// True where no route has led there since it was first heard of.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.unreachable_since.is_some() && self.unreachable_since == self.first
     }
 
     /// The LEFT record, where this incarnation has gone.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::store::Store;
 use super::{Change, Output};
 use crate::time::Time;
+use crate::wire::PeerName;
+use crate::wire::bindings::{self, BINDINGS, Binding};
 use crate::wire::body::{Body, Extensions, LinkEntry, MacEntry, Node};
 use crate::wire::record::Record;
 
@@ -32,6 +34,15 @@ impl Store {
         self.publish(now, bodies, out);
     }
 
+    /// Says which addresses are on this host's bridge: all of them, each once.
+    pub fn publish_bindings(&mut self, now: Time, bindings: &[Binding], out: &mut Output) {
+        let homeless = self.bindings.update(bindings);
+        self.counters.own_not_told.add(homeless as u64);
+        let body = |bindings: Vec<Binding>| Body::Unknown(BINDINGS, bindings::to_bytes(&bindings).into());
+        let bodies = self.bindings.iter().map(|(chunk, bindings)| (chunk, body(bindings))).collect();
+        self.publish(now, bodies, out);
+    }
+
     /// Says what a part of the program above the mesh wants said: all of it, in this many chunks. Chunks that were said before and are
     /// none any more become empty: a record cannot be unsaid, only replaced.
     pub fn publish_app(&mut self, now: Time, kind: u8, chunks: Vec<Vec<u8>>, out: &mut Output) {
@@ -40,6 +51,17 @@ impl Store {
         let bodies = chunks.into_iter().chain(std::iter::repeat_with(Vec::new)).take(all);
         let bodies = (0..).zip(bodies).map(|(chunk, body)| (chunk, Body::Unknown(kind, body.into()))).collect();
         self.publish(now, bodies, out);
+    }
+
+    /// Signs something that is no record, in a domain of its own.
+    pub fn vouch(&self, domain: &str, message: &[u8]) -> [u8; 64] {
+        self.config.signatures.sign(&self.config.identity, domain, &self.in_scope(message))
+    }
+
+    /// True where this member has signed that.
+    pub fn vouches(&self, name: PeerName, domain: &str, message: &[u8], signature: &[u8; 64]) -> bool {
+        let key = self.node(name).map(|node| node.identity.key);
+        key.is_some_and(|key| self.config.signatures.verify(&key, domain, &self.in_scope(message), signature))
     }
 
     /// Says goodbye. Nothing more is published under this incarnation.
@@ -60,7 +82,7 @@ impl Store {
         }
         self.own_origin_is_at_least(incarnation);
         out.changes.retain(|change| !matches!(change, Change::OwnIncarnation(asked) if *asked <= incarnation));
-        self.flood(None, &records, out);
+        self.flood(&records, out);
     }
 
     /// Publishes the bodies that differ from what was said last.
@@ -78,7 +100,7 @@ impl Store {
             let version = (origin.incarnation, kept.map_or(0, |record| record.edition().sequence) + 1);
             records.extend(self.say(now, chunk, version, &body, out));
         }
-        self.flood(None, &records, out);
+        self.flood(&records, out);
     }
 
     fn say(&mut self, now: Time, chunk: u16, version: (u64, u64), body: &Body, out: &mut Output) -> Option<Arc<Record>> {

@@ -2,18 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::agree::Neighbour;
+use super::agree::{Neighbour, Samples};
 use super::chunks::Chunks;
+use super::graph::links_in;
 use super::origins::{Origin, Standing};
+use super::pace::Shares;
+use super::push::Copies;
+use super::reach::Reach;
+use super::shared::{Alone, Workshop};
 use super::tree::Tree;
 use super::{Change, Config, GossipCounters, NodeView, Output};
-use crate::crypto::{PublicIdentity, PublicKey};
+use crate::crypto::{PublicIdentity, PublicKey, Signatures};
 use crate::mesh::routes::Topology;
 use crate::time::Time;
 use crate::wire::PeerName;
+use crate::wire::bindings::{self, BINDINGS, Binding, PER_CHUNK};
 use crate::wire::body::{Body, LEFT, LINKS, LINKS_PER_CHUNK, LinkEntry, MACS, MACS_PER_CHUNK, MacEntry, NODE};
 use crate::wire::gossip::{self, BadMessage, Message, TreeNode};
 use crate::wire::record::{Record, RecordId};
@@ -34,11 +41,25 @@ pub struct Store {
     pub(super) tree: Tree,
     pub(super) links: Chunks<LinkEntry>,
     pub(super) macs: Chunks<MacEntry>,
-    topology: Arc<Topology>,
-    topology_is_stale: bool,
-    reach_is_stale: bool,
+    pub(super) bindings: Chunks<Binding>,
+    pub(super) copies: Copies,
+    /// Since when neighbours show another root while nothing new comes; `None` where they do not.
+    pub(super) differs_since: Option<Time>,
+    pub(super) samples: Samples,
+    pub(super) workshop: Arc<dyn Workshop>,
+    pub(super) topology: Arc<Topology>,
+    /// Tells graphs apart without building them: the sum of all [`Origin::in_graph`]; and that of the graph which was built last.
+    pub(super) graph_key: u64,
+    pub(super) built_key: Option<u64>,
+    /// A link that somebody advertised is no more, or a router no member.
+    pub(super) cut: bool,
+    pub(super) reach: Reach,
     bytes: usize,
     clashes: BTreeSet<PeerName>,
+    /// Keys that are no member's any more.
+    pub(super) revoked: BTreeSet<PublicKey>,
+    /// What each neighbour may cost.
+    pub(super) shares: Shares,
     pub(super) counters: Arc<GossipCounters>,
 }
 
@@ -48,7 +69,7 @@ impl Store {
         let own = config.identity.name();
         let origin = Origin::new(config.identity.public().key, config.incarnation, None);
         let records = config.limits.records_per_origin;
-        Store {
+        let mut store = Store {
             own,
             scope: Sha256::digest(config.network.as_bytes()).into(),
             origins: BTreeMap::from([(own, origin)]),
@@ -56,15 +77,31 @@ impl Store {
             asked: BTreeMap::new(),
             tree: Tree::new(),
             links: Chunks::new(LINKS_PER_CHUNK, (records / 16).max(1)),
-            macs: Chunks::new(MACS_PER_CHUNK, (records / 8 * 3).max(1)),
+            macs: Chunks::new(MACS_PER_CHUNK, mac_chunks(records)),
+            bindings: Chunks::new(PER_CHUNK, super::super::bindings::MOST_CHUNKS),
+            copies: Copies::default(),
+            differs_since: None,
+            samples: Samples::default(),
+            workshop: Arc::new(Alone),
             topology: Arc::default(),
-            topology_is_stale: true,
-            reach_is_stale: false,
+            graph_key: 0,
+            built_key: None,
+            cut: false,
+            reach: Reach::new(own),
             bytes: 0,
             clashes: BTreeSet::new(),
+            revoked: BTreeSet::new(),
+            shares: Shares::default(),
             counters: Arc::default(),
             config,
-        }
+        };
+        store.weigh(own);
+        store
+    }
+
+    /// Shares with other routers of this process what is the same for all.
+    pub fn share(&mut self, workshop: Arc<dyn Workshop>) {
+        self.workshop = workshop;
     }
 
     /// This router's name.
@@ -92,6 +129,11 @@ impl Store {
         self.origins.iter().filter(|(_, origin)| self.allows(origin)).filter_map(|(name, origin)| view(*name, origin))
     }
 
+    /// Routers of which something is held.
+    pub fn router_count(&self) -> usize {
+        self.origins.len()
+    }
+
     /// One member.
     pub fn node(&self, name: PeerName) -> Option<NodeView<'_>> {
         view(name, self.origins.get(&name).filter(|origin| self.allows(origin))?)
@@ -102,8 +144,11 @@ impl Store {
         self.origins.get(&name).is_none_or(|origin| self.allows(origin))
     }
 
-    fn allows(&self, origin: &Origin) -> bool {
+    pub(super) fn allows(&self, origin: &Origin) -> bool {
         let allow = &self.config.allow;
+        if self.revoked.contains(&origin.key) {
+            return false;
+        }
         allow.is_empty() || allow.contains(&origin.key) || origin.key == self.config.identity.public().key
     }
 
@@ -115,12 +160,21 @@ impl Store {
         })
     }
 
-    /// The MACs a router says are on its bridge.
+    /// The MACs a router says are on its bridge, as many as any says.
     pub fn macs_of(&self, name: PeerName) -> impl Iterator<Item = &MacEntry> {
-        self.bodies(name, MACS).flat_map(|body| match body {
+        self.bodies(name, MACS).take(mac_chunks(self.config.limits.records_per_origin)).flat_map(|body| match body {
             Body::Macs(macs, _) => macs.as_slice(),
             _ => &[],
         })
+    }
+
+    /// The addresses a router says are on its bridge, as many as any says.
+    pub fn bindings_of(&self, name: PeerName) -> Vec<Binding> {
+        let bodies = self.bodies(name, BINDINGS).take(super::super::bindings::MOST_CHUNKS).filter_map(|body| match body {
+            Body::Unknown(_, bytes) => bindings::parse(bytes),
+            _ => None,
+        });
+        bodies.flatten().collect()
     }
 
     /// The body of a record that this floor carries and does not understand; `None` where there is none, or it was withdrawn.
@@ -137,29 +191,10 @@ impl Store {
         others.flat_map(|(name, origin)| origin.records.keys().filter(|(kind, _)| *kind > LEFT).map(|(kind, chunk)| (*name, *kind, *chunk)))
     }
 
-    /// The graph that the LINKS records of members make, built where they have changed. One that comes out the same is the
-    /// same, so that what was computed from it stays.
-    pub fn topology(&mut self) -> Arc<Topology> {
-        if !std::mem::take(&mut self.topology_is_stale) {
-            return Arc::clone(&self.topology);
-        }
-        let built = self.graph(|origin| self.allows(origin));
-        if built != *self.topology {
-            self.topology = Arc::new(built);
-        }
-        Arc::clone(&self.topology)
-    }
-
-    fn graph(&self, is_in: impl Fn(&Origin) -> bool) -> Topology {
-        let routers = self.origins.iter().filter(|(name, origin)| **name == self.own || origin.left().is_none() && is_in(origin));
-        let links = routers.map(|(name, origin)| {
-            let entries = origin.bodies(LINKS).flat_map(|body| match body {
-                Body::Links(links, _) => links.as_slice(),
-                _ => &[],
-            });
-            (*name, entries.copied())
-        });
-        Topology::build(links)
+    /// Kind and chunk of those of one router.
+    pub fn app_records_of(&self, name: PeerName) -> Vec<(u8, u16)> {
+        let records = self.origins.get(&name).map(|origin| origin.records.keys().copied().filter(|(kind, _)| *kind > LEFT));
+        records.into_iter().flatten().collect()
     }
 
     /// Takes a message of a neighbour.
@@ -168,32 +203,44 @@ impl Store {
             self.counters.message_stranger.inc();
             return;
         }
+        let before = out.to_neighbour.len();
         match Message::parse(message) {
-            Ok(Message::Root(root)) => self.on_root(now, from, root, out),
+            Ok(Message::Root(root)) => self.compare(now, from, root, true, out),
+            Ok(Message::Tree(..) | Message::Keys { .. } | Message::Want(_)) if !self.may_ask(now, from) => return,
             Ok(Message::Tree(node, hashes)) => self.on_tree(now, from, node, &hashes, out),
             Ok(Message::Keys { node, after, until, keys }) => self.on_keys(now, from, node, (after, until), &keys, out),
-            Ok(Message::Want(ids)) => self.on_want(from, ids, out),
+            Ok(Message::Want(ids)) => self.on_want(now, from, ids, out),
             Ok(Message::Records(records)) => self.on_records(now, from, &records, out),
+            Ok(Message::Push(wanted)) => self.on_push(from, wanted),
             Err(BadMessage::Malformed) => self.counters.message_malformed.inc(),
             Err(BadMessage::Unknown) => self.counters.message_unknown.inc(),
         }
+        self.hold_answers(now, from, before, out);
     }
 
     /// When [`Store::handle_timeout`] is due next.
     pub fn next_timeout(&self) -> Option<Time> {
-        let since = self.origins.values().filter_map(|origin| origin.unreachable_since).min()?;
-        Some(since + self.config.limits.forget_after)
+        self.origins.values().filter_map(|origin| Some(origin.unreachable_since? + self.patience(origin))).min()
     }
 
     /// Forgets routers that could not be reached for long.
     pub fn handle_timeout(&mut self, now: Time, out: &mut Output) {
         self.settle(now);
-        let after = self.config.limits.forget_after;
-        let due = |origin: &Origin| origin.unreachable_since.is_some_and(|since| now.since(since) >= after);
+        let due = |origin: &Origin| origin.unreachable_since.is_some_and(|since| now.since(since) >= self.patience(origin));
         let gone: Vec<PeerName> = self.origins.iter().filter(|(_, origin)| due(origin)).map(|(name, _)| *name).collect();
         for name in gone {
             self.forget(name, out);
         }
+    }
+
+    /// How long a router that cannot be reached is remembered: one that was put out only while links lead there.
+    fn patience(&self, origin: &Origin) -> Duration {
+        if self.revoked.contains(&origin.key) { Duration::ZERO } else { self.config.limits.forget_after }
+    }
+
+    /// How records are signed and checked.
+    pub fn signatures(&self) -> &dyn Signatures {
+        &*self.config.signatures
     }
 
     /// The root hash, for heartbeats.
@@ -202,57 +249,41 @@ impl Store {
         self.tree.hash(TreeNode::ROOT)
     }
 
-    /// Brings up to date which origins are reachable, and with that what the tree covers.
-    pub(super) fn settle(&mut self, now: Time) {
-        if !std::mem::take(&mut self.reach_is_stale) {
-            return;
-        }
-        // Whoever may not be a member here is one for others: all must agree on what they hold.
-        let graph = if self.config.allow.is_empty() { self.topology() } else { Arc::new(self.graph(|_| true)) };
-        let reachable = graph.reachable_from(self.own);
-        for (name, origin) in self.origins.iter_mut().filter(|(name, _)| **name != self.own) {
-            match (reachable.contains(name), origin.unreachable_since) {
-                (true, Some(_)) => {
-                    origin.unreachable_since = None;
-                    origin.records.values().for_each(|record| self.tree.insert(record));
-                }
-                (false, None) => {
-                    origin.unreachable_since = Some(now);
-                    origin.records.values().for_each(|record| self.tree.remove(record.id()));
-                }
-                (true, None) | (false, Some(_)) => {}
-            }
-        }
-    }
-
     /// Takes records of a neighbour and passes on what was new.
     fn on_records(&mut self, now: Time, from: PeerName, records: &[&[u8]], out: &mut Output) {
         let (mut accepted, mut heard) = (Vec::new(), Vec::new());
         for bytes in records {
-            let Ok(record) = Record::parse(bytes) else {
+            let known = self.copies.known(bytes);
+            if let Some(id) = known.filter(|id| self.record(*id).is_some_and(|record| record.bytes() == *bytes)) {
+                self.counters.record_duplicate.inc();
+                self.copied(from, id, out);
+                heard.push(id);
+                continue;
+            }
+            let Ok(record) = self.workshop.record(bytes) else {
                 self.counters.record_malformed.inc();
                 continue;
             };
             heard.push(record.id());
-            if self.admit(&record, out) {
-                let record = Arc::new(record);
+            if self.admit(now, from, &record, out) {
                 self.counters.record_accepted.inc();
+                self.copies.first(Arc::clone(&record), from);
                 self.insert(now, Arc::clone(&record), out);
                 accepted.push(record);
             }
         }
-        self.flood(Some(from), &accepted, out);
-        self.heard(now, from, &heard, out);
+        self.push(from, &accepted, out);
+        self.heard(now, from, &heard, !accepted.is_empty(), out);
     }
 
-    /// Sends records to all neighbours but `except`.
-    pub(super) fn flood(&self, except: Option<PeerName>, records: &[Arc<Record>], out: &mut Output) {
+    /// Sends records of our own to all neighbours.
+    pub(super) fn flood(&self, records: &[Arc<Record>], out: &mut Output) {
         let messages = gossip::records(records.iter().map(|record| record.bytes()), self.config.max_message);
-        out.to_all_but.extend(messages.into_iter().map(|message| (except, message)));
+        out.to_all_but.extend(messages.into_iter().map(|message| (None, message)));
     }
 
     /// Decides whether a record from outside is taken in. The signature is checked last: it costs most.
-    fn admit(&mut self, record: &Record, out: &mut Output) -> bool {
+    fn admit(&mut self, now: Time, from: PeerName, record: &Record, out: &mut Output) -> bool {
         let id = record.id();
         if let Some(origin) = self.origins.get(&id.name) {
             if origin.key != *record.origin() {
@@ -265,16 +296,22 @@ impl Store {
                 Standing::Newer => {}
                 Standing::Known => {
                     self.counters.record_duplicate.inc();
+                    self.copied(from, id, out);
                     return false;
                 }
                 Standing::Older => {
                     self.counters.record_stale.inc();
+                    self.tell_former_life(from, record, out);
                     return false;
                 }
             }
         }
+        if !self.is_in_pace(now, from, record) {
+            self.counters.record_over_pace.inc();
+            return false;
+        }
         if !self.verifies(record) {
-            self.counters.record_forged.inc();
+            self.note_forged(now, from);
             return false;
         }
         if id.name == self.own {
@@ -286,6 +323,16 @@ impl Store {
             self.counters.record_refused_full.inc();
         }
         fits
+    }
+
+    /// A neighbour speaks of itself as it was before a start, or a goodbye, that it does not remember: it hears of it. Agreement would not tell it,
+    /// since who has left is not agreed on.
+    fn tell_former_life(&self, from: PeerName, record: &Record, out: &mut Output) {
+        let id = record.id();
+        let Some(origin) = self.origins.get(&id.name).filter(|_| id.name == from) else { return };
+        if origin.incarnation > record.edition().incarnation || origin.left().is_some() {
+            self.send_records(from, origin.proof(id).into_iter(), out);
+        }
     }
 
     /// Asks the caller for an incarnation beyond one of ours that we do not remember.
@@ -308,31 +355,6 @@ impl Store {
         }
     }
 
-    /// True if the bounds allow the record, where need be after forgetting the router that was unreachable for longest.
-    fn make_room(&mut self, record: &Record, out: &mut Output) -> bool {
-        let limits = self.config.limits;
-        let id = record.id();
-        let (records, replaced) = match self.origins.get(&id.name) {
-            Some(origin) if record.edition().incarnation > origin.incarnation || id.kind == LEFT => (0, 0),
-            Some(origin) => match origin.records.get(&(id.kind, id.chunk)) {
-                Some(kept) => (origin.records.len() - 1, kept.bytes().len()),
-                None => (origin.records.len(), 0),
-            },
-            None => (0, 0),
-        };
-        if records >= limits.records_per_origin {
-            return false;
-        }
-        let is_new = !self.origins.contains_key(&id.name);
-        while (is_new && self.origins.len() >= limits.routers) || self.bytes - replaced + record.bytes().len() > limits.bytes {
-            let away = self.origins.iter().filter(|(name, _)| **name != id.name);
-            let away = away.filter_map(|(name, origin)| Some((origin.unreachable_since?, *name)));
-            let Some((_, name)) = away.min() else { return false };
-            self.forget(name, out);
-        }
-        true
-    }
-
     fn verifies(&self, record: &Record) -> bool {
         self.config.signatures.verify(record.origin(), DOMAIN, &self.in_scope(record.signed()), record.signature())
     }
@@ -342,7 +364,7 @@ impl Store {
         self.config.signatures.sign(&self.config.identity, DOMAIN, &self.in_scope(signed))
     }
 
-    fn in_scope(&self, signed: &[u8]) -> Vec<u8> {
+    pub(super) fn in_scope(&self, signed: &[u8]) -> Vec<u8> {
         [&self.scope, signed].concat()
     }
 
@@ -352,20 +374,24 @@ impl Store {
         let new = || Origin::new(*record.origin(), edition.incarnation, Some(now));
         let origin = self.origins.entry(id.name).or_insert_with(new);
         let restarted = edition.incarnation > origin.incarnation;
+        origin.heard = now;
         let void = origin.merge(Arc::clone(&record));
         for old in &void {
             self.bytes -= old.bytes().len();
-            self.tree.remove(old.id());
+            self.tree.remove(old);
         }
+        self.differs_since = None;
         self.bytes += record.bytes().len();
         if origin.unreachable_since.is_none() {
             self.tree.insert(&record);
         }
         self.asked.remove(&id);
         let whole = restarted || id.kind == LEFT;
+        self.weigh(id.name);
         if whole || id.kind == LINKS {
-            self.topology_is_stale = true;
-            self.reach_is_stale |= whole || !void.iter().any(|old| same_neighbours(old.body(), record.body()));
+            let said = self.origins.get(&id.name).filter(|origin| origin.left().is_none() || id.name == self.own);
+            let said = said.into_iter().flat_map(links_in).map(|link| link.neighbour).collect();
+            self.cut |= self.reach.update(id.name, said);
         }
         if restarted {
             out.changes.push(Change::Incarnation(id.name, edition.incarnation));
@@ -384,13 +410,14 @@ impl Store {
     }
 
     /// Drops all that is held of an origin.
-    fn forget(&mut self, name: PeerName, out: &mut Output) {
+    pub(super) fn forget(&mut self, name: PeerName, out: &mut Output) {
         let Some(origin) = self.origins.remove(&name) else { return };
         for record in origin.records.values() {
             self.bytes -= record.bytes().len();
-            self.tree.remove(record.id());
+            self.tree.remove(record);
         }
-        self.topology_is_stale = true;
+        self.reach.forget(name);
+        self.graph_key = self.graph_key.wrapping_sub(origin.in_graph);
         self.clashes.remove(&name);
         self.counters.router_forgotten.inc();
         out.changes.push(Change::Forgotten(name));
@@ -420,9 +447,7 @@ fn view(name: PeerName, origin: &Origin) -> Option<NodeView<'_>> {
     })
 }
 
-fn same_neighbours(a: &Body, b: &Body) -> bool {
-    match (a, b) {
-        (Body::Links(a, _), Body::Links(b, _)) => a.iter().map(|link| link.neighbour).eq(b.iter().map(|link| link.neighbour)),
-        _ => false,
-    }
+/// Chunks of MACs that a router says, of so many records, and that are read of another.
+fn mac_chunks(records: usize) -> usize {
+    (records / 8 * 3).max(1)
 }

@@ -1,46 +1,64 @@
 //! The hash tree by which neighbours find out what they disagree on.
 
-use std::collections::BTreeMap;
-
 use crate::wire::gossip::{FANOUT, Key, LEAVES, TreeNode};
-use crate::wire::record::{Edition, Record, RecordId};
+use crate::wire::record::{Record, RecordId};
 
 /// A 16-ary tree over the hashed ids of records. The hash of a leaf is the wrapping sum of the digests of its records and that of an
-/// inner node the sum of its leaves, so that a change costs one addition.
+/// inner node the sum of its leaves, so that a change costs one addition. Editions are not kept here: the records have them.
 #[derive(Debug)]
 pub(super) struct Tree {
     leaves: Vec<Leaf>,
+    root: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Leaf {
     sum: u64,
-    editions: BTreeMap<RecordId, Edition>,
+    /// Ascending.
+    ids: Vec<RecordId>,
+}
+
+impl Leaf {
+    /// Ids above `after` up to `until`.
+    fn within(&self, after: RecordId, until: RecordId) -> &[RecordId] {
+        let place = |limit: RecordId| self.ids.partition_point(|id| *id <= limit);
+        self.ids.get(place(after)..place(until)).unwrap_or_default()
+    }
 }
 
 impl Tree {
     pub(super) fn new() -> Tree {
-        Tree { leaves: vec![Leaf::default(); LEAVES] }
+        Tree { leaves: vec![Leaf::default(); LEAVES], root: 0 }
     }
 
-    /// Adds a record, in place of any other edition of it.
+    /// Adds a record of which no edition is in.
     pub(super) fn insert(&mut self, record: &Record) {
-        self.remove(record.id());
         let leaf = &mut self.leaves[usize::from(record.id().bucket())];
-        leaf.sum = leaf.sum.wrapping_add(record.edition().digest);
-        leaf.editions.insert(record.id(), record.edition());
+        if let Err(at) = leaf.ids.binary_search(&record.id()) {
+            if leaf.ids.len() == leaf.ids.capacity() {
+                leaf.ids.reserve_exact(1 + leaf.ids.len() / 4);
+            }
+            leaf.ids.insert(at, record.id());
+            leaf.sum = leaf.sum.wrapping_add(record.edition().digest);
+            self.root = self.root.wrapping_add(record.edition().digest);
+        }
     }
 
-    /// Removes a record, whichever edition is in.
-    pub(super) fn remove(&mut self, id: RecordId) {
-        let leaf = &mut self.leaves[usize::from(id.bucket())];
-        if let Some(edition) = leaf.editions.remove(&id) {
-            leaf.sum = leaf.sum.wrapping_sub(edition.digest);
+    /// Removes a record that may be in.
+    pub(super) fn remove(&mut self, record: &Record) {
+        let leaf = &mut self.leaves[usize::from(record.id().bucket())];
+        if let Ok(at) = leaf.ids.binary_search(&record.id()) {
+            leaf.ids.remove(at);
+            leaf.sum = leaf.sum.wrapping_sub(record.edition().digest);
+            self.root = self.root.wrapping_sub(record.edition().digest);
         }
     }
 
     /// The hash of a node.
     pub(super) fn hash(&self, node: TreeNode) -> u64 {
+        if node == TreeNode::ROOT {
+            return self.root;
+        }
         self.leaves[node.leaves()].iter().fold(0, |sum, leaf| sum.wrapping_add(leaf.sum))
     }
 
@@ -55,15 +73,19 @@ impl Tree {
 
     /// How many records lie under a node.
     pub(super) fn count(&self, node: TreeNode) -> usize {
-        self.leaves[node.leaves()].iter().map(|leaf| leaf.editions.len()).sum()
+        self.leaves[node.leaves()].iter().map(|leaf| leaf.ids.len()).sum()
+    }
+
+    /// Up to `most` of the records under a node with ids above `after` up to `until`, but for those in `known`, which ascends.
+    pub(super) fn beside(&self, node: TreeNode, (after, until): (RecordId, RecordId), known: &[Key], most: usize) -> Vec<RecordId> {
+        let all = self.leaves[node.leaves()].iter().flat_map(|leaf| leaf.within(after, until)).copied();
+        all.filter(|id| known.binary_search_by_key(id, |key| key.id).is_err()).take(most).collect()
     }
 
     /// The records under a node with ids above `after` up to `until`, ascending.
-    pub(super) fn keys(&self, node: TreeNode, after: RecordId, until: RecordId) -> Vec<Key> {
-        let within = |id: &RecordId| *id > after && *id <= until;
-        let all = self.leaves[node.leaves()].iter().flat_map(|leaf| &leaf.editions);
-        let mut keys: Vec<Key> = all.filter(|(id, _)| within(id)).map(|(id, edition)| Key { id: *id, edition: *edition }).collect();
-        keys.sort_unstable_by_key(|key| key.id);
-        keys
+    pub(super) fn ids(&self, node: TreeNode, after: RecordId, until: RecordId) -> Vec<RecordId> {
+        let mut ids: Vec<RecordId> = self.leaves[node.leaves()].iter().flat_map(|leaf| leaf.within(after, until)).copied().collect();
+        ids.sort_unstable();
+        ids
     }
 }

@@ -4,6 +4,9 @@
 //!   carries the smaller of the two datagrams.
 //! * The shortest path has the least (cost, hops); among equals the predecessor with the lowest name wins. Costs are at least
 //!   one and the same in both directions, so next hops come nearer with every hop and cannot loop.
+//! * Next hops on other shortest paths, equal in cost, hops and size, share the flows ([`Route::others`]). All of them are nearer to the
+//!   destination, so nothing loops whichever each router takes.
+//! * Nothing is routed through a router that says it passes nothing on (`--allow-forwarding=no`), only to and from it.
 //! * An alternate next hop N towards D must be loop-free by the inequality of RFC 5286:
 //!   `dist(N, D) < dist(N, S) + dist(S, D)`, so N will not send the frame back. Of several the cheapest is taken.
 //! * The flood tree of an origin is its tree of shortest paths.
@@ -21,7 +24,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use crate::forward::fib::FloodTrees;
+use crate::forward::fib::{FloodTrees, MOST_HOPS};
+use crate::forward::groups::Places;
 use crate::wire::PeerName;
 
 pub use cost::quantise_cost;
@@ -30,8 +34,10 @@ pub use topology::{Edge, Topology};
 /// How one router is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The best neighbour on the way.
+    /// The best neighbour on the way: of several the one with the lowest name.
     pub next_hop: PeerName,
+    /// Neighbours that are as good, and share the flows with it.
+    pub others: [Option<PeerName>; MOST_HOPS - 1],
     /// Another neighbour that will not send back what it gets, where there is one.
     pub alternate: Option<PeerName>,
     /// Links on the way.
@@ -48,22 +54,48 @@ pub struct Routes {
     routes: BTreeMap<PeerName, Route>,
 }
 
+impl Route {
+    /// The next hops that share the flows, ascending.
+    pub fn equal_hops(&self) -> impl Iterator<Item = PeerName> {
+        std::iter::once(self.next_hop).chain(self.others.into_iter().flatten())
+    }
+}
+
 impl Routes {
     /// Computes the routes of `own`.
     pub fn compute(topology: &Topology, own: PeerName) -> Routes {
+        Routes::computed(topology, own, true)
+    }
+
+    /// The same with one next hop for each router and no other, which cost most of it, for a mesh plane of whose routes no frame makes use.
+    pub fn without_alternates(topology: &Topology, own: PeerName) -> Routes {
+        Routes::computed(topology, own, false)
+    }
+
+    fn computed(topology: &Topology, own: PeerName, others: bool) -> Routes {
         let Some(source) = topology.index(own) else { return Routes::default() };
         let tree = paths::shortest(topology, source);
-        let alternates = paths::alternates(topology, source, &tree);
         let names = topology.names();
+        let (equals, widths, alternates) = if others {
+            let (equals, widths): (Vec<Vec<usize>>, Vec<u16>) =
+                paths::equals(topology, source, &tree).iter().map(paths::Equals::widest).unzip();
+            let alternates = paths::alternates(topology, source, &tree, &equals);
+            (equals, widths, alternates)
+        } else {
+            let width = |target: usize| tree.get(target).map_or(0, |label| label.max_datagram);
+            (vec![Vec::new(); names.len()], (0..names.len()).map(width).collect(), vec![None; names.len()])
+        };
         let route = |target: usize| {
             let label = tree.get(target)?;
             let first = label.first_hop.filter(|_| target != source)?;
+            let mut equal = equals[target].iter().map(|index| names[*index]);
             Some(Route {
-                next_hop: names[first],
+                next_hop: equal.next().unwrap_or(names[first]),
+                others: std::array::from_fn(|_| equal.next()),
                 alternate: alternates[target].map(|index| names[index]),
                 hops: label.hops,
                 cost: u32::try_from(label.cost).unwrap_or(u32::MAX),
-                max_datagram: label.max_datagram,
+                max_datagram: widths[target],
             })
         };
         let routes = (0..names.len()).filter_map(|target| Some((names[target], route(target)?)));
@@ -101,15 +133,27 @@ impl Routes {
 pub struct FloodTree {
     topology: Arc<Topology>,
     own: PeerName,
-    /// Who follows us, by the index of the origin.
-    children: Vec<OnceLock<Box<[PeerName]>>>,
+    /// Where we stand, by the index of the origin.
+    stands: Vec<OnceLock<Stand>>,
+    /// Whom each of them leads to, likewise.
+    below: Vec<OnceLock<Box<[Places]>>>,
+}
+
+/// A router's place in a flood tree.
+#[derive(Default)]
+struct Stand {
+    /// Whom it gets floods from.
+    parent: Option<PeerName>,
+    /// Who follows it.
+    children: Box<[PeerName]>,
 }
 
 impl FloodTree {
     /// The flood trees of `topology` as seen by `own`.
     pub fn new(topology: Arc<Topology>, own: PeerName) -> FloodTree {
-        let children = topology.names().iter().map(|_| OnceLock::new()).collect();
-        FloodTree { topology, own, children }
+        let stands = topology.names().iter().map(|_| OnceLock::new()).collect();
+        let below = topology.names().iter().map(|_| OnceLock::new()).collect();
+        FloodTree { topology, own, stands, below }
     }
 
     /// True where these are the trees of this very topology.
@@ -117,23 +161,64 @@ impl FloodTree {
         Arc::ptr_eq(&self.topology, topology)
     }
 
-    /// Origins whose children are known.
-    pub fn computed(&self) -> usize {
-        self.children.iter().filter(|children| children.get().is_some()).count()
+    /// The graph.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
     }
 
-    fn compute(&self, root: usize) -> Box<[PeerName]> {
-        let Some(own) = self.topology.index(self.own) else { return Box::default() };
+    /// Origins whose trees are known.
+    pub fn computed(&self) -> usize {
+        self.stands.iter().filter(|stand| stand.get().is_some()).count()
+    }
+
+    fn stand(&self, origin: PeerName) -> Option<&Stand> {
+        let root = self.topology.index(origin)?;
+        self.stands.get(root).map(|stand| stand.get_or_init(|| self.compute(root)))
+    }
+
+    fn compute(&self, root: usize) -> Stand {
+        let Some(own) = self.topology.index(self.own) else { return Stand::default() };
         let tree = paths::shortest(&self.topology, root);
         let is_child = |index: &usize| tree.get(*index).is_some_and(|label| label.parent == Some(own));
         let neighbours = self.topology.edges(own).iter().map(|edge| edge.to as usize);
-        neighbours.filter(is_child).map(|index| self.topology.names()[index]).collect()
+        let parent = tree.get(own).and_then(|label| label.parent).map(|index| self.topology.names()[index]);
+        Stand { parent, children: neighbours.filter(is_child).map(|index| self.topology.names()[index]).collect() }
+    }
+}
+
+impl FloodTree {
+    /// Whom the children lead to in the tree of an origin.
+    fn branches(&self, root: usize, children: &[PeerName]) -> Box<[Places]> {
+        let tree = paths::shortest(&self.topology, root);
+        let routers = self.topology.names().len();
+        let heads: Vec<Option<usize>> = children.iter().map(|child| self.topology.index(*child)).collect();
+        let mut branches: Box<[Places]> = children.iter().map(|_| Places::none(routers)).collect();
+        for target in 0..routers {
+            let mut at = Some(target);
+            while let Some(index) = at {
+                if let Some(branch) = heads.iter().position(|head| *head == Some(index)) {
+                    branches[branch].insert(target);
+                    break;
+                }
+                at = tree.get(index).and_then(|label| label.parent);
+            }
+        }
+        branches
     }
 }
 
 impl FloodTrees for FloodTree {
     fn children(&self, origin: PeerName) -> &[PeerName] {
-        let Some(root) = self.topology.index(origin) else { return &[] };
-        self.children.get(root).map_or(&[], |children| children.get_or_init(|| self.compute(root)))
+        self.stand(origin).map_or(&[], |stand| &stand.children)
+    }
+
+    fn parent(&self, origin: PeerName) -> Option<PeerName> {
+        self.stand(origin)?.parent
+    }
+
+    fn below(&self, origin: PeerName, child: PeerName) -> Option<&Places> {
+        let (root, children) = (self.topology.index(origin)?, self.children(origin));
+        let place = children.iter().position(|name| *name == child)?;
+        self.below.get(root)?.get_or_init(|| self.branches(root, children)).get(place)
     }
 }

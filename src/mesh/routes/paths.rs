@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::topology::Topology;
+use crate::forward::fib::MOST_HOPS;
 
 /// Alternates of a router are looked for among this many first hops with the shortest paths to it: enough that one is nearly
 /// always found, few enough for large meshes.
@@ -43,7 +44,7 @@ pub(super) fn shortest(topology: &Topology, source: usize) -> Tree {
     }
     while let Some(Reverse((cost, hops, from))) = heap.pop() {
         let Some(reached) = labels[from].filter(|label| (label.cost, label.hops) == (cost, hops)) else { continue };
-        for edge in topology.edges(from) {
+        for edge in topology.onward(source, from) {
             let to = edge.to as usize;
             let key = (cost + u64::from(edge.cost), hops.saturating_add(1));
             let better = match &labels[to] {
@@ -68,15 +69,79 @@ pub(super) fn shortest(topology: &Topology, source: usize) -> Tree {
     Tree { labels }
 }
 
+/// Next hops that are equally good, each with the largest datagram that one of the shortest paths through it carries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Equals {
+    hops: [(usize, u16); MOST_HOPS],
+    count: usize,
+}
+
+impl Equals {
+    /// The next hops whose paths carry the largest datagrams, ascending, and that size. Those with less are left out, so that a size which
+    /// is good for one flow is good for all.
+    pub(super) fn widest(&self) -> (Vec<usize>, u16) {
+        let hops = self.hops.get(..self.count).unwrap_or_default();
+        let widest = hops.iter().map(|(_, width)| *width).max().unwrap_or_default();
+        let mut best: Vec<usize> = hops.iter().filter(|(_, width)| *width == widest).map(|(hop, _)| *hop).collect();
+        best.sort_unstable();
+        (best, widest)
+    }
+
+    fn enter(&mut self, hop: usize, width: u16) {
+        let known = self.hops.iter_mut().take(self.count).find(|(known, _)| *known == hop);
+        match (known, self.count < MOST_HOPS) {
+            (Some(known), _) => known.1 = known.1.max(width),
+            (None, true) => {
+                self.hops[self.count] = (hop, width);
+                self.count += 1;
+            }
+            (None, false) => {
+                if let Some(narrowest) = self.hops.iter_mut().min_by_key(|(_, width)| *width).filter(|narrowest| narrowest.1 < width) {
+                    *narrowest = (hop, width);
+                }
+            }
+        }
+    }
+}
+
+/// For each router the next hops of `source` on all shortest paths to it, up to [`MOST_HOPS`].
+///
+/// All of them are nearer to the router than `source` is, by (cost, hops), which is the same seen from both ends; so whichever of them each
+/// router on the way picks, nothing loops.
+pub(super) fn equals(topology: &Topology, source: usize, tree: &Tree) -> Vec<Equals> {
+    let mut found = vec![Equals::default(); topology.names().len()];
+    let mut order: Vec<usize> = (0..found.len()).filter(|index| tree.get(*index).is_some()).collect();
+    let key = |index: usize| tree.get(index).map(|label| (label.cost, label.hops));
+    order.sort_unstable_by_key(|index| key(*index));
+    for at in order {
+        let Some((cost, hops)) = key(at) else { continue };
+        let before = found[at];
+        for edge in topology.onward(source, at) {
+            let to = edge.to as usize;
+            if key(to) != Some((cost + u64::from(edge.cost), hops.saturating_add(1))) {
+                continue;
+            }
+            match at == source {
+                true => found[to].enter(to, edge.max_datagram),
+                false => {
+                    before.hops.iter().take(before.count).for_each(|(hop, width)| found[to].enter(*hop, edge.max_datagram.min(*width)))
+                }
+            }
+        }
+    }
+    found
+}
+
 /// A way to a router: (cost from the source, index of the neighbour it starts with).
 type Way = (u64, u32);
 
-/// For each router the loop-free alternate next hop of `source`, where one is found.
+/// For each router the loop-free alternate next hop of `source`, where one is found: none of those that share the flows, `equals`, unless
+/// there is but one of these that is not the first.
 ///
 /// One search starts at all neighbours at once, with the source taken out, and keeps for each router the best ways that
 /// start with different neighbours. A neighbour N whose way to D avoids the source has found `dist(N, D)` if that is below
 /// `dist(N, S) + dist(S, D)`, as no shorter way could lead through S; so the test is exact.
-pub(super) fn alternates(topology: &Topology, source: usize, tree: &Tree) -> Vec<Option<usize>> {
+pub(super) fn alternates(topology: &Topology, source: usize, tree: &Tree, equals: &[Vec<usize>]) -> Vec<Option<usize>> {
     let mut ways = vec![[(u64::MAX, u32::MAX); CANDIDATES]; topology.names().len()];
     let mut heap = BinaryHeap::new();
     for edge in topology.edges(source) {
@@ -89,7 +154,7 @@ pub(super) fn alternates(topology: &Topology, source: usize, tree: &Tree) -> Vec
         if !ways[at as usize].contains(&way) {
             continue;
         }
-        for edge in topology.edges(at as usize).iter().filter(|edge| edge.to as usize != source) {
+        for edge in topology.onward(source, at as usize).iter().filter(|edge| edge.to as usize != source) {
             let further = (way.0 + u64::from(edge.cost), way.1);
             if enter(&mut ways[edge.to as usize], further) {
                 heap.push(Reverse((further, edge.to)));
@@ -100,12 +165,15 @@ pub(super) fn alternates(topology: &Topology, source: usize, tree: &Tree) -> Vec
     topology.edges(source).iter().for_each(|edge| link_costs[edge.to as usize] = u64::from(edge.cost));
     let alternate = |(target, ways): (usize, [Way; CANDIDATES])| {
         let direct = tree.get(target)?;
-        let mut neighbours = ways.into_iter().filter(|way| way.0 != u64::MAX).map(|(cost, neighbour)| (cost, neighbour as usize));
+        let equal = equals.get(target).map_or(&[][..], Vec::as_slice);
+        let neighbours = ways.into_iter().filter(|way| way.0 != u64::MAX).map(|(cost, neighbour)| (cost, neighbour as usize));
         let is_loop_free = |cost: u64, neighbour: usize| {
             tree.get(neighbour).is_some_and(|back| cost - link_costs[neighbour] < back.cost + direct.cost)
-                && direct.first_hop != Some(neighbour)
+                && equal.first() != Some(&neighbour)
         };
-        neighbours.find(|(cost, neighbour)| is_loop_free(*cost, *neighbour)).map(|(_, neighbour)| neighbour)
+        let mut found = neighbours.filter(|(cost, neighbour)| is_loop_free(*cost, *neighbour)).map(|(_, neighbour)| neighbour);
+        let first = found.next()?;
+        Some(if equal.contains(&first) { found.find(|other| !equal.contains(other)).unwrap_or(first) } else { first })
     };
     ways.into_iter().enumerate().map(alternate).collect()
 }

@@ -78,6 +78,52 @@ proptest! {
     }
 
     #[test]
+    fn whichever_equal_hop_is_taken_nothing_loops_and_sizes_hold((n, graph) in graphs(), chance in 0usize..1000) {
+        let topology = topology(n, &graph);
+        let routes: Vec<Routes> = (0..n).map(|index| Routes::compute(&topology, name(index))).collect();
+        for from in 0..n {
+            for (target, promised) in routes[from].iter() {
+                let (mut at, mut hops) = (from, 0);
+                while name(at) != target {
+                    let route = routes[at].get(target).expect("a route on the way");
+                    let equal: Vec<PeerName> = route.equal_hops().collect();
+                    prop_assert!(equal.is_sorted_by(|a, b| a < b) && equal.len() <= MOST_HOPS);
+                    let next = topology.index(equal[(chance + hops) % equal.len()]).expect("a known router");
+                    let edge = topology.edges(at).iter().find(|edge| edge.to as usize == next).expect("a link");
+                    prop_assert!(edge.max_datagram >= promised.max_datagram);
+                    (at, hops) = (next, hops + 1);
+                    prop_assert!(hops <= usize::from(promised.hops), "a loop, or a detour");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_goes_through_what_is_closed((n, graph) in graphs(), closed in prop::collection::btree_set(0usize..24, 0..6)) {
+        let open = topology(n, &graph);
+        let topology = Arc::new(topology(n, &graph).closed_to_transit(|router| closed.iter().any(|index| name(*index) == router)));
+        let routes: Vec<Routes> = (0..n).map(|index| Routes::compute(&topology, name(index))).collect();
+        // The same without the links among what is left when the closed ones but the two ends are taken out.
+        for from in 0..n {
+            for to in (0..n).filter(|to| *to != from) {
+                let inner = |router: usize| router == from || router == to || !closed.contains(&router);
+                let left: Graph = graph.iter().filter(|(a, b, _)| inner(*a) && inner(*b)).copied().collect();
+                let expected = distances(&super::tests::topology(n, &left))[from][to];
+                let route = routes[from].get(name(to));
+                prop_assert_eq!(route.map(|route| u64::from(route.cost)), expected.filter(|_| open.reachable_from(name(from)).contains(&name(to))));
+                if route.is_some() {
+                    let path = walk(&routes, from, to);
+                    prop_assert!(path[1..path.len() - 1].iter().all(|hop| closed.iter().all(|index| name(*index) != *hop)));
+                }
+            }
+            let tree = FloodTree::new(Arc::clone(&topology), name(from));
+            for origin in (0..n).filter(|origin| *origin != from && closed.contains(&from)) {
+                prop_assert!(tree.children(name(origin)).is_empty());
+            }
+        }
+    }
+
+    #[test]
     fn alternates_are_loop_free_and_found((n, graph) in graphs()) {
         let topology = topology(n, &graph);
         let dist = distances(&topology);
@@ -105,6 +151,8 @@ proptest! {
             let mut queue = vec![origin];
             while let Some(at) = queue.pop() {
                 for child in trees[at].children(name(origin)) {
+                    let below = child.to_u64() as usize & 0xff_ffff;
+                    prop_assert_eq!(trees[below].parent(name(origin)), Some(name(at)), "it is expected from there");
                     *heard.entry(*child).or_insert(0) += 1;
                     queue.push(topology.index(*child).expect("a known router"));
                     prop_assert!(queue.len() <= n, "a loop");
@@ -148,7 +196,7 @@ fn a_link_needs_both_ends_and_the_worse_end_counts() {
     assert_eq!(topology.edges(0), [Edge { to: 1, cost: 30, max_datagram: 1400 }]);
     assert_eq!((topology.edges(2), topology.edges(7)), (&[][..], &[][..]));
     let routes = Routes::compute(&topology, name(0));
-    let expected = Route { next_hop: name(1), alternate: None, hops: 1, cost: 30, max_datagram: 1400 };
+    let expected = Route { next_hop: name(1), others: [None; 3], alternate: None, hops: 1, cost: 30, max_datagram: 1400 };
     assert_eq!((routes.get(name(1)), routes.len(), routes.reachable(name(2))), (Some(&expected), 1, false));
     assert!(Routes::compute(&topology, name(77)).is_empty());
 }
@@ -163,6 +211,10 @@ fn ties_go_to_fewer_hops_then_the_lower_name() {
     let square = vec![(0, 1, 1), (0, 2, 1), (1, 3, 1), (2, 3, 1)];
     let routes = Routes::compute(&topology(4, &square), name(0));
     assert_eq!(routes.get(name(3)).map(|route| (route.next_hop, route.alternate)), Some((name(1), Some(name(2)))));
+    assert_eq!(routes.get(name(3)).map(|route| route.others), Some([Some(name(2)), None, None]), "the two share the flows");
+    let wider = vec![(0, 1, 1), (0, 2, 1), (0, 4, 9), (1, 3, 1), (2, 3, 1), (4, 3, 9)];
+    let routes = Routes::compute(&topology(5, &wider), name(0));
+    assert_eq!(routes.get(name(3)).and_then(|route| route.alternate), Some(name(4)), "not one that shares them, where there is another");
 }
 
 /// A connected random graph of `n` routers with about `degree` links each.

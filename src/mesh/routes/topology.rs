@@ -23,6 +23,8 @@ pub struct Topology {
     /// `edges[starts[i]..starts[i + 1]]` are those of router `i`, ascending by the other end.
     starts: Vec<usize>,
     edges: Vec<Edge>,
+    /// Routers through which no way leads to others, ascending.
+    closed: Vec<usize>,
 }
 
 impl Topology {
@@ -32,7 +34,9 @@ impl Topology {
         all.sort_by_key(|(name, _)| *name);
         all.dedup_by_key(|(name, _)| *name);
         let names: Vec<PeerName> = all.iter().map(|(name, _)| *name).collect();
-        let advertised: Vec<Vec<Edge>> = all.iter().map(|(name, links)| directed(&names, *name, links)).collect();
+        // Numbers are found faster than names.
+        let numbers: Vec<u64> = names.iter().map(|name| name.to_u64()).collect();
+        let advertised: Vec<Vec<Edge>> = all.iter().map(|(name, links)| directed(&numbers, *name, links)).collect();
         let mut starts = vec![0];
         let mut edges = Vec::new();
         for (from, row) in advertised.iter().enumerate() {
@@ -44,7 +48,18 @@ impl Topology {
             }));
             starts.push(edges.len());
         }
-        Topology { names, starts, edges }
+        Topology { names, starts, edges, closed: Vec::new() }
+    }
+
+    /// The same, where those routers pass nothing on for others: ways may begin and end there.
+    pub fn closed_to_transit(self, is_closed: impl Fn(PeerName) -> bool) -> Topology {
+        let closed = self.names.iter().enumerate().filter(|(_, name)| is_closed(**name)).map(|(index, _)| index).collect();
+        Topology { closed, ..self }
+    }
+
+    /// The links over which a way from `source` may go on from the router with this index.
+    pub fn onward(&self, source: usize, index: usize) -> &[Edge] {
+        if index != source && self.closed.binary_search(&index).is_ok() { &[] } else { self.edges(index) }
     }
 
     /// The routers, ascending by name; a router's place is its index.
@@ -83,9 +98,9 @@ impl Topology {
 }
 
 /// One router's links by index, each once: of two that name the same neighbour the worse values hold.
-fn directed(names: &[PeerName], from: PeerName, links: &[LinkEntry]) -> Vec<Edge> {
+fn directed(numbers: &[u64], from: PeerName, links: &[LinkEntry]) -> Vec<Edge> {
     let edge = |link: &LinkEntry| {
-        let to = names.binary_search(&link.neighbour).ok()?;
+        let to = numbers.binary_search(&link.neighbour.to_u64()).ok()?;
         let to = u32::try_from(to).ok().filter(|_| link.neighbour != from)?;
         Some(Edge { to, cost: link.cost.max(1), max_datagram: link.max_datagram })
     };

@@ -90,6 +90,10 @@ fn learned_peers_wait_for_room() {
     targets.add(at(0), goal.clone(), vec![addr(1)]);
     assert_eq!(targets.poll(at(0), &|_| false, false), []);
     assert_eq!(targets.poll(at(2000), &|_| false, true), [Action::Dial(goal, addr(1))]);
+    let goal = Goal::Peer(PeerName([2, 0, 0, 0, 0, 2]));
+    targets.add(at(3000), goal.clone(), vec![addr(2)]);
+    targets.urge(&goal);
+    assert_eq!(targets.poll(at(3000), &|_| false, false), [Action::Dial(goal, addr(2))], "the mesh needs that one");
 }
 
 #[test]
@@ -101,4 +105,60 @@ fn hints_are_few_and_forgotten_after_failures() {
     let goal = Goal::Hint(hint(0));
     (0..MOST_HINT_FAILURES).for_each(|_| targets.failed(Time::ZERO, &goal, Failure::Silent, "no answer", &mut rng));
     assert!(!targets.contains(&goal));
+}
+
+#[test]
+fn a_learned_peer_to_which_there_is_no_way_is_left_until_addresses_change() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let goal = Goal::Peer(PeerName([2, 0, 0, 0, 0, 1]));
+    let dials = |targets: &mut Targets, rng: &mut ChaCha8Rng, (from, to): (u64, u64), failures: [Failure; 2]| {
+        let mut dials = 0;
+        for ms in (from..to).step_by(10) {
+            for action in targets.poll(at(ms), &|_| false, true) {
+                let Action::Dial(goal, address) = action else { continue };
+                dials += 1;
+                targets.failed(at(ms), &goal, failures[usize::from(address == addr(2))], "it failed", rng);
+            }
+        }
+        dials
+    };
+    let with_two = || {
+        let mut targets = Targets::default();
+        targets.add(at(0), goal.clone(), vec![addr(1), addr(2)]);
+        targets
+    };
+    let mut targets = with_two();
+    assert_eq!(dials(&mut targets, &mut rng, (0, 40_000), [Failure::NoWay, Failure::NoWay]), 2, "each address once");
+    let later = dials(&mut targets, &mut rng, (40_000, 1_200_000), [Failure::NoWay, Failure::NoWay]);
+    assert!((8..20).contains(&later), "{later} in twenty minutes");
+    targets.addresses_changed(at(1_200_000));
+    assert_eq!(dials(&mut targets, &mut rng, (1_200_000, 1_210_000), [Failure::NoWay, Failure::NoWay]), 2, "at once");
+    // Where one address can be reached, that it is not answered may be over soon.
+    for failures in [[Failure::NoWay, Failure::Silent], [Failure::Silent, Failure::NoWay]] {
+        let dialled = dials(&mut with_two(), &mut rng, (0, 40_000), failures);
+        assert!(dialled >= 8, "{failures:?}: {dialled}");
+    }
+}
+
+#[test]
+fn a_link_that_ended_before_anybody_looked_is_dialled_again_at_once() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut targets = Targets::default();
+    let (target, goal) = host("h2");
+    let (peer, other) = (PeerName([2, 0, 0, 0, 0, 1]), PeerName([2, 0, 0, 0, 0, 2]));
+    targets.add(at(0), goal.clone(), Vec::new());
+    targets.poll(at(0), &|_| false, true);
+    targets.resolved(at(0), &target, Ok(vec![addr(1)]), &mut rng);
+    targets.poll(at(1), &|_| false, true);
+    targets.found(at(2), &goal, peer, Duration::from_secs(6));
+    targets.link_lost(at(3), other);
+    assert_eq!(targets.poll(at(4), &|_| false, true), [], "the link is being agreed on");
+    targets.link_lost(at(5), peer);
+    assert_eq!(targets.poll(at(5), &|_| false, true), [Action::Resolve(target.clone())]);
+    // Whoever refused is not dialled any sooner.
+    targets.resolved(at(5), &target, Ok(vec![addr(1)]), &mut rng);
+    targets.poll(at(6), &|_| false, true);
+    targets.failed(at(7), &goal, Failure::Refused, "it is full", &mut rng);
+    targets.link_lost(at(8), peer);
+    assert_eq!(targets.poll(at(8), &|_| false, true), []);
 }

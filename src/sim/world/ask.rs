@@ -1,11 +1,12 @@
 //! What a test may ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::crypto::PublicKey;
 use crate::forward::Route;
 use crate::mesh::command::Event;
-use crate::mesh::snapshot::Snapshot;
+use crate::mesh::snapshot::{PathState, Snapshot};
 use crate::time::Time;
 use crate::wire::{Address, PeerName};
 
@@ -59,6 +60,11 @@ impl Sim {
         self.hosts[router.0].running.as_ref().map(|running| running.mesh.snapshot(self.now))
     }
 
+    /// What a router's `status paths` says; nothing where it does not run.
+    pub fn paths(&self, router: RouterId) -> Vec<PathState> {
+        self.hosts[router.0].running.as_ref().map(|running| running.mesh.path_states(self.now)).unwrap_or_default()
+    }
+
     /// Everything that the routers of a host said, with the time.
     pub fn log(&self, router: RouterId) -> &[(Time, Event)] {
         &self.hosts[router.0].log
@@ -77,6 +83,33 @@ impl Sim {
     /// The sum of a counter over all running routers.
     pub fn total(&self, name: &str) -> u64 {
         self.running().into_iter().map(|router| self.counter(router, name)).sum()
+    }
+
+    /// How many entries each table of a router's mesh plane has; nothing where it does not run.
+    pub fn tables(&self, router: RouterId) -> Vec<(&'static str, usize)> {
+        self.hosts[router.0].running.as_ref().map(|running| running.mesh.tables().to_vec()).unwrap_or_default()
+    }
+
+    /// Bytes of UDP payload that left a host.
+    pub fn sent_bytes(&self, router: RouterId) -> u64 {
+        self.hosts[router.0].sent
+    }
+
+    /// How many roots there are among these routers, and the fewest and the most routes that one of them has: in full agreement one root, and
+    /// a route to each other.
+    pub fn agreement(&mut self, among: &[RouterId]) -> (usize, usize, usize) {
+        let (mut roots, mut fewest, mut most) = (BTreeSet::new(), usize::MAX, 0);
+        for router in among {
+            let (root, routes) = self.hosts[router.0].running.as_mut().map_or((0, 0), |running| running.mesh.agreement());
+            roots.insert(root);
+            (fewest, most) = (fewest.min(routes), most.max(routes));
+        }
+        (roots.len(), fewest, most)
+    }
+
+    /// The links of a router as its mesh plane has them, with the round trip of each.
+    pub fn mesh_links(&self, router: RouterId) -> BTreeMap<PeerName, Option<Duration>> {
+        self.hosts[router.0].running.as_ref().map(|running| running.mesh.links().collect()).unwrap_or_default()
     }
 
     /// Neighbours to which a router has a link.
@@ -140,7 +173,7 @@ impl Sim {
     /// Handshake datagrams that a router sent to addresses in networks that it has no part in.
     pub fn vain_handshakes(&self, router: RouterId) -> u64 {
         let own = self.handshakes.iter().filter(|((from, _), _)| *from == router);
-        own.filter(|((_, to), _)| self.underlay.passage(router, *to).is_none()).map(|(_, count)| *count).sum()
+        own.filter(|((_, to), _)| !self.underlay.shares_network(router, *to)).map(|(_, count)| *count).sum()
     }
 
     /// Batches of datagrams that arrived, anywhere.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::forward::testkit::arp;
 use crate::mesh::command::{Command, LocalMac};
 use crate::wire::VnetHeader;
 
@@ -50,8 +51,61 @@ impl Sim {
         id
     }
 
+    /// A container sends a packet to a multicast group.
+    pub fn send_to_group(&mut self, from: Mac, group: [u8; 4]) -> FrameId {
+        const LENGTH: usize = 100;
+        let id = self.frames.sent(self.now, ethernet::group_mac(group), LENGTH);
+        let (vnet, frame) = ethernet::group_frame(group, from, id.0, LENGTH);
+        self.emit(from, vnet, frame);
+        id
+    }
+
+    /// A container says that it is a member of a multicast group, or no more. Nobody answers questions: say it again in time.
+    pub fn tell_membership(&mut self, from: Mac, group: [u8; 4], joined: bool) {
+        self.emit(from, VnetHeader::default(), ethernet::report(group, from, joined));
+    }
+
+    /// Puts a container of a MAC that another host has too on a host's bridge.
+    pub fn copy_container(&mut self, mac: Mac, to: RouterId) {
+        self.hosts[to.0].containers.insert(mac);
+    }
+
+    /// Takes it away. The router sees it go from the bridge's table.
+    pub fn remove_container(&mut self, mac: Mac, from: RouterId) {
+        self.hosts[from.0].containers.remove(&mac);
+        self.tell(from, Command::LocalMacs(vec![LocalMac { vlan: 0, mac: mac.0, present: false }]));
+    }
+
+    /// One of several containers of a MAC, the one on this host, sends a frame.
+    pub fn send_from(&mut self, host: RouterId, from: Mac, to: Mac) -> FrameId {
+        let id = self.frames.sent(self.now, to, 100);
+        let frame = ethernet::numbered(to, from, id.0, SHORTEST + 100);
+        self.emit_on(host, VnetHeader::default(), frame);
+        id
+    }
+
+    /// A container that says it has the address `own` asks for another, or announces its own by asking for that.
+    pub fn resolve(&mut self, from: Mac, own: [u8; 4], target: [u8; 4]) {
+        self.arps.clear();
+        self.emit(from, VnetHeader::default(), arp([0xff; 6], 1, from.0, own, target));
+    }
+
+    /// What of address resolution came to a host's bridge since a container last asked: whether it is an answer, and whose address it tells.
+    pub fn resolved(&self, router: RouterId) -> Vec<(bool, [u8; 4])> {
+        self.arps.iter().filter(|(at, ..)| *at == router).map(|(_, answer, sender)| (*answer, *sender)).collect()
+    }
+
     fn emit(&mut self, from: Mac, vnet: VnetHeader, frame: Vec<u8>) {
         let host = self.host_of(from).expect("a frame comes from a container");
+        self.emit_on(host, vnet, frame);
+    }
+
+    fn emit_on(&mut self, host: RouterId, vnet: VnetHeader, frame: Vec<u8>) {
+        self.cross_cables(host, vnet, &frame);
+        // Nobody reads the TAP meanwhile.
+        if self.hosts[host.0].frozen.is_some_and(|until| self.now < until) {
+            return;
+        }
         self.feed(host, Input::Frame(vnet, frame));
     }
 

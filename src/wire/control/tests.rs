@@ -5,7 +5,7 @@ use super::*;
 fn samples() -> Vec<Record<'static>> {
     let address = Address::udp("10.1.2.3:6783".parse().expect("an address"));
     vec![
-        Record::Ping(Ping { sequence: 7, active: true, link: true, age: 250, root: 0x0102_0304_0506_0708 }),
+        Record::Ping(Ping { sequence: 7, active: true, link: true, clear: false, age: 250, root: 0x0102_0304_0506_0708 }),
         Record::Pong(Pong { sequence: 7, active: false, root: 9 }),
         Record::Link(Link { answer: false, only: true }),
         Record::Close(CloseReason::Full, vec![address]),
@@ -17,6 +17,9 @@ fn samples() -> Vec<Record<'static>> {
         Record::Gossip(b"hello"),
         Record::App { channel: 2, body: b"a name" },
         Record::Fastdp(Fastdp { refusal: Some(Refusal::Path), hears: true, port: 6784, vni: 0xab_cdef, mac: [2, 1, 2, 3, 4, 5] }),
+        Record::Candidates(vec![address, address]),
+        Record::Trace(Trace { probe: 0x0102_0304_0506_0708, destination: PeerName([2, 0, 0, 0, 0, 7]), left: 3 }),
+        Record::Traced(Traced { probe: 9, router: PeerName([2, 0, 0, 0, 0, 7]), next: PeerName::NONE, end: 1 }),
     ]
 }
 
@@ -36,7 +39,7 @@ fn records_round_trip_in_one_run() {
 #[test]
 fn golden_ping() {
     let mut bytes = Vec::new();
-    Record::Ping(Ping { sequence: 1, active: true, link: false, age: 2, root: 3 }).write(&mut bytes);
+    Record::Ping(Ping { sequence: 1, active: true, link: false, clear: false, age: 2, root: 3 }).write(&mut bytes);
     assert_eq!(bytes, [1, 0, 15, 0, 0, 0, 1, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3]);
 }
 
@@ -45,6 +48,9 @@ fn golden_app() {
     let mut bytes = Vec::new();
     Record::App { channel: 1, body: &[7, 8] }.write(&mut bytes);
     assert_eq!(bytes, [12, 0, 3, 1, 7, 8]);
+    bytes.clear();
+    Record::App { channel: 2, body: crate::wire::names::ASKED }.write(&mut bytes);
+    assert_eq!(bytes, [12, 0, 2, 2, 1]);
     let mut records = Records::new(&[12, 0, 0]);
     assert_eq!((records.next(), records.is_bad()), (None, true));
 }
@@ -58,6 +64,24 @@ fn golden_fastdp() {
     let later = [11, 0, 14, 0xfe, 77, 0x1a, 0x80, 1, 2, 3, 2, 0, 0, 0, 0, 9, 9];
     let word = Fastdp { refusal: Some(Refusal::Other(77)), hears: false, port: 6784, vni: 0x01_0203, mac: [2, 0, 0, 0, 0, 9] };
     assert_eq!(Records::new(&later).collect::<Vec<_>>(), [Record::Fastdp(word)]);
+}
+
+#[test]
+fn golden_candidates_and_traces() {
+    let mut bytes = Vec::new();
+    Record::Candidates(vec![Address::udp("10.1.2.3:6783".parse().expect("an address"))]).write(&mut bytes);
+    assert_eq!(bytes, [13, 0, 7, 6, 10, 1, 2, 3, 0x1a, 0x7f]);
+    bytes.clear();
+    Record::Trace(Trace { probe: 1, destination: PeerName([2, 0, 0, 0, 0, 7]), left: 3 }).write(&mut bytes);
+    assert_eq!(bytes, [14, 0, 15, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 7, 3]);
+    bytes.clear();
+    let (router, next) = (PeerName([2, 0, 0, 0, 0, 7]), PeerName([2, 0, 0, 0, 0, 8]));
+    Record::Traced(Traced { probe: 1, router, next, end: 0 }).write(&mut bytes);
+    assert_eq!(bytes, [15, 0, 21, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 7, 2, 0, 0, 0, 0, 8, 0]);
+    // A later version may say more.
+    bytes[2] += 1;
+    bytes.push(9);
+    assert_eq!(Records::new(&bytes).next(), Some(Record::Traced(Traced { probe: 1, router, next, end: 0 })));
 }
 
 #[test]

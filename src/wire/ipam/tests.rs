@@ -28,6 +28,7 @@ fn bodies() -> Vec<Body> {
         Body::Removal { dead: PeerName([2; 6]), round: 1, forced: false, votes: vec![id(1), id(2)] },
         Body::Taken { removal: id(4), parent: id(5), range: range() },
         Body::Done { removal: id(4), taken: 7 },
+        Body::Tally { dead: PeerName([2; 6]), round: 1, votes: vec![id(1), id(2)] },
     ]
 }
 
@@ -42,6 +43,7 @@ fn golden_entries() {
         format!("04{}{key}{}000000010002{}{}", "22".repeat(16), "02".repeat(6), "01".repeat(16), "02".repeat(16)),
         format!("05{}{key}{}{}{run}", "22".repeat(16), "04".repeat(16), "05".repeat(16)),
         format!("06{}{key}{}{}", "22".repeat(16), "04".repeat(16), "00000000000000000000000000000007"),
+        format!("07{}{key}{}0000000102{}{}", "22".repeat(16), "02".repeat(6), "01".repeat(16), "02".repeat(16)),
     ];
     for (body, golden) in bodies().iter().zip(goldens) {
         let entry = entry(body);

@@ -1,13 +1,16 @@
 //! Addresses: fifty address books under random operations, and never one address on two containers.
 
+mod bad_member;
+mod changes;
+mod judge;
 mod stories;
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use weave_router::ipam::{Init, Request};
-use weave_router::wire::ipam::address;
+use weave_router::ipam::{Init, Ipam, Request};
+use weave_router::wire::ipam::{Body, address};
 use world::{Op, World};
 
 /// What a run counts.
@@ -17,7 +20,12 @@ struct Run {
     most: usize,
     /// Hosts that are dead and being removed, with the requests of those who remove them.
     dying: Vec<(usize, Vec<u64>)>,
+    /// How often all routers were reset.
+    anew: usize,
 }
+
+/// Entries of a ring at which all routers are reset: a million operations make some thirty thousand, more than twice as many as a ring holds.
+const MOST_ENTRIES: usize = 3000;
 
 impl Run {
     fn new(seed: u64, hosts: u16, subnet: &str, most: usize) -> Run {
@@ -25,7 +33,22 @@ impl Run {
         for _ in 0..hosts {
             world.host(subnet, Init::Consensus(hosts));
         }
-        Run { world, names: 0, most, dying: Vec::new() }
+        Run { world, names: 0, most, dying: Vec::new(), anew: 0 }
+    }
+
+    /// What the log asks for when the ring is nearly full: all routers are reset, and found it anew. Here it is done earlier.
+    fn found_anew(&mut self) {
+        self.anew += 1;
+        self.dying.clear();
+        self.world.partition(|_| 0);
+        let hosts = 0..self.world.hosts.len();
+        for host in hosts.clone() {
+            self.world.crash(host);
+            self.world.wipe(host);
+        }
+        // Nothing of the former mesh is on its way any more.
+        self.world.run(Duration::from_secs(2));
+        hosts.for_each(|host| self.world.start(host));
     }
 
     /// One random operation.
@@ -34,6 +57,9 @@ impl Run {
         self.world.run(Duration::from_millis(pause));
         let alive = self.world.alive();
         let Some(host) = self.world.pick(&alive) else { return };
+        if self.world.hosts[host].ipam.as_ref().and_then(Ipam::ring).is_some_and(|ring| ring.len() >= MOST_ENTRIES) {
+            self.found_anew();
+        }
         match self.world.chance(10_000) {
             0..4700 => self.allocate(host),
             4700..9000 => self.free(host),
@@ -163,13 +189,32 @@ fn operations(seed: u64, hosts: u16, subnet: &str, most: usize, count: u64) -> R
         run.step();
     }
     run.settle();
+    let ring = run.world.hosts[0].ipam.as_ref().and_then(Ipam::ring).expect("a ring");
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for entry in ring.iter() {
+        *kinds.entry(kind(&entry.body)).or_default() += 1;
+    }
+    let (runs, owners): (Vec<_>, Vec<_>) = ring.leaves().iter().map(|(range, leaf)| (range, leaf.owner.name())).unzip();
+    let joined = owners.chunk_by(|one, other| one == other).count();
     eprintln!(
-        "{} operations: {:?}, {} entries",
-        count,
+        "{count} operations: {:?}, founded anew {} times, at the end {kinds:?}, {} runs of addresses, {joined} where neighbours of one owner count as one",
         run.world.answers,
-        run.world.hosts[0].ipam.as_ref().expect("it runs").status().entries
+        run.anew,
+        runs.len()
     );
     run
+}
+
+fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::Genesis { .. } => "genesis",
+        Body::Grant { .. } => "grants",
+        Body::Vote { .. } => "votes",
+        Body::Tally { .. } => "tallies",
+        Body::Removal { .. } => "removals",
+        Body::Taken { .. } => "taken",
+        Body::Done { .. } => "done",
+    }
 }
 
 #[test]

@@ -8,13 +8,13 @@ use weave_router::wire::ipam::{address, number};
 
 use super::world::{Op, World};
 
-const SUBNET: &str = "10.32.0.0/24";
+pub const SUBNET: &str = "10.32.0.0/24";
 
-fn seconds(n: u64) -> Duration {
+pub fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn world(seed: u64, hosts: u16) -> World {
+pub fn world(seed: u64, hosts: u16) -> World {
     let mut world = World::new(seed);
     for _ in 0..hosts {
         world.host(SUBNET, Init::Consensus(hosts));
@@ -22,13 +22,13 @@ fn world(seed: u64, hosts: u16) -> World {
     world
 }
 
-fn allocate(world: &mut World, host: usize, ident: &str) -> u64 {
+pub fn allocate(world: &mut World, host: usize, ident: &str) -> u64 {
     world.request(host, Request::Allocate { ident: ident.to_string(), subnet: None }, Op::Allocate(ident.to_string()))
 }
 
 /// What a request was answered within `patience` seconds.
 #[track_caller]
-fn answer(world: &mut World, request: u64, patience: u64) -> Result<Answer, Sorry> {
+pub fn answer(world: &mut World, request: u64, patience: u64) -> Result<Answer, Sorry> {
     for _ in 0..patience * 10 {
         if let Some(answer) = world.heard.get(&request) {
             return answer.clone();
@@ -39,7 +39,7 @@ fn answer(world: &mut World, request: u64, patience: u64) -> Result<Answer, Sorr
 }
 
 #[track_caller]
-fn given(world: &mut World, host: usize, ident: &str) -> u128 {
+pub fn given(world: &mut World, host: usize, ident: &str) -> u128 {
     let request = allocate(world, host, ident);
     match answer(world, request, 10) {
         Ok(Answer::Address(net)) => number(net.addr()),
@@ -48,19 +48,19 @@ fn given(world: &mut World, host: usize, ident: &str) -> u128 {
 }
 
 #[track_caller]
-fn refused(world: &mut World, request: u64) -> Sorry {
+pub fn refused(world: &mut World, request: u64) -> Sorry {
     answer(world, request, 11).expect_err("a refusal")
 }
 
-fn problems(world: &World, host: usize) -> Vec<String> {
+pub fn problems(world: &World, host: usize) -> Vec<String> {
     world.hosts[host].ipam.as_ref().expect("it runs").status().problems
 }
 
-fn mesh(world: &World, host: usize) -> String {
+pub fn mesh(world: &World, host: usize) -> String {
     world.hosts[host].ipam.as_ref().expect("it runs").status().mesh
 }
 
-fn remove(world: &mut World, host: usize, dead: usize, force: bool) -> u64 {
+pub fn remove(world: &mut World, host: usize, dead: usize, force: bool) -> u64 {
     let dead = world.hosts[dead].name;
     world.request(host, Request::Remove { dead, force }, Op::Remove)
 }
@@ -332,4 +332,161 @@ fn reset_hands_everything_to_another() {
     let owners = world.hosts[0].ipam.as_ref().expect("it runs").status().owners;
     assert!(owners.iter().all(|owner| owner.peer != world.hosts[1].name));
     assert_eq!(owners.iter().map(|owner| owner.owned).sum::<u128>(), 256);
+}
+
+fn has(world: &World, host: usize, ident: &str) -> Vec<u128> {
+    world.hosts[host].ipam.as_ref().expect("it runs").lookup(ident).iter().map(|net| number(net.addr())).collect()
+}
+
+#[test]
+fn a_disk_that_is_lost_under_running_containers_takes_none_of_their_addresses() {
+    for seed in 0..10 {
+        let mut world = world(200 + seed, 3);
+        let mut known: Vec<(String, u128)> = Vec::new();
+        for n in 0..20 {
+            for host in 0..3 {
+                let address = given(&mut world, host, &format!("c{host}-{n}"));
+                known.extend((host == 1).then(|| (format!("c1-{n}"), address)));
+            }
+        }
+        world.run(seconds(5));
+        world.lose_disk(1);
+        // Two that the mesh knows nothing of, in the others' shares.
+        let by_hand = [number([10, 32, 0, 60].into()), number([10, 32, 0, 250].into())];
+        by_hand.iter().for_each(|address| world.found(1, &address.to_string(), *address));
+        known.extend(by_hand.iter().map(|address| (address.to_string(), *address)));
+        world.start(1);
+        for n in 0..30 {
+            allocate(&mut world, 1, &format!("new{n}"));
+        }
+        world.run(seconds(12));
+        for n in 0..150 {
+            allocate(&mut world, n % 3, &format!("more{n}"));
+        }
+        world.run(seconds(15));
+        let settled = known.iter().all(|(ident, address)| has(&world, 1, ident) == [*address]);
+        assert!(settled, "seed {seed}: they are the containers' again, also over the next restart");
+        assert!(world.answers["given"] > 200, "seed {seed}: and what is left is given: {:?}", world.answers);
+    }
+}
+
+#[test]
+fn a_disk_that_is_lost_where_there_is_no_other_router_takes_none_either() {
+    let mut world = world(21, 1);
+    let first: Vec<u128> = (0..3).map(|n| given(&mut world, 0, &format!("c{n}"))).collect();
+    world.lose_disk(0);
+    world.start(0);
+    assert_eq!(given(&mut world, 0, "c1"), first[1], "a container that is attached again has what it has");
+    assert!(!first.contains(&given(&mut world, 0, "new")));
+    world.run(seconds(1));
+    assert!((0..3).all(|n| has(&world, 0, &format!("c{n}")) == [first[n]]));
+    assert!(world.reports.keys().any(|report| report.contains("was its state directory lost")), "{:?}", world.reports);
+}
+
+#[test]
+fn an_address_that_was_found_and_is_in_use_elsewhere_is_reported_and_given_to_nobody() {
+    let mut world = world(22, 2);
+    world.strict = false;
+    let taken = given(&mut world, 0, "c0");
+    given(&mut world, 1, "c1");
+    world.run(seconds(3));
+    world.crash(1);
+    world.start(1);
+    world.found(1, "found", taken);
+    world.run(seconds(1));
+    world.hosts[1].containers.remove("found");
+    world.run(seconds(10));
+    assert!(
+        world.reports.keys().any(|report| report.contains("found on container found") && report.contains("as well")),
+        "{:?}",
+        world.reports
+    );
+    assert_ne!(given(&mut world, 1, "found"), taken, "another one is given");
+    world.free(0, "c0");
+    let request = world.request(0, Request::Reset { force: false }, Op::Reset);
+    assert!(answer(&mut world, request, 10).is_ok());
+    let claim = ipnet::IpNet::new(address(taken), 24).expect("an address");
+    let request = world.request(1, Request::Claim { ident: "x".into(), address: claim }, Op::Claim("x".into(), taken));
+    assert_eq!(refused(&mut world, request).kind, Kind::Conflict, "it is ours now, and still in use");
+}
+
+/// A mesh in which each of three hosts has given an address, and an observer that has given none.
+fn three_owners_and_an_observer(seed: u64) -> (World, usize) {
+    let mut world = World::new(seed);
+    for _ in 0..3 {
+        world.host(SUBNET, Init::Consensus(3));
+    }
+    let observer = world.host(SUBNET, Init::Observer);
+    for host in 0..3 {
+        given(&mut world, host, &format!("c{host}"));
+    }
+    world.run(seconds(5));
+    (world, observer)
+}
+
+#[test]
+fn who_was_met_before_a_restart_is_heard_before_the_space_of_the_dead_is_used() {
+    let (mut world, observer) = three_owners_and_an_observer(23);
+    // What host 2 gives it now, nobody else hears of.
+    world.partition(|host| u8::from(host >= 2));
+    world.run(seconds(2));
+    given(&mut world, observer, "apart");
+    world.bury(2);
+    world.crash(0);
+    world.start(0);
+    world.run(seconds(3));
+    let request = remove(&mut world, 0, 2, false);
+    let sorry = refused(&mut world, request);
+    let name = world.hosts[observer].name.to_string();
+    assert!(sorry.text.contains("missing") && sorry.text.contains(&name), "{sorry:?}");
+    world.partition(|_| 0);
+    world.run(seconds(5));
+    let request = remove(&mut world, 0, 2, false);
+    assert!(matches!(answer(&mut world, request, 11), Ok(Answer::Taken(..))));
+    for n in 0..100 {
+        allocate(&mut world, n % 2, &format!("more{n}"));
+    }
+    world.run(seconds(10));
+    assert!(world.answers["given"] > 100, "{:?}", world.answers);
+}
+
+#[test]
+fn a_router_that_owns_nothing_and_is_gone_too_can_be_removed() {
+    let (mut world, observer) = three_owners_and_an_observer(24);
+    world.bury(observer);
+    world.bury(2);
+    world.run(seconds(2));
+    let request = remove(&mut world, 0, 2, false);
+    assert!(refused(&mut world, request).text.contains("remove them too"));
+    let both = [remove(&mut world, 0, observer, false), remove(&mut world, 0, 2, false)];
+    for request in both {
+        assert!(answer(&mut world, request, 11).is_ok(), "{:?}", world.heard[&request]);
+    }
+    let again = remove(&mut world, 0, observer, false);
+    assert_eq!(answer(&mut world, again, 1), Ok(Answer::Taken(0, world.hosts[0].name)), "twice is once");
+    // It comes back, and is heard again.
+    world.start(observer);
+    given(&mut world, observer, "back");
+}
+
+#[test]
+fn a_hundred_owners_remove_a_dead_one() {
+    let mut world = World::new(25);
+    for _ in 0..100 {
+        world.host("10.32.0.0/20", Init::Consensus(100));
+    }
+    world.run(seconds(3));
+    for host in 0..100 {
+        allocate(&mut world, host, &format!("c{host}"));
+    }
+    world.run(seconds(30));
+    let owners = |world: &World, host: usize| world.hosts[host].ipam.as_ref().expect("it runs").status().owners;
+    assert!(owners(&world, 0).len() >= 97, "{}", owners(&world, 0).len());
+    world.bury(50);
+    world.run(seconds(2));
+    let request = remove(&mut world, 0, 50, false);
+    assert!(matches!(answer(&mut world, request, 11), Ok(Answer::Taken(..))), "{:?}", world.heard[&request]);
+    world.run(seconds(10));
+    let dead = world.hosts[50].name;
+    assert!(owners(&world, 99).iter().all(|owner| owner.peer != dead));
 }

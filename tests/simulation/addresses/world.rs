@@ -12,7 +12,7 @@ use weave_router::crypto::{Identity, SimulatedSignatures};
 use weave_router::ipam::{Answer, Change, Config, Init, Ipam, Kind, Output, Request, Sorry, Table};
 use weave_router::time::Time;
 use weave_router::wire::PeerName;
-use weave_router::wire::ipam::{Body, Range, number};
+use weave_router::wire::ipam::{Range, number};
 
 const MS: u64 = 1_000_000;
 
@@ -24,6 +24,7 @@ enum Event {
     Peer { to: usize, peer: usize },
     Timer { host: usize },
     Start { host: usize },
+    Survey { host: usize, life: u64 },
 }
 
 /// What a request was for.
@@ -172,10 +173,11 @@ impl World {
         }
         let pairs = |table| h.disk.iter().filter(|((t, _), _)| *t == table).map(|((_, key), value)| (key.clone(), value.clone())).collect();
         let (ring, addresses) = (pairs(Table::Ring), pairs(Table::Addresses));
-        let ipam = Ipam::new(h.config.clone(), h.identity.clone(), Arc::new(SimulatedSignatures), seed, at, ring, addresses);
+        let mut ipam = Ipam::new(h.config.clone(), h.identity.clone(), Arc::new(SimulatedSignatures), seed, at, ring, addresses);
+        ipam.await_survey();
         for (ident, address) in &h.containers {
             assert!(
-                ipam.lookup(ident).iter().any(|net| number(net.addr()) == *address),
+                h.disk.is_empty() || ipam.lookup(ident).iter().any(|net| number(net.addr()) == *address),
                 "host {host} has lost the address of {ident} over a restart"
             );
         }
@@ -185,7 +187,9 @@ impl World {
         h.seen.clear();
         h.view.clear();
         h.open.clear();
-        let ghosts: Vec<String> = h.ghosts.iter().cloned().collect();
+        let (life, ghosts) = (h.life, h.ghosts.iter().cloned().collect::<Vec<String>>());
+        let survey = self.delay(1, 60);
+        self.push(survey, Event::Survey { host, life });
         self.drain(host);
         self.connectivity();
         for ghost in ghosts {
@@ -235,6 +239,19 @@ impl World {
         self.hosts[host].disk.clear();
         self.hosts[host].ghosts.clear();
         self.hosts[host].record = None;
+    }
+
+    /// Nothing is left of its disk, and what runs on it goes on running.
+    pub fn lose_disk(&mut self, host: usize) {
+        self.crash(host);
+        self.hosts[host].disk.clear();
+        self.hosts[host].ghosts.clear();
+    }
+
+    /// A container has an address that its router knows nothing of.
+    pub fn found(&mut self, host: usize, ident: &str, address: u128) {
+        self.hosts[host].containers.insert(ident.to_string(), address);
+        self.truth.entry(address).or_insert((host, ident.to_string()));
     }
 
     /// Splits the network: who is in which part.
@@ -287,6 +304,12 @@ impl World {
             self.touch(host, |ipam, at| ipam.request(at, number, request));
         }
         number
+    }
+
+    /// A router says something that its address book knows nothing of.
+    pub fn say(&mut self, from: usize, to: usize, body: Vec<u8>) {
+        let delay = self.delay(1, 2000);
+        self.push(delay, Event::Tell { to, from, body });
     }
 
     fn drain(&mut self, host: usize) {
@@ -352,7 +375,7 @@ impl World {
             (_, Ok(_)) => "done",
             (_, Err(Sorry { kind: Kind::Bad, .. })) => "bad",
             (_, Err(Sorry { kind: Kind::Conflict, .. })) => "conflict",
-            (_, Err(Sorry { kind: Kind::Unavailable, .. })) => "unavailable",
+            (_, Err(Sorry { kind: Kind::Unavailable | Kind::Disk, .. })) => "unavailable",
         };
         *self.answers.entry(what).or_default() += 1;
         match (&op, &result) {
@@ -367,38 +390,6 @@ impl World {
             _ => {}
         }
         self.heard.insert(request, result);
-    }
-
-    fn given(&mut self, host: usize, ident: &str, address: u128) {
-        let clash = self.truth.get(&address).filter(|known| **known != (host, ident.to_string())).map(|(other, _)| *other);
-        if let Some(other) = clash.filter(|_| self.strict) {
-            self.explain(host, address);
-            self.explain(other, address);
-        }
-        let had = self.hosts[host].containers.insert(ident.to_string(), address);
-        assert!(had.is_none_or(|had| had == address), "{ident} on host {host} got a second address");
-        let known = self.truth.insert(address, (host, ident.to_string()));
-        let same = known.as_ref().is_none_or(|known| *known == (host, ident.to_string()));
-        assert!(
-            same || !self.strict,
-            "at {:?}, {} went to {ident} on host {host}, and is that of {known:?}",
-            self.now,
-            weave_router::wire::ipam::address(address)
-        );
-    }
-
-    /// What a router knows of an address.
-    fn explain(&self, host: usize, address: u128) {
-        let Some(ring) = self.hosts[host].ipam.as_ref().and_then(Ipam::ring) else { return eprintln!("host {host} is down") };
-        eprintln!("host {host}, {} of {} entries; {:?}", self.hosts[host].name, ring.len(), ring.leaves().at(address));
-        for entry in ring.iter() {
-            let body = &entry.body;
-            match body {
-                Body::Grant { range, .. } | Body::Taken { range, .. } if range.contains(address) => eprintln!("  {entry:?}"),
-                Body::Removal { .. } | Body::Done { .. } => eprintln!("  {entry:?}"),
-                _ => {}
-            }
-        }
     }
 
     /// A container ends.
@@ -470,6 +461,15 @@ impl World {
                 }
             }
             Event::Start { host } => self.start(host),
+            Event::Survey { host, life } => {
+                let h = &self.hosts[host];
+                if h.life == life && h.ipam.is_some() {
+                    let prefix = h.config.subnets[0].prefix_len();
+                    let net = |address: u128| IpNet::new(weave_router::wire::ipam::address(address), prefix).expect("an address");
+                    let held = h.containers.iter().map(|(ident, address)| (ident.clone(), net(*address))).collect();
+                    self.request(host, Request::Reserve { held, host: Vec::new() }, Op::Free);
+                }
+            }
         }
     }
 }

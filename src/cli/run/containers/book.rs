@@ -6,15 +6,15 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 
-use crate::api::Refusal;
+use crate::api::Denied;
 
 /// An answer that may take a while.
-pub type Told<'a, T> = BoxFuture<'a, Result<T, Refusal>>;
+pub type Told<'a, T> = BoxFuture<'a, Result<T, Denied>>;
 
 /// Gives addresses out.
 pub trait Addresses: Send + Sync {
-    /// The address of `ident` in a subnet (`None`: the default subnet): the one it has, else a fresh one.
-    fn allocate<'a>(&'a self, ident: &'a str, subnet: Option<IpNet>) -> Told<'a, IpNet>;
+    /// The address of `ident` in a subnet: the one it has, else a fresh one.
+    fn allocate<'a>(&'a self, ident: &'a str, subnet: IpNet) -> Told<'a, IpNet>;
     /// Takes this very address for `ident`.
     fn claim<'a>(&'a self, ident: &'a str, address: IpNet) -> Told<'a, ()>;
     /// The addresses of `ident`.
@@ -23,14 +23,14 @@ pub trait Addresses: Send + Sync {
     fn free<'a>(&'a self, ident: &'a str, address: Option<IpAddr>) -> Told<'a, ()>;
     /// The container is dead.
     fn released<'a>(&'a self, ident: &'a str) -> Told<'a, ()>;
-    /// The default subnet.
-    fn default_subnet(&self) -> Told<'_, IpNet>;
+    /// These addresses are in use here, by containers and by the bridge: nobody else gets them, and nothing is given before this was said.
+    fn reserve(&self, held: Vec<(String, IpNet)>, host: Vec<IpNet>) -> Told<'_, ()>;
 }
 
 /// Keeps names.
 pub trait Names: Send + Sync {
     /// Says why it will not take this name, before anything is done.
-    fn check(&self, name: &str) -> Result<(), Refusal>;
+    fn check(&self, name: &str) -> Result<(), Denied>;
     /// Adds addresses to a name.
     fn add<'a>(&'a self, ident: &'a str, name: &'a str, addresses: &'a [IpAddr]) -> Told<'a, ()>;
     /// Removes names, `None` for all, with these addresses, none for all.
@@ -48,8 +48,8 @@ pub struct Books {
 
 impl Books {
     /// Who gives addresses out, or why nobody does.
-    pub fn addresses(&self) -> Result<&dyn Addresses, Refusal> {
+    pub fn addresses(&self) -> Result<&dyn Addresses, Denied> {
         let nobody = "this router gives no addresses out; name them, as in ip:10.2.1.3/24";
-        self.addresses.as_deref().ok_or_else(|| Refusal(nobody.into()))
+        self.addresses.as_deref().ok_or_else(|| Denied::now(nobody))
     }
 }

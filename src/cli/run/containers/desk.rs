@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,15 +10,18 @@ use ipnet::IpNet;
 use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
 
 use super::super::aside::aside;
+use super::super::keeper::Doorbell;
+use super::addresses::Debt;
 use super::book::Books;
 use super::enforce::Guard;
+use super::far::Far;
 use super::record::Record;
 use super::{Settings, Sockets};
-use crate::api::Refusal;
+use crate::api::Denied;
 use crate::api::containers::{Attach, Detach, EXPOSED, Row};
 use crate::api::section::Section;
 use crate::host::container::announce::announce;
-use crate::host::container::{AddressSpec, Attached, BridgeEnd, Order, Removal, attach, detach, found};
+use crate::host::container::{Attached, BridgeEnd, Order, Removal, attach, detach, found};
 use crate::host::{HostError, link};
 use crate::store::db::{Db, Table};
 
@@ -53,12 +57,18 @@ pub struct Steps {
 /// The state.
 pub struct Desk {
     pub(super) settings: Settings,
+    pub(super) doorbell: Doorbell,
+    pub(super) far: Far,
+    /// The bridge's MTU, as containers have it.
+    pub(super) mtu: AtomicU32,
+    /// What could not be given back yet, by ident.
+    pub(super) debts: Mutex<BTreeMap<String, Debt>>,
     kernel: tokio::sync::Mutex<Sockets>,
     pub(super) db: Db,
     pub(super) books: Books,
     pub(super) guard: Guard,
     bridges: watch::Receiver<BridgeEnd>,
-    known: Mutex<BTreeMap<String, Known>>,
+    known: Arc<Mutex<BTreeMap<String, Known>>>,
     /// One request after the other for each container.
     busy: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     slots: Semaphore,
@@ -66,15 +76,25 @@ pub struct Desk {
 
 impl Desk {
     /// Nothing is known yet.
-    pub fn new(settings: Settings, bridges: watch::Receiver<BridgeEnd>, sockets: Sockets, db: Db, books: Books) -> Desk {
+    pub fn new(
+        settings: Settings,
+        bridges: watch::Receiver<BridgeEnd>,
+        (sockets, doorbell, far): (Sockets, Doorbell, Far),
+        db: Db,
+        books: Books,
+    ) -> Desk {
         Desk {
             settings,
+            doorbell,
+            far,
+            mtu: AtomicU32::new(0),
+            debts: Mutex::default(),
             kernel: tokio::sync::Mutex::new(sockets),
             db,
             books,
             guard: Guard::default(),
             bridges,
-            known: Mutex::default(),
+            known: Arc::default(),
             busy: Mutex::default(),
             slots: Semaphore::new(AT_ONCE),
         }
@@ -132,7 +152,7 @@ impl Desk {
 
     /// Attaches a container: its addresses, then what is remembered, then the interface, the rules and the names. What fails on the way takes
     /// all before it back.
-    pub async fn attach(&self, order: Attach) -> Result<Row, Refusal> {
+    pub async fn attach(&self, order: Attach) -> Result<Row, Denied> {
         no_host(&order.ident)?;
         let _turn = self.turn(&order.ident).await;
         let before = self.lock().get(&order.ident).cloned();
@@ -146,11 +166,12 @@ impl Desk {
         outcome
     }
 
-    async fn attach_all(&self, order: &Attach, before: Option<&Known>, steps: &mut Steps) -> Result<Row, Refusal> {
+    async fn attach_all(&self, order: &Attach, before: Option<&Known>, steps: &mut Steps) -> Result<Row, Denied> {
         let held = before.map(|known| known.record.addresses.clone()).unwrap_or_default();
         let addresses = self.resolve(&order.ident, &order.addresses, &held, &mut steps.gained).await?;
         let mut known = before.cloned().unwrap_or_default();
         known.record.add(&addresses, &order.names);
+        known.record.netns = Some(order.netns.clone());
         if before.is_none_or(|before| before.record != known.record) {
             self.remember(&order.ident, Some(&known.record)).await?;
         }
@@ -166,17 +187,18 @@ impl Desk {
         let subnets = self.subnets();
         self.lock().insert(order.ident.clone(), known);
         // Masquerading tells the mesh's subnets from the outside.
-        if self.settings.isolate || (subnets != self.subnets() && !self.exposed().is_empty()) {
-            self.enforce().await?;
+        match subnets != self.subnets() && !self.exposed().is_empty() {
+            true => self.enforce().await?,
+            false => self.enforce_ports().await?,
         }
         let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
         steps.named.clone_from(&addresses);
         self.add_names(&order.ident, &order.names, &ips).await?;
-        self.announce_again(attached.mac, ips);
+        self.announce_again(&order.ident, attached.mac, ips);
         Ok(Row::new(&order.ident, attached.mac, addresses))
     }
 
-    async fn make(&self, order: &Attach, addresses: &[IpNet]) -> Result<Attached, Refusal> {
+    async fn make(&self, order: &Attach, addresses: &[IpNet]) -> Result<Attached, Denied> {
         let work = Order {
             ident: order.ident.clone(),
             netns: order.netns.clone(),
@@ -208,8 +230,7 @@ impl Desk {
             None => self.lock().remove(ident),
         };
         if was.is_some()
-            && self.settings.isolate
-            && let Err(refusal) = self.enforce().await
+            && let Err(refusal) = self.enforce_ports().await
         {
             tracing::warn!("{refusal}");
         }
@@ -240,7 +261,7 @@ impl Desk {
     }
 
     /// Detaches a container, or some of its addresses.
-    pub async fn detach(&self, order: Detach) -> Result<Vec<IpNet>, Refusal> {
+    pub async fn detach(&self, order: Detach) -> Result<Vec<IpNet>, Denied> {
         no_host(&order.ident)?;
         let _turn = self.turn(&order.ident).await;
         let known = self.lock().get(&order.ident).cloned();
@@ -249,20 +270,21 @@ impl Desk {
         // Also what it was given and took off by itself.
         let given = known.as_ref().map_or(Vec::new(), |known| known.record.addresses.clone());
         has.extend(given.iter().filter(|address| !has.contains(address)).copied().collect::<Vec<_>>());
-        let gone = self.select(&order.addresses, order.all, &has).await?;
+        let gone = self.select(&order.addresses, order.all, &has)?;
         // Without an address that was given it is not on the network, whatever it gave itself.
         let given = if known.is_some() { given } else { has };
         let everything = order.all || (!gone.is_empty() && given.iter().all(|a| gone.contains(a)));
         let removal = if everything { Removal::All } else { Removal::These(gone.clone()) };
         let (ident, interface) = (order.ident.clone(), order.interface.clone());
-        let (netns, bridge) = (order.netns.clone().unwrap_or_default(), self.bridge().name);
+        let netns = order.netns.or_else(|| known.as_ref().and_then(|known| known.record.namespace_of(&ident)));
+        let (netns, bridge) = (netns.unwrap_or_default(), self.bridge().name);
         self.blocking("detach", move || detach(&bridge, &ident, &interface, &netns, &removal)).await?;
         self.dismiss(&order.ident, known, &gone, everything).await?;
         Ok(gone)
     }
 
     /// Forgets addresses of a container, or all of it.
-    async fn dismiss(&self, ident: &str, known: Option<Known>, gone: &[IpNet], everything: bool) -> Result<(), Refusal> {
+    async fn dismiss(&self, ident: &str, known: Option<Known>, gone: &[IpNet], everything: bool) -> Result<(), Denied> {
         let ips: Vec<IpAddr> = gone.iter().map(IpNet::addr).collect();
         if let Some(names) = self.books.names.as_deref().filter(|_| everything || !ips.is_empty()) {
             names.remove(ident, None, if everything { &[] } else { &ips }).await?;
@@ -275,56 +297,31 @@ impl Desk {
             Some(left) => self.lock().insert(ident.to_owned(), left.clone()),
             None => self.lock().remove(ident),
         };
-        let enforced = if was.is_some() && self.settings.isolate { self.enforce().await } else { Ok(()) };
+        let enforced = if was.is_some() { self.enforce_ports().await } else { Ok(()) };
         let settled = self.settle(ident, left.map(|known| known.record), gone, everything).await;
         enforced.and(settled)
     }
 
-    /// Gives addresses back, or `all` of them, and then remembers what is `left`. What is not free is remembered as well, for the next start:
-    /// that it cannot be given back now is no reason not to detach.
-    pub(super) async fn settle(&self, ident: &str, left: Option<Record>, gone: &[IpNet], all: bool) -> Result<(), Refusal> {
-        let mut record = left.clone().unwrap_or_default();
-        record.leaving.extend(gone.iter().filter(|address| !record.leaving.contains(address)).copied().collect::<Vec<_>>());
-        record.leaving = self.free(ident, &record.leaving, all).await;
-        self.lock().get_mut(ident).iter_mut().for_each(|known| known.record.leaving.clone_from(&record.leaving));
-        let keep = left.is_some() || !record.leaving.is_empty();
-        self.remember(ident, keep.then_some(&record)).await
-    }
-
-    /// Gives addresses back, or `all` that the container has; answers with those that are not free.
-    async fn free(&self, ident: &str, addresses: &[IpNet], all: bool) -> Vec<IpNet> {
-        let Some(book) = self.books.addresses.as_deref() else { return Vec::new() };
-        if all {
-            let freed = book.free(ident, None).await;
-            return freed.map_or_else(|refusal| not_free(ident, addresses, &refusal), |()| Vec::new());
-        }
-        let freed = addresses.iter().map(|address| async move {
-            let freed = book.free(ident, Some(address.addr())).await;
-            freed.map_or_else(|refusal| not_free(ident, std::slice::from_ref(address), &refusal), |()| Vec::new())
-        });
-        futures::future::join_all(freed).await.concat()
-    }
-
     /// A container is on the network by one interface.
-    fn same_interface(&self, ident: &str, interface: &str, known: Option<&Known>) -> Result<(), Refusal> {
+    fn same_interface(&self, ident: &str, interface: &str, known: Option<&Known>) -> Result<(), Denied> {
         match known.and_then(|known| known.port.as_ref()) {
             Some((end, _)) if *end != found::name_of(&self.bridge().name, ident, interface) => {
-                Err(Refusal(format!("{ident} is attached by another interface than {interface}; name that one, or detach it first")))
+                Err(Denied::now(format!("{ident} is attached by another interface than {interface}; name that one, or detach it first")))
             }
             _ => Ok(()),
         }
     }
 
     /// Names are looked at before anything is done.
-    pub(super) fn check_names(&self, names: &[String]) -> Result<(), Refusal> {
+    pub(super) fn check_names(&self, names: &[String]) -> Result<(), Denied> {
         let Some(book) = self.books.names.as_deref() else { return Ok(()) };
         names.iter().try_for_each(|name| book.check(name))
     }
 
     /// All containers as the kernel has them, the exposed host first.
-    pub async fn list(&self) -> Result<Vec<Row>, Refusal> {
+    pub async fn list(&self) -> Result<Vec<Row>, Denied> {
         let bridge = self.bridge();
-        let said = |error: HostError| Refusal(error.to_string());
+        let said = |error: HostError| Denied::now(error);
         let mut rows = Vec::new();
         let (kernel, exposed) = (self.kernel().await, self.exposed());
         if !exposed.is_empty() {
@@ -342,97 +339,36 @@ impl Desk {
     /// What `status`, `report` and the metrics say.
     pub async fn section(&self) -> Section {
         let rows = self.list().await.unwrap_or_default();
-        let exposed = rows.iter().find(|row| row.ident == EXPOSED);
-        let containers = rows.len() - usize::from(exposed.is_some());
-        let addresses = |row: &Row| row.addresses.iter().map(IpNet::to_string).collect::<Vec<_>>().join(" ");
+        let containers = rows.iter().filter(|row| row.ident != EXPOSED).count();
         let apart = if self.settings.isolate { ", held to their addresses" } else { "" };
         Section {
             name: "containers",
-            overview: vec![
-                ("Containers".into(), format!("{containers} attached{apart}")),
-                ("Exposed".into(), exposed.map_or("no".into(), addresses)),
-            ],
+            overview: vec![("Containers".into(), format!("{containers} attached{apart}"))],
             page: rows.iter().map(Row::line).collect(),
             json: serde_json::json!({ "containers": rows, "isolated": self.settings.isolate }),
             metrics: format!(
-                "# HELP weave_containers Containers attached on this host.\n# TYPE weave_containers gauge\nweave_containers {containers}\n\
-                 # HELP weave_exposed_addresses Addresses of this host on its bridge.\n# TYPE weave_exposed_addresses gauge\n\
-                 weave_exposed_addresses {}\n",
-                exposed.map_or(0, |row| row.addresses.len())
+                "# HELP weave_containers Containers attached on this host.\n# TYPE weave_containers gauge\nweave_containers {containers}\n"
             ),
         }
     }
 
-    /// The addresses that are meant; those that `ident` did not hold before are noted in `gained`, also where a later one fails.
-    pub(super) async fn resolve(
-        &self,
-        ident: &str,
-        specs: &[AddressSpec],
-        held: &[IpNet],
-        gained: &mut Vec<IpNet>,
-    ) -> Result<Vec<IpNet>, Refusal> {
-        let specs = if specs.is_empty() { &[AddressSpec::Default][..] } else { specs };
-        let mut had = held.to_vec();
-        if let Some(book) = self.books.addresses.as_deref() {
-            had.extend(book.lookup(ident).await?);
-        }
-        let mut addresses: Vec<IpNet> = Vec::new();
-        for spec in specs {
-            let address = match (spec, self.books.addresses.as_deref()) {
-                (AddressSpec::Fixed(address), Some(book)) => book.claim(ident, *address).await.map(|()| *address)?,
-                (AddressSpec::Fixed(address), None) => *address,
-                (AddressSpec::Subnet(subnet), _) => self.books.addresses()?.allocate(ident, Some(*subnet)).await?,
-                (AddressSpec::Default, _) => self.books.addresses()?.allocate(ident, None).await?,
-            };
-            if !had.contains(&address) {
-                gained.push(address);
-            }
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        Ok(addresses)
-    }
-
-    /// Those of `has` that are meant. The default subnet needs nobody's consent.
-    pub(super) async fn select(&self, specs: &[AddressSpec], all: bool, has: &[IpNet]) -> Result<Vec<IpNet>, Refusal> {
-        if all {
-            return Ok(has.to_vec());
-        }
-        let specs = if specs.is_empty() { &[AddressSpec::Default][..] } else { specs };
-        let mut gone = Vec::new();
-        for spec in specs {
-            let subnet = match spec {
-                AddressSpec::Fixed(address) => {
-                    gone.extend(has.contains(address).then_some(*address));
-                    continue;
-                }
-                AddressSpec::Subnet(subnet) => *subnet,
-                AddressSpec::Default => self.books.addresses()?.default_subnet().await?,
-            };
-            gone.extend(has.iter().filter(|address| address.trunc() == subnet));
-        }
-        gone.sort_unstable();
-        gone.dedup();
-        Ok(gone)
-    }
-
-    async fn look_at(&self, ident: &str, interface: &str) -> Result<Option<found::Attachment>, Refusal> {
+    async fn look_at(&self, ident: &str, interface: &str) -> Result<Option<found::Attachment>, Denied> {
         let (bridge, kernel) = (self.bridge().name, self.kernel().await);
-        let said = |error: HostError| Refusal(error.to_string());
+        let said = |error: HostError| Denied::now(error);
         let name = found::name_of(&bridge, ident, interface);
         let Some(end) = link::by_name(&kernel.host, &name).await.map_err(said)? else { return Ok(None) };
-        let end = found::End { ident: ident.into(), name, index: end.index, bridge: end.master, other: end.elsewhere.zip(end.other_end) };
+        let (mtu, other) = (end.mtu, end.elsewhere.zip(end.other_end));
+        let end = found::End { ident: ident.into(), name, index: end.index, bridge: end.master, mtu, other };
         found::look(&kernel.strict, &end).await.map_err(said)
     }
 
     /// On disk before it is done.
-    pub(super) async fn remember(&self, ident: &str, record: Option<&Record>) -> Result<(), Refusal> {
+    pub(super) async fn remember(&self, ident: &str, record: Option<&Record>) -> Result<(), Denied> {
         let change = (Table::Containers, ident.to_owned(), record.map(Record::to_bytes));
-        self.db.commit(vec![change]).await.map_err(|error| Refusal(error.to_string()))
+        self.db.commit(vec![change]).await.map_err(Denied::from)
     }
 
-    pub(super) async fn add_names(&self, ident: &str, names: &[String], ips: &[IpAddr]) -> Result<(), Refusal> {
+    pub(super) async fn add_names(&self, ident: &str, names: &[String], ips: &[IpAddr]) -> Result<(), Denied> {
         let Some(book) = self.books.names.as_deref() else { return Ok(()) };
         for name in names {
             book.add(ident, name, ips).await?;
@@ -440,15 +376,23 @@ impl Desk {
         Ok(())
     }
 
-    /// Says again, out of the bridge, where the addresses are.
-    fn announce_again(&self, mac: [u8; 6], ips: Vec<IpAddr>) {
-        let bridges = self.bridges.clone();
+    /// Says again, out of the bridge, where the addresses are. Not of those that the container has no more: another may have them by then.
+    fn announce_again(&self, ident: &str, mac: [u8; 6], ips: Vec<IpAddr>) {
+        let (bridges, known, ident) = (self.bridges.clone(), Arc::clone(&self.known), ident.to_owned());
         tokio::spawn(async move {
             for pause in AGAIN {
                 tokio::time::sleep(pause).await;
-                let bridge = bridges.borrow().index;
-                if let Err(error) = announce(bridge, mac, &ips) {
-                    tracing::debug!("could not announce {ips:?}: {error}");
+                let (bridge, known, ident, ips) = (bridges.borrow().index, Arc::clone(&known), ident.clone(), ips.clone());
+                let say = move || {
+                    let has = known.lock().unwrap_or_else(PoisonError::into_inner).get(&ident).cloned().unwrap_or_default();
+                    let is_its = |ip: &IpAddr| has.record.addresses.iter().any(|address| address.addr() == *ip);
+                    let stands = has.port.is_some_and(|(_, its)| its == mac);
+                    let told: Vec<IpAddr> = ips.into_iter().filter(|ip| stands && is_its(ip)).collect();
+                    announce(bridge, mac, &told)
+                };
+                // Beside the loop: whoever closes a packet socket waits for all of the kernel, some 20 ms.
+                if let Ok(Err(error)) = aside("announce", say).await {
+                    tracing::debug!("could not announce again where addresses are: {error}");
                 }
             }
         });
@@ -459,23 +403,18 @@ impl Desk {
         &self,
         name: &'static str,
         work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let _slot = self.slots.acquire().await.map_err(|_| Refusal("the router is stopping".into()))?;
+    ) -> Result<T, Denied> {
+        let _slot = self.slots.acquire().await.map_err(|_| Denied::now("the router is stopping"))?;
         match aside(name, work).await {
-            Ok(done) => done.map_err(|error| Refusal(error.to_string())),
-            Err(_) => Err(Refusal(format!("the thread that was to {name} failed"))),
+            Ok(done) => done.map_err(Denied::now),
+            Err(_) => Err(Denied::now(format!("the thread that was to {name} failed"))),
         }
     }
 }
 
-fn no_host(ident: &str) -> Result<(), Refusal> {
+fn no_host(ident: &str) -> Result<(), Denied> {
     match ident == EXPOSED {
-        true => Err(Refusal(format!("{EXPOSED} is the host itself and no container; `expose` and `hide` are for it"))),
+        true => Err(Denied::nonsense(format!("{EXPOSED} is the host itself and no container; `expose` and `hide` are for it"))),
         false => Ok(()),
     }
-}
-
-fn not_free(ident: &str, addresses: &[IpNet], refusal: &Refusal) -> Vec<IpNet> {
-    tracing::warn!("{addresses:?} of {ident} cannot be given back before the next start: {refusal}");
-    addresses.to_vec()
 }

@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::{sleep, timeout};
 
 use super::super::aside::aside;
 use super::desk::Desk;
-use crate::api::Refusal;
+use crate::api::Denied;
 use crate::api::containers::EXPOSED;
 use crate::host::rules::{self, Port, Rules};
 use crate::host::{HostError, link};
 
 /// Longest that nft may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Changes that nobody waits for, within this time, are written as one: hundreds of containers may start at once.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// What was written.
 #[derive(Default)]
@@ -24,8 +26,16 @@ pub struct Guard {
     changes: AtomicU64,
     /// How many of them the tables hold; taken while they are written.
     written: Mutex<u64>,
-    /// True where there are tables of ours.
+    /// True where there are, or should be, tables of ours.
     present: AtomicBool,
+    /// Told when the ports, or their subnets, changed.
+    pub(super) ports: Notify,
+    /// True while a write that nobody waits for has not begun.
+    queued: AtomicBool,
+    /// True where the tables may not hold what was written.
+    torn: AtomicBool,
+    /// Nothing is written any more.
+    closed: AtomicBool,
     /// True while nft runs. One that hangs still may write what is out of date by then: no other is started beside it.
     running: Arc<AtomicBool>,
     /// The last failure, so that it is said once.
@@ -45,6 +55,11 @@ impl Guard {
     /// Lets nft work, for a while: where that is not enough it goes on alone, and nothing else is written before its end.
     pub(super) async fn nft(&self, work: impl FnOnce() -> Result<(), HostError> + Send + 'static) -> Result<(), HostError> {
         self.wait_for(PATIENCE, work).await
+    }
+
+    /// Something changed that the tables are to hold; answers with its number.
+    pub(super) fn change(&self) -> u64 {
+        self.changes.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     async fn wait_for(&self, patience: Duration, work: impl FnOnce() -> Result<(), HostError> + Send + 'static) -> Result<(), HostError> {
@@ -71,27 +86,64 @@ impl Guard {
 
 impl Desk {
     /// The state changed: answers when the tables hold the change. Several at once are written as one.
-    pub(super) async fn enforce(&self) -> Result<(), Refusal> {
-        let change = self.guard.changes.fetch_add(1, Ordering::SeqCst) + 1;
+    pub(super) async fn enforce(&self) -> Result<(), Denied> {
+        let change = self.guard.change();
         let mut written = self.guard.written.lock().await;
         if *written >= change {
             return Ok(());
         }
         let upto = self.guard.changes.load(Ordering::SeqCst);
-        self.write().await.map_err(|error| Refusal(error.to_string()))?;
+        self.write().await.map_err(Denied::now)?;
         *written = upto;
         Ok(())
     }
 
-    /// Writes the tables again, where there are any: somebody may have flushed them. One write at a time.
+    /// The ports changed. Where they are isolated they are closed until the tables hold the change; else the tables only keep multicast in its
+    /// subnets, and nobody waits for them.
+    pub(super) async fn enforce_ports(&self) -> Result<(), Denied> {
+        let done = match self.settings.isolate {
+            true => self.enforce().await,
+            false => {
+                self.guard.change();
+                Ok(())
+            }
+        };
+        self.guard.ports.notify_one();
+        done
+    }
+
+    /// Writes the tables again, where there are any: somebody may have flushed them.
     pub(super) fn guard_again(self: &Arc<Self>) {
-        if !self.guard.present.load(Ordering::SeqCst) {
+        if self.guard.present.load(Ordering::SeqCst) {
+            self.guard.torn.store(true, Ordering::SeqCst);
+            self.refresh(Duration::ZERO);
+        }
+    }
+
+    /// The ports changed, or the subnets of other hosts: what is not written yet is written.
+    pub(super) fn follow_ports(self: &Arc<Self>) {
+        self.refresh(GATHER);
+    }
+
+    /// Writes in the background, after a while.
+    fn refresh(self: &Arc<Self>, after: Duration) {
+        if self.guard.queued.swap(true, Ordering::SeqCst) {
             return;
         }
         let desk = Arc::clone(self);
         tokio::spawn(async move {
-            let Ok(_written) = desk.guard.written.try_lock() else { return };
+            sleep(after).await;
+            let mut written = desk.guard.written.lock().await;
+            desk.guard.queued.store(false, Ordering::SeqCst);
+            let torn = desk.guard.torn.swap(false, Ordering::SeqCst);
+            if *written >= desk.guard.changes.load(Ordering::SeqCst) && !torn {
+                return;
+            }
+            let upto = desk.guard.changes.load(Ordering::SeqCst);
             let failure = desk.write().await.err().map(|error| error.to_string());
+            if failure.is_none() {
+                *written = upto;
+            }
             let mut said = desk.guard.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if *said != failure {
                 failure.iter().for_each(|why| tracing::warn!("the rules for containers may be missing, and this is tried again: {why}"));
@@ -101,11 +153,27 @@ impl Desk {
     }
 
     async fn write(&self) -> Result<(), HostError> {
+        if self.guard.closed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let rules = self.rules().await?;
-        let (bridge, present) = (self.bridge().name, !rules.is_empty());
+        let (bridge, wanted) = (self.bridge().name, !rules.is_empty());
+        if !wanted && !self.guard.present.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        // Where it fails, it is tried again.
+        self.guard.present.store(true, Ordering::SeqCst);
         self.guard.nft(move || rules::write(&bridge, &rules)).await?;
-        self.guard.present.store(present, Ordering::SeqCst);
+        self.guard.present.store(wanted, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Removes the tables, after whatever is being written.
+    pub(super) async fn unguard(&self) -> Result<(), HostError> {
+        let _written = self.guard.written.lock().await;
+        self.guard.closed.store(true, Ordering::SeqCst);
+        let bridge = self.bridge().name;
+        self.guard.nft(move || rules::remove(&bridge)).await
     }
 
     /// At the start: what an earlier router left goes where it is not wanted any more.
@@ -114,7 +182,7 @@ impl Desk {
         let bridge = self.bridge().name;
         let outcome = match wanted {
             true => self.enforce().await,
-            false => self.guard.nft(move || rules::remove(&bridge)).await.map_err(|error| Refusal(error.to_string())),
+            false => self.guard.nft(move || rules::remove(&bridge)).await.map_err(Denied::now),
         };
         if let Err(refusal) = outcome {
             tracing::warn!("{refusal}; containers are not kept apart as they should be until this works");
@@ -128,13 +196,12 @@ impl Desk {
         let mac = link::by_index(&self.kernel().await.host, bridge.index).await?.map_or([0; 6], |link| link.mac);
         let known = self.known();
         let exposed = known.get(EXPOSED).map(|known| known.record.exposures()).unwrap_or_default();
-        let mesh = self.settings.ranges.iter().copied().chain(self.subnets()).collect();
+        let mesh = self.settings.ranges.iter().copied().chain(self.subnets()).chain(self.far.subnets()).collect();
         let ports = known.values().filter_map(|known| {
             let port = known.port.as_ref()?;
             Some(Port { name: port.0.clone(), mac: port.1, addresses: known.record.addresses.clone() })
         });
-        let isolation = self.settings.isolate.then(|| ports.collect());
-        Ok(Rules { mac, exposed, mesh, isolation })
+        Ok(Rules { mac, exposed, mesh, ports: ports.collect(), isolate: self.settings.isolate })
     }
 }
 

@@ -1,8 +1,12 @@
 //! What is remembered of a container over a restart: the kernel knows the rest.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::desk::Desk;
+use crate::api::Denied;
 use crate::host::rules::Exposure;
 
 /// Version of the form in which it is kept.
@@ -22,6 +26,9 @@ pub struct Record {
     /// MAC that its interface was made with; it may have given itself another.
     #[serde(default)]
     pub mac: Option<[u8; 6]>,
+    /// Where its network namespace was when it was attached.
+    #[serde(default)]
+    pub netns: Option<PathBuf>,
     /// Addresses that it has no more, and that could not be given back yet.
     #[serde(default)]
     pub leaving: Vec<IpNet>,
@@ -48,6 +55,16 @@ impl Record {
         self.names.retain(|(_, of)| !of.is_empty());
     }
 
+    /// Where the container's network namespace is: also for one whose record is older, or lost.
+    pub fn namespace_of(&self, ident: &str) -> Option<PathBuf> {
+        let told = || match ident.split_once(':')? {
+            ("netns", path) => Some(path.into()),
+            ("pid", pid) => Some(format!("/proc/{pid}/ns/net").into()),
+            _ => None,
+        };
+        self.netns.clone().or_else(told)
+    }
+
     /// The host's addresses, with what becomes of them in the firewall.
     pub fn exposures(&self) -> Vec<Exposure> {
         self.addresses.iter().map(|a| Exposure { address: *a, masquerade: !self.plain.contains(a) }).collect()
@@ -61,6 +78,13 @@ impl Record {
     /// From the disk; `None` where a newer program wrote it, or nobody.
     pub fn from_bytes(bytes: &[u8]) -> Option<Record> {
         serde_json::from_slice::<Record>(bytes).ok().filter(|record| record.version == VERSION)
+    }
+}
+
+impl Desk {
+    /// Remembers who is about to get its first address: an end between the two is found at the next start, and the address goes back.
+    pub(super) async fn announce_newcomer(&self, ident: &str) -> Result<(), Denied> {
+        if self.lock().contains_key(ident) { Ok(()) } else { self.remember(ident, Some(&Record::default())).await }
     }
 }
 
@@ -83,6 +107,11 @@ mod tests {
         assert_eq!(record.names, [("web".to_string(), vec![net("10.2.2.1/24")])]);
         record.plain = vec![net("10.2.2.1/24")];
         assert_eq!(record.exposures(), [Exposure { address: net("10.2.2.1/24"), masquerade: false }]);
+        assert_eq!(record.namespace_of("netns:/run/netns/a:b"), Some("/run/netns/a:b".into()));
+        assert_eq!(record.namespace_of("pid:7"), Some("/proc/7/ns/net".into()));
+        assert_eq!(record.namespace_of("0123456789ab"), None);
+        record.netns = Some("/proc/8/ns/net".into());
+        assert_eq!(record.namespace_of("0123456789ab"), Some("/proc/8/ns/net".into()));
         record.leaving = vec![net("10.2.1.1/24")];
         record.add(&[net("10.2.1.1/24")], &[]);
         assert_eq!(record.leaving, [], "what it has again does not leave");

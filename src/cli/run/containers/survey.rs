@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 
 use super::super::complain;
+use super::addresses::Debt;
 use super::desk::{Desk, Known};
 use super::record::Record;
-use crate::api::Refusal;
+use crate::api::Denied;
 use crate::api::containers::EXPOSED;
 use crate::host::HostError;
-use crate::host::container::{BridgeEnd, End, expose, found};
+use crate::host::container::{BridgeEnd, End, expose, found, join, resize};
 use crate::store::db::Table;
 
 impl Desk {
@@ -20,10 +22,14 @@ impl Desk {
     /// others goes on in the background.
     pub async fn take_over(self: &Arc<Self>) -> bool {
         let bridge = self.bridge();
-        match found::sweep(&self.kernel().await.host, &bridge.name).await {
-            Ok(swept) => swept.iter().for_each(|name| tracing::info!("{name} was never finished by an earlier router; it is removed")),
-            Err(error) => complain("cannot look for unfinished interfaces", &error),
+        let kernel = self.kernel().await;
+        for swept in [found::sweep(&kernel.host, &bridge.name).await, join::sweep(&kernel.host, &bridge.name).await] {
+            match swept {
+                Ok(swept) => swept.iter().for_each(|name| tracing::info!("{name} was never finished by an earlier router; it is removed")),
+                Err(error) => complain("cannot look for unfinished interfaces", &error),
+            }
         }
+        drop(kernel);
         let rows = self.db.all(Table::Containers).await.unwrap_or_else(|error| {
             tracing::error!("{error}; containers are found by what the kernel knows alone");
             Vec::new()
@@ -44,6 +50,11 @@ impl Desk {
         {
             self.lock().insert(EXPOSED.to_owned(), Known { record, port: None });
         }
+        if !self.reserve().await {
+            return false;
+        }
+        self.doorbell.tell(self.exposed());
+        self.publish();
         self.enforce_first().await;
         self.look().await;
         let desk = Arc::clone(self);
@@ -54,14 +65,29 @@ impl Desk {
                 if desk.lock().contains_key(ident) {
                     continue;
                 }
-                // It went while no router was there to see it.
-                if let Err(refusal) = desk.bury(ident, false).await {
+                // It went while no router was there to see it. The host never goes: it was killed while it was being exposed, and has nothing yet.
+                if let Err(refusal) = desk.bury(ident, ident == EXPOSED).await {
                     tracing::warn!("{ident} is gone, and this could not be noted: {refusal}");
                 }
             }
+            desk.give_up_unfinished().await;
             desk.reaffirm().await;
         });
         true
+    }
+
+    /// Gives back what the host was to have besides what it has, when the router was killed.
+    async fn give_up_unfinished(&self) {
+        let Some(book) = self.books.addresses.as_deref() else { return };
+        let _turn = self.turn(EXPOSED).await;
+        let Some(known) = self.lock().get(EXPOSED).cloned() else { return };
+        let has = |address: &IpNet| known.record.addresses.iter().chain(&known.record.leaving).any(|other| other.addr() == address.addr());
+        for address in book.lookup(EXPOSED).await.unwrap_or_default().iter().filter(|address| !has(address)) {
+            match book.free(EXPOSED, Some(address.addr())).await {
+                Ok(()) => tracing::info!("the host was never exposed as {address}, which goes back"),
+                Err(refusal) => tracing::warn!("the host was never exposed as {address}, and it cannot be given back: {refusal}"),
+            }
+        }
     }
 
     /// Takes every attached container in; its record leaves `records`.
@@ -122,8 +148,41 @@ impl Desk {
                 Err(error) => complain("cannot plug a container in again", &error),
             }
         }
+        if let Err(error) = join::keep(&self.kernel().await.host, &bridge).await {
+            complain("cannot look after a bridge that was joined to this one", &error);
+        }
         self.expose_again(&bridge).await;
         self.miss(&ends);
+        self.fit(&bridge, &ends).await;
+    }
+
+    /// Gives containers the bridge's MTU where that is another than at the last look: `--mtu` may change between two lives of a router.
+    async fn fit(self: &Arc<Self>, bridge: &BridgeEnd, ends: &[End]) {
+        let Ok(Some(found)) = crate::host::link::by_index(&self.kernel().await.host, bridge.index).await else { return };
+        if self.mtu.swap(found.mtu, Ordering::Relaxed) == found.mtu {
+            return;
+        }
+        for end in ends.iter().filter(|end| end.mtu != found.mtu).cloned() {
+            let (desk, bridge) = (Arc::clone(self), bridge.clone());
+            tokio::spawn(async move {
+                let ident = end.ident.clone();
+                let _turn = desk.turn(&ident).await;
+                let netns = desk.lock().get(&ident).and_then(|known| known.record.namespace_of(&ident));
+                let resized = match netns {
+                    Some(netns) => desk.blocking("resize", move || resize(&bridge, &end, &netns)).await,
+                    None => Err(Denied::now("where its network namespace is was never told")),
+                };
+                match resized {
+                    Ok(()) => tracing::info!("{ident} has the bridge's MTU of {} now", found.mtu),
+                    Err(refusal) => {
+                        tracing::warn!(
+                            "{ident} keeps an MTU that is not the bridge's {}, until it is attached again: {refusal}",
+                            found.mtu
+                        );
+                    }
+                }
+            });
+        }
     }
 
     /// Gives the host back what somebody took from the bridge. Whoever is exposing or hiding sees to it himself.
@@ -164,7 +223,7 @@ impl Desk {
     }
 
     /// A container is gone: its names at once, its addresses after a while, or `at_once`. It is forgotten when that was noted.
-    pub(super) async fn bury(&self, ident: &str, at_once: bool) -> Result<(), Refusal> {
+    pub(super) async fn bury(&self, ident: &str, at_once: bool) -> Result<(), Denied> {
         let was = self.lock().remove(ident);
         let names = match self.books.names.as_deref() {
             Some(names) => names.remove(ident, None, &[]).await,
@@ -175,8 +234,18 @@ impl Desk {
             (Some(book), true) => book.free(ident, None).await,
             (None, _) => Ok(()),
         };
-        let enforced = if was.is_some() && self.settings.isolate { self.enforce().await } else { Ok(()) };
-        let forgotten = if addresses.is_ok() { self.remember(ident, None).await } else { Ok(()) };
-        names.and(addresses).and(enforced).and(forgotten)
+        let enforced = if was.is_some() { self.enforce_ports().await } else { Ok(()) };
+        let settled = names.and(addresses);
+        let forgotten = match &settled {
+            Ok(()) => {
+                self.debts().remove(ident);
+                self.remember(ident, None).await
+            }
+            Err(refusal) => {
+                self.owe(ident, Debt::Burial { at_once }, &format!("{ident} is gone, and what it had is not given back: {refusal}"));
+                Ok(())
+            }
+        };
+        settled.and(enforced).and(forgotten)
     }
 }

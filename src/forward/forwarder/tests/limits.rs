@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::forward::Hops;
 
 /// A path that carries 300 bytes less than the containers believe.
 fn narrow() -> Wiring {
@@ -205,7 +206,7 @@ fn a_dead_link_is_not_used_and_the_alternate_is() {
     let mut fib = mesh.fib(1, true);
     fib.links[0].up.store(false, std::sync::atomic::Ordering::Relaxed);
     let peer = fib.peers.get_mut(&name(0)).expect("known");
-    peer.route = Route::Via { primary: 0, alternate: Some(1) };
+    peer.route = Route::Via(Hops::new(0, Some(1)));
     mesh.set_fib(1, fib);
     let recipe = Recipe { source: 2, destination: 1, ..Recipe::default() };
     mesh.send(1, &recipe.vnet(0), &recipe.frame());
@@ -236,4 +237,17 @@ fn keys_end_although_nobody_retires_them() {
     assert!(mesh.nodes[0].outbox.is_empty() && mesh.nodes[1].tap.frames.is_empty());
     let dropped = drops(&mesh);
     assert!(dropped.contains(&(1, "drop_expired", 1)) && dropped.contains(&(0, "drop_key_exhausted", 1)), "{dropped:?}");
+}
+
+#[test]
+fn a_station_that_floods_too_much_is_named_and_others_are_not_held_to_it() {
+    let mut mesh = Mesh::line(Wiring { flood_limit: 10, ..Wiring::default() });
+    for _ in 0..25 {
+        mesh.send(0, &VnetHeader::default(), &broadcast(1));
+    }
+    mesh.send(0, &VnetHeader::default(), &broadcast(2));
+    mesh.settle();
+    assert_eq!((mesh.nodes[1].tap.take().len(), mesh.counters(0).drop_flood_limit.get()), (11, 15));
+    let news = Punt::FloodLimit { vlan: 0, mac: mac(1) };
+    assert_eq!(mesh.nodes[0].outbox.punts.iter().filter(|punt| **punt == news).count(), 1);
 }

@@ -14,8 +14,12 @@ fn whole(frame: &[u8]) -> Vec<u8> {
 }
 
 fn flood(origin: usize, sequence: u32, hop_limit: u8) -> Vec<u8> {
+    flood_of(origin, sequence, hop_limit, &broadcast(origin as u8 + 1))
+}
+
+fn flood_of(origin: usize, sequence: u32, hop_limit: u8, frame: &[u8]) -> Vec<u8> {
     let header = FloodHeader { origin: name(origin), incarnation: 1, lane: 1, hop_limit, sequence };
-    [&header.to_bytes()[..], &whole(&broadcast(origin as u8 + 1))].concat()
+    [&header.to_bytes()[..], &whole(frame)].concat()
 }
 
 /// Router 1 of a line of three receives these datagrams from the address of router `from`; what it drops is returned.
@@ -102,6 +106,62 @@ fn a_bundle_may_hold_several_frames() {
     let datagram = seal(&mesh, 0, 1, Kind::DataDirect, &text);
     assert_eq!(receive(&mut mesh, 0, &[datagram]), []);
     assert_eq!(mesh.nodes[1].tap.take(), [broadcast(1), small(1), broadcast(1), small(2)]);
+}
+
+#[test]
+fn floods_made_up_in_anothers_name_keep_its_own_from_nobody() {
+    let mut mesh = line(three());
+    // Router 2 is not where the floods of router 0 come from.
+    for ahead in [0, 1 << 20, 1 << 30] {
+        for sequence in 1000..2100 {
+            let made_up = seal(&mesh, 2, 1, Kind::Flood, &flood_of(0, sequence + ahead, 9, &broadcast(7)));
+            mesh.receive(1, address(2), &made_up, made_up.len());
+        }
+    }
+    mesh.nodes[1].tap.take();
+    for sequence in [1000, 1001, 1500] {
+        let its_own = seal(&mesh, 0, 1, Kind::Flood, &flood(0, sequence, 9));
+        assert_eq!(receive(&mut mesh, 0, &[its_own]), []);
+        assert_eq!(mesh.nodes[1].tap.take(), [broadcast(1)]);
+    }
+}
+
+#[test]
+fn floods_of_lives_that_their_origin_does_not_live_take_no_room_of_others() {
+    let mut mesh = line(three());
+    for incarnation in 2..500 {
+        let header = FloodHeader { origin: name(0), incarnation, lane: 1, hop_limit: 9, sequence: 1 };
+        let datagram = seal(&mesh, 0, 1, Kind::Flood, &[&header.to_bytes()[..], &whole(&broadcast(1))].concat());
+        mesh.receive(1, address(0), &datagram, datagram.len());
+    }
+    mesh.nodes[1].tap.take();
+    let quiet = seal(&mesh, 2, 1, Kind::Flood, &flood(2, 1, 9));
+    assert_eq!(receive(&mut mesh, 2, &[quiet]), []);
+    assert_eq!(mesh.nodes[1].tap.take(), [broadcast(3)]);
+}
+
+#[test]
+fn a_flood_that_does_not_come_by_the_tree_goes_no_further() {
+    let mut mesh = Mesh::line(Wiring { routers: 4, storm: true, ..Wiring::default() });
+    for (from, passed_on) in [(0, 0), (2, 1)] {
+        let datagram = seal(&mesh, from, 1, Kind::Flood, &flood(3, 5 + from as u32, 9));
+        mesh.receive(1, address(from), &datagram, datagram.len());
+        assert_eq!((mesh.nodes[1].tap.take(), mesh.nodes[1].outbox.len()), (vec![broadcast(4)], passed_on), "from {from}");
+    }
+}
+
+#[test]
+fn a_flood_that_comes_another_way_first_is_delivered_once_too() {
+    let mut mesh = line(three());
+    for (ways, sequence) in [([2, 0], 5), ([0, 2], 6), ([2, 2], 7), ([0, 0], 8)] {
+        for from in ways {
+            let datagram = seal(&mesh, from, 1, Kind::Flood, &flood(0, sequence, 9));
+            mesh.receive(1, address(from), &datagram, datagram.len());
+        }
+        let passed_on = usize::from(ways.contains(&0));
+        assert_eq!((mesh.nodes[1].tap.take(), mesh.nodes[1].outbox.len()), (vec![broadcast(1)], passed_on), "{ways:?}");
+        mesh.nodes[1].outbox.clear();
+    }
 }
 
 #[test]

@@ -129,6 +129,8 @@ fn bad_records_are_counted_and_nothing_else() {
         let mut bytes = good.bytes().to_vec();
         bytes[position] ^= 1;
         if let Ok(bent) = Record::parse(&bytes) {
+            // So many from one neighbour are not even looked at.
+            store.shares = Default::default();
             deliver(&mut store, &[bent]);
         }
     }
@@ -139,6 +141,7 @@ fn bad_records_are_counted_and_nothing_else() {
     let foreign = Store::new(elsewhere.config);
     let record = Record::build(&identity(3).public().key, 0, (1, 1), &links_body(&[]), |signed| foreign.sign(signed)).expect("a record");
     let forged = store.counters().record_forged.get();
+    store.shares = Default::default();
     deliver(&mut store, &[record]);
     assert_eq!(store.counters().record_forged.get(), forged + 1, "a record of another network means nothing here");
     let mut out = Output::default();
@@ -151,6 +154,22 @@ fn bad_records_are_counted_and_nothing_else() {
     let counts = [&counters.record_malformed, &counters.message_malformed, &counters.message_unknown, &counters.message_stranger];
     assert_eq!(counts.map(|counter| counter.get()), [1; 4]);
     assert!(out.to_neighbour.is_empty() && out.to_all_but.is_empty() && out.changes.is_empty());
+}
+
+#[test]
+fn a_member_cannot_speak_for_another() {
+    let (mut store, signatures) = (store(1), Ed25519);
+    store.config.signatures = Arc::new(Ed25519);
+    let (member, other) = (identity(2), identity(3));
+    let scope = sha2::Sha256::digest(b"weave");
+    let said_by = |signer: &Identity| {
+        let sign = |signed: &[u8]| signatures.sign(signer, "weave-router record v1", &[&scope[..], signed].concat());
+        Record::build(&member.public().key, 0, (1, 1), &links_body(&[1]), sign).expect("a record")
+    };
+    deliver(&mut store, &[said_by(&other)]);
+    assert_eq!((held(&store).len(), store.counters().record_forged.get()), (0, 1));
+    deliver(&mut store, &[said_by(&member)]);
+    assert_eq!((held(&store).len(), store.counters().record_forged.get()), (1, 1));
 }
 
 #[test]
@@ -167,7 +186,8 @@ fn two_keys_of_one_name_are_told_once() {
 #[test]
 fn new_incarnations_and_goodbyes_void_what_was_said() {
     let mut store = store(1);
-    let name = identity(2).name();
+    let (name, other) = (identity(2).name(), identity(5).name());
+    store.link_up(Time::ZERO, other, &mut Output::default());
     let first = [
         record(2, 0, (1, 1), &Body::Node(node("h2"))),
         record(2, 0, (1, 1), &links_body(&[1])),
@@ -181,7 +201,8 @@ fn new_incarnations_and_goodbyes_void_what_was_said() {
     assert_eq!(store.macs_of(name).count(), 0);
     let again = deliver(&mut store, &[record(2, 0, (2, 1), &Body::Node(node("h2")))]);
     let expected = vec![Change::Incarnation(name, 2), Change::Links(name), Change::Macs(name), Change::Node(name)];
-    assert_eq!((again.changes, again.to_all_but.len()), (expected, 1));
+    let passed_on = again.to_neighbour.iter().filter(|(to, message)| *to == other && message.starts_with(&[5])).count();
+    assert_eq!((again.changes, passed_on), (expected, 1));
     assert!(store.node(name).is_some());
 }
 

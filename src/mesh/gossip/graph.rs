@@ -1,0 +1,101 @@
+//! The graph that links make: which routers it leads to, and which of them are members whom routes may lead to, and through.
+
+use std::sync::Arc;
+
+use super::origins::Origin;
+use super::store::Store;
+use crate::mesh::routes::Topology;
+use crate::time::Time;
+use crate::wire::PeerName;
+use crate::wire::body::{Body, LINKS, LinkEntry, NO_TRANSIT, NODE};
+
+impl Store {
+    /// The graph that the LINKS records of members make, built where they have changed. One that comes out the same is the
+    /// same, so that what was computed from it stays.
+    pub fn topology(&mut self) -> Arc<Topology> {
+        if self.built_key != Some(self.graph_key) {
+            self.built_key = Some(self.graph_key);
+            let built = self.workshop.topology(self.graph_key, &|| self.graph());
+            if built != self.topology {
+                self.topology = built;
+            }
+        }
+        Arc::clone(&self.topology)
+    }
+
+    /// True where a link that somebody advertised is no more, or a router no member, since this was last asked.
+    pub fn take_cut(&mut self) -> bool {
+        std::mem::take(&mut self.cut)
+    }
+
+    /// Somebody is no member any more. What leads there is carried on: all must agree on what they hold.
+    pub(super) fn members_changed(&mut self) {
+        self.cut = true;
+        self.origins.keys().copied().collect::<Vec<_>>().into_iter().for_each(|name| self.weigh(name));
+    }
+
+    /// Brings up to date which origins are reachable, and with that what the tree covers. Whoever may not be a member here is one for
+    /// others: all must agree on what they hold.
+    pub(super) fn settle(&mut self, now: Time) {
+        for name in self.reach.take_changed() {
+            let Some(origin) = self.origins.get_mut(&name).filter(|_| name != self.own) else { continue };
+            match (self.reach.contains(name), origin.unreachable_since) {
+                (true, Some(_)) => {
+                    origin.unreachable_since = None;
+                    origin.records.values().for_each(|record| self.tree.insert(record));
+                }
+                (false, None) => {
+                    origin.unreachable_since = Some(now);
+                    origin.records.values().for_each(|record| self.tree.remove(record));
+                }
+                (true, None) | (false, Some(_)) => {}
+            }
+        }
+    }
+
+    /// The routers of the graph.
+    fn in_graph(&self) -> impl Iterator<Item = (&PeerName, &Origin)> {
+        self.origins.iter().filter(|(name, origin)| self.is_in_graph(**name, origin))
+    }
+
+    fn is_in_graph(&self, name: PeerName, origin: &Origin) -> bool {
+        name == self.own || origin.left().is_none() && self.allows(origin)
+    }
+
+    fn graph(&self) -> Topology {
+        let links = self.in_graph().map(|(name, origin)| (*name, links_in(origin).copied()));
+        Topology::build(links).closed_to_transit(|name| self.origins.get(&name).is_some_and(is_closed))
+    }
+
+    /// Brings up to date what a router is in the graph.
+    pub(super) fn weigh(&mut self, name: PeerName) {
+        let Some(origin) = self.origins.get(&name) else { return };
+        let is = if self.is_in_graph(name, origin) { weight(name, origin) } else { 0 };
+        if let Some(origin) = self.origins.get_mut(&name) {
+            self.graph_key = self.graph_key.wrapping_sub(origin.in_graph).wrapping_add(is);
+            origin.in_graph = is;
+        }
+    }
+}
+
+/// A number for what a router says of its links, and of those of others that may lead through it.
+fn weight(name: PeerName, origin: &Origin) -> u64 {
+    let said = origin.records.range((LINKS, 0)..=(LINKS, u16::MAX));
+    let name = name.to_u64().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // Another number, not another summand, or it would be the same whichever router is closed.
+    let name = if is_closed(origin) { name.rotate_left(17) } else { name };
+    said.fold(name, |key, (_, record)| key.wrapping_add(record.edition().digest))
+}
+
+/// True where a router says that it passes nothing on.
+fn is_closed(origin: &Origin) -> bool {
+    origin.bodies(NODE).next().is_some_and(|body| matches!(body, Body::Node(node) if node.features & NO_TRANSIT != 0))
+}
+
+/// The links that a router advertises.
+pub(super) fn links_in(origin: &Origin) -> impl Iterator<Item = &LinkEntry> {
+    origin.bodies(LINKS).flat_map(|body| match body {
+        Body::Links(links, _) => links.as_slice(),
+        _ => &[],
+    })
+}

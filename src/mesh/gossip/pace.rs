@@ -1,0 +1,120 @@
+//! How much of others' news is taken, and how much they are answered: a member that says or asks more than any honest one has to is not heard at
+//! its own speed, and does not keep others from being heard.
+//!
+//! * Each **origin** has a share, whoever passes its records on.
+//! * Each **neighbour** has shares of its own: of records looked at, of routers never heard of, of messages in answer. They outlive the link, so
+//!   that to close and open it again wins nothing.
+//! * No honest router passes on a record whose **signature does not hold**, as each is checked before. Whoever does so again and again is not
+//!   listened to for a while, or it could use up the shares of those in whose names it speaks.
+//!
+//! What is passed over here is no loss: who still has something to say is heard a little later, by the next agreement.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Output;
+use super::store::Store;
+use crate::forward::limit::TokenBucket;
+use crate::time::Time;
+use crate::wire::PeerName;
+use crate::wire::record::Record;
+
+/// Records of one origin per second, and the burst: all that one may keep, twice.
+const ORIGIN_RATE: (u64, u64) = (64, 512);
+/// Records of one neighbour per second, and the burst: all those of a large mesh at once.
+const NEWS_RATE: (u64, u64) = (2000, 65_536);
+/// Origins never heard of, per second, and the burst: those of the largest mesh at once.
+const NEW_RATE: (u64, u64) = (500, 8192);
+/// Messages in answer to one neighbour per second, and the burst: as many as it takes to tell it everything.
+const ANSWER_RATE: (u64, u64) = (1000, 16_384);
+/// Records whose signature does not hold, per second, and the burst.
+const FORGED_RATE: (u64, u64) = (1, 16);
+/// Whoever exceeds that is not listened to for this long.
+const DEAF: Duration = Duration::from_secs(10);
+/// Neighbours, of now and before, whose shares are remembered.
+const MOST_SHARES: usize = 512;
+
+/// A full share of what one origin may say.
+pub(super) fn origin_share() -> TokenBucket {
+    TokenBucket::new(ORIGIN_RATE.0, ORIGIN_RATE.1)
+}
+
+/// What one neighbour may cost.
+#[derive(Debug)]
+struct Share {
+    news: TokenBucket,
+    newcomers: TokenBucket,
+    answers: TokenBucket,
+    forged: TokenBucket,
+    deaf_until: Time,
+}
+
+impl Default for Share {
+    fn default() -> Share {
+        let bucket = |(rate, burst)| TokenBucket::new(rate, burst);
+        let [news, newcomers, answers, forged] = [NEWS_RATE, NEW_RATE, ANSWER_RATE, FORGED_RATE].map(bucket);
+        Share { news, newcomers, answers, forged, deaf_until: Time::ZERO }
+    }
+}
+
+/// The shares of all neighbours.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    by_neighbour: BTreeMap<PeerName, Share>,
+}
+
+impl Shares {
+    fn of(&mut self, neighbour: PeerName) -> &mut Share {
+        if self.by_neighbour.len() >= MOST_SHARES && !self.by_neighbour.contains_key(&neighbour) {
+            self.by_neighbour.pop_first();
+        }
+        self.by_neighbour.entry(neighbour).or_default()
+    }
+}
+
+impl Store {
+    /// Records that are asked for.
+    pub fn requests(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Whether this news is to be looked at now, as far as the shares of its origin and of the neighbour that it came `from` go.
+    pub(super) fn is_in_pace(&mut self, now: Time, from: PeerName, record: &Record) -> bool {
+        let name = record.id().name;
+        let share = self.shares.of(from);
+        if now < share.deaf_until || !share.news.take(now, 1) {
+            return false;
+        }
+        match self.origins.get_mut(&name) {
+            Some(_) if name == self.own => true,
+            Some(origin) => origin.share.take(now, 1),
+            None => share.newcomers.take(now, 1),
+        }
+    }
+
+    /// A neighbour passed on a record whose signature does not hold.
+    pub(super) fn note_forged(&mut self, now: Time, from: PeerName) {
+        self.counters.record_forged.inc();
+        let share = self.shares.of(from);
+        if !share.forged.take(now, 1) {
+            share.deaf_until = now + DEAF;
+        }
+    }
+
+    /// Whether a question of this neighbour is looked at: it counts as one of the messages in answer, since to find these costs more than to send them.
+    pub(super) fn may_ask(&mut self, now: Time, from: PeerName) -> bool {
+        let may = self.shares.of(from).answers.take(now, 1);
+        if !may {
+            self.counters.answers_over_pace.inc();
+        }
+        may
+    }
+
+    /// Of the messages written since there were `before` of them, all in answer to this neighbour, keeps as many as it may have.
+    pub(super) fn hold_answers(&mut self, now: Time, to: PeerName, before: usize, out: &mut Output) {
+        let share = self.shares.of(to);
+        let kept = (before..out.to_neighbour.len()).take_while(|_| share.answers.take(now, 1)).count();
+        let dropped = out.to_neighbour.drain(before + kept..).count();
+        self.counters.answers_over_pace.add(dropped as u64);
+    }
+}

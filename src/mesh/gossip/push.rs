@@ -1,0 +1,105 @@
+//! Who is told at once: every record would else go over every link in both directions.
+//!
+//! Each router lets [`SOURCES`] of its neighbours pass on to it what they hear from others. Which ones shows itself: whoever brings a record as
+//! one copy too many is told so (PUSH 0), and whoever had what nobody brought is asked to bring more (PUSH 1). Two sources, as
+//! a datagram is lost now and then; what both miss is found by agreement. What a router says of itself goes to all its neighbours.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Output;
+use super::store::Store;
+use crate::wire::PeerName;
+use crate::wire::gossip;
+use crate::wire::record::{Record, RecordId};
+
+/// Neighbours that each router is told by at once.
+pub(super) const SOURCES: usize = 2;
+/// Records of which copies are counted; beyond that, counting starts anew.
+const MOST_COUNTED: usize = 1024;
+
+/// Copies that came of the newest records.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    /// By the bytes that tell records apart: the record, and how often it came from others than its origin.
+    seen: BTreeMap<[u8; KEY], (Arc<Record>, usize)>,
+}
+
+/// Type, chunk and the first half of the origin's key.
+const KEY: usize = 19;
+
+impl Copies {
+    /// A record came for the first time.
+    pub(super) fn first(&mut self, record: Arc<Record>, from: PeerName) {
+        if self.seen.len() >= MOST_COUNTED {
+            self.seen.clear();
+        }
+        let count = usize::from(record.id().name != from);
+        if let Some(key) = record.bytes().first_chunk() {
+            self.seen.insert(*key, (record, count));
+        }
+    }
+
+    /// The id of these bytes, where they may be one of the newest records.
+    pub(super) fn known(&self, bytes: &[u8]) -> Option<RecordId> {
+        let (record, _) = self.seen.get(bytes.first_chunk::<KEY>()?)?;
+        Some(record.id())
+    }
+
+    /// Another copy came; the number of it. Old records are not counted: they have come more often than need be.
+    fn again(&mut self, record: &Record) -> usize {
+        let seen = record.bytes().first_chunk::<KEY>().and_then(|key| self.seen.get_mut(key));
+        seen.filter(|(known, _)| known.edition() == record.edition()).map_or(usize::MAX, |(_, count)| {
+            *count += 1;
+            *count
+        })
+    }
+}
+
+impl Store {
+    /// Passes on what a neighbour said that was new, to those who want that.
+    pub(super) fn push(&self, from: PeerName, records: &[Arc<Record>], out: &mut Output) {
+        if records.is_empty() {
+            return;
+        }
+        let messages = gossip::records(records.iter().map(|record| record.bytes()), self.config.max_message);
+        let fed = self.neighbours.iter().filter(|(name, neighbour)| **name != from && neighbour.wants_push);
+        for (name, _) in fed {
+            out.to_neighbour.extend(messages.iter().map(|message| (*name, message.clone())));
+        }
+    }
+
+    /// A neighbour says whether it wants to be told at once.
+    pub(super) fn on_push(&mut self, from: PeerName, wanted: bool) {
+        if let Some(neighbour) = self.neighbours.get_mut(&from) {
+            neighbour.wants_push = wanted;
+        }
+    }
+
+    /// A record came again. One copy too many, where it was not asked for, is the last of that neighbour.
+    pub(super) fn copied(&mut self, from: PeerName, id: RecordId, out: &mut Output) {
+        let Some(record) = self.origins.get(&id.name).and_then(|origin| origin.records.get(&(id.kind, id.chunk))) else { return };
+        if id.name == from || self.copies.again(record) <= SOURCES {
+            return;
+        }
+        let sources = self.neighbours.values().filter(|neighbour| neighbour.is_source).count();
+        let Some(neighbour) = self.neighbours.get_mut(&from).filter(|neighbour| !neighbour.wanted.contains(&id)) else { return };
+        if sources > SOURCES || !neighbour.is_source {
+            neighbour.is_source = false;
+            out.to_neighbour.push((from, gossip::push(false)));
+        }
+    }
+
+    /// Asks a neighbour to tell us at once.
+    pub(super) fn want_push(&mut self, from: PeerName, out: &mut Output) {
+        if let Some(neighbour) = self.neighbours.get_mut(&from) {
+            neighbour.is_source = true;
+            out.to_neighbour.push((from, gossip::push(true)));
+        }
+    }
+
+    /// True where more neighbours should tell us at once.
+    pub(super) fn lacks_sources(&self) -> bool {
+        self.neighbours.values().filter(|neighbour| neighbour.is_source).count() < SOURCES.min(self.neighbours.len())
+    }
+}
