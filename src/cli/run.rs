@@ -9,12 +9,12 @@
 
 mod apps;
 mod aside;
+mod changes;
 mod containers;
 mod dns;
 mod fastdp;
 mod ipam;
 mod keeper;
-mod lost;
 mod names;
 mod network;
 mod parts;
@@ -105,7 +105,7 @@ struct Router {
     containers: Containers,
     tracers: Tracers,
     /// Tells the mesh plane of interfaces that go down.
-    _watching: Option<lost::Watching>,
+    _watching: Option<changes::Watching>,
 }
 
 impl Router {

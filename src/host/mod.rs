@@ -5,13 +5,13 @@
 //! changed through the programs that own them (`iptables`, `nft`).
 
 pub mod bridge;
+pub mod changes;
 pub mod container;
 mod error;
 pub mod fastdp;
 pub mod firewall;
 pub mod lab;
 pub mod link;
-pub mod lost;
 pub mod macs;
 pub mod nameserver;
 pub mod routes;

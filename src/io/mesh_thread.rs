@@ -39,6 +39,8 @@ pub enum MeshInput {
     Unreachable(Address),
     /// The interface that has these addresses is down.
     LinkLost(Vec<IpAddr>),
+    /// The interface that has these addresses takes IP packets of at most so many bytes now.
+    LinkResized(Vec<IpAddr>, u32),
     /// Please say how things stand.
     Snapshot(Box<dyn FnOnce(Snapshot) + Send>),
     /// The same of one part.
@@ -165,8 +167,12 @@ impl MeshThread {
                 MeshInput::TooBig(address) => self.mesh.handle_too_big(now, address, &mut self.out),
                 MeshInput::Unreachable(address) => self.mesh.handle_unreachable(now, address, &mut self.out),
                 MeshInput::LinkLost(own) => {
-                    let lost = self.mesh.path_addresses().into_iter().filter(|peer| leaves_from(*peer, &own)).collect::<Vec<_>>();
+                    let lost = self.led_over(&own);
                     self.mesh.handle_link_lost(now, &lost, &mut self.out);
+                }
+                MeshInput::LinkResized(own, mtu) => {
+                    let resized = self.led_over(&own);
+                    self.mesh.handle_link_resized(now, &resized, mtu, &mut self.out);
                 }
                 MeshInput::Snapshot(answer) => answer(self.mesh.snapshot(now)),
                 MeshInput::Ask(ask) => ask(&self.mesh, now),
@@ -175,6 +181,11 @@ impl MeshThread {
             self.carry_out();
         }
         (stop, more)
+    }
+
+    /// Where paths lead that leave from one of these addresses.
+    fn led_over(&self, own: &[IpAddr]) -> Vec<Address> {
+        self.mesh.path_addresses().into_iter().filter(|peer| leaves_from(*peer, own)).collect()
     }
 
     fn read_sockets(&mut self) {

@@ -108,6 +108,22 @@ impl Mesh {
         self.finish(now, out);
     }
 
+    /// The interface that leads to these addresses takes IP packets of at most `mtu` bytes now, which is other than before.
+    pub fn handle_link_resized(&mut self, now: Time, addresses: &[Address], mtu: u32, out: &mut Outbox) {
+        self.now = now;
+        for peer in self.peers_at(addresses) {
+            let Some(adjacency) = self.adjacencies.get_mut(&peer) else { continue };
+            let headers = adjacency.address.underlay_overhead();
+            let largest = usize::try_from(mtu).unwrap_or(usize::MAX).saturating_sub(headers);
+            if adjacency.mtu.resized(now, u16::try_from(largest).unwrap_or(u16::MAX)) {
+                self.fib_stale = true;
+                (self.links_due, self.pace.links_urgent) = (Some(now), true);
+            }
+            self.tick_link(now, peer, out);
+        }
+        self.finish(now, out);
+    }
+
     fn peers_at(&self, addresses: &[Address]) -> Vec<PeerName> {
         let there = self.adjacencies.iter().filter(|(_, adjacency)| addresses.contains(&adjacency.address));
         there.map(|(peer, _)| *peer).collect()

@@ -9,7 +9,8 @@
 //! A round probes every candidate above what is proven at once, so that a path is known one round trip after
 //! link-up; rounds repeat because probes are lost too. Links work at the base size from the start, but until the first
 //! search is over nobody is told that something larger does not fit: hosts remember that for minutes. A peer answers probes once it knows
-//! this path as its own, which its first ping says: rounds before that may have been in vain, and are repeated.
+//! this path as its own, which its first ping says: rounds before that may have been in vain, and are repeated. What was proven early in a search
+//! may hold no more at its end, where the path has changed meanwhile: whoever has said so has it checked then.
 
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub struct MtuSearch {
     answers: bool,
     /// True while somebody has given a reason to look.
     hurried: bool,
+    /// True where somebody gave a reason to look during a search: what it has proven is checked once it is over.
+    recheck: bool,
     due: Time,
     nonce: u32,
     last_too_big: Option<Time>,
@@ -77,6 +80,7 @@ impl MtuSearch {
             first: true,
             answers: false,
             hurried: false,
+            recheck: false,
             due: now,
             nonce: 0,
             last_too_big: None,
@@ -141,7 +145,8 @@ impl MtuSearch {
     fn settle(&mut self, now: Time) {
         (self.settled, self.first) = (true, false);
         self.state = State::Settled { lost: 0, search_at: now + SEARCH_EVERY };
-        self.due = now + CHECK_EVERY;
+        self.hurried = std::mem::take(&mut self.recheck) && self.proven > BASE;
+        self.due = if self.hurried { now } else { now + CHECK_EVERY };
     }
 
     fn restart(&mut self, now: Time) {
@@ -187,19 +192,37 @@ impl MtuSearch {
 
     /// Somebody says that a datagram was too big on its way, which may not be true: the settled size is checked now instead of later.
     pub fn check_soon(&mut self, now: Time) {
-        if matches!(self.state, State::Settled { lost: 0, .. }) {
-            self.due = self.due.min(now);
-            self.hurried = true;
+        match self.state {
+            State::Settled { lost: 0, .. } => {
+                self.due = self.due.min(now);
+                self.hurried = true;
+            }
+            State::Settled { .. } => {}
+            State::Searching { .. } => self.recheck = true,
         }
+    }
+
+    /// The interface that leads to the peer takes other sizes than before, no payload larger than `largest`: what does not fit any more is given up,
+    /// and what may fit now is looked for. True where a search from the base size begins.
+    pub fn resized(&mut self, now: Time, largest: u16) -> bool {
+        if self.proven > largest.max(BASE) {
+            self.restart(now);
+            return true;
+        }
+        if let State::Settled { lost, .. } = self.state {
+            self.state = State::Settled { lost, search_at: now };
+        }
+        self.check_soon(now);
+        false
     }
 
     /// True where the next look should not be put off, though nothing uses the path.
     pub fn is_hurried(&self) -> bool {
-        self.hurried
+        self.hurried || matches!(self.state, State::Settled { lost: 1.., .. })
     }
 
-    /// The kernel refused a datagram as too big. True where a new search begins; probes in flight explain the
-    /// refusal while one is going on.
+    /// The kernel refused a datagram as too big. True where a new search begins. One that is going on is not begun anew: what was sent before
+    /// it began may explain the refusal.
     pub fn too_big(&mut self, now: Time) -> bool {
         let recent = self.last_too_big.is_some_and(|last| now.since(last) < TOO_BIG_EVERY);
         match self.state {
@@ -208,7 +231,11 @@ impl MtuSearch {
                 self.restart(now);
                 true
             }
-            State::Settled { .. } | State::Searching { .. } => false,
+            State::Settled { .. } => false,
+            State::Searching { .. } => {
+                self.recheck = true;
+                false
+            }
         }
     }
 }
@@ -278,6 +305,42 @@ mod tests {
             search.peer_answers(Time((ready + 2000) * 1_000_000));
             assert_eq!(run(&mut search, ready + 2000, ready + 2500, 1472), 0, "further pings are nothing new");
         }
+    }
+
+    #[test]
+    fn what_shrinks_during_a_search_is_found_at_its_end() {
+        let address = Address::udp("10.0.0.1:6783".parse().expect("an address"));
+        for told in [MtuSearch::check_soon as fn(&mut MtuSearch, Time), |search, now| assert!(!search.too_big(now))] {
+            let mut search = MtuSearch::new(Time::ZERO, address);
+            run(&mut search, 0, 150, 1472);
+            told(&mut search, Time(150_000_000));
+            run(&mut search, 150, 910, 1392);
+            assert!(search.is_hurried(), "whether or not anything uses the path");
+            run(&mut search, 910, 1000, 1392);
+            assert!(search.is_hurried(), "one lost check is followed by another soon");
+            run(&mut search, 1000, 2500, 1392);
+            assert_eq!(search.max_datagram(), 1392);
+            run(&mut search, 2500, 4000, 1392);
+            assert_eq!((search.is_settled(), search.is_hurried()), (true, false));
+        }
+    }
+
+    #[test]
+    fn an_interface_that_is_resized_is_measured_at_once() {
+        let address = Address::udp("10.0.0.1:6783".parse().expect("an address"));
+        let mut search = MtuSearch::new(Time::ZERO, address);
+        run(&mut search, 0, 2000, 1472);
+        assert!(search.resized(Time(2_000_000_000), 1372), "narrower than what is in use");
+        run(&mut search, 2000, 2001, 1372);
+        assert_eq!(search.max_datagram(), 1372);
+        run(&mut search, 2001, 4000, 1372);
+        assert!(!search.resized(Time(4_000_000_000), 8972), "wider");
+        assert!(search.is_hurried() && search.is_settled(), "what is in use holds meanwhile");
+        run(&mut search, 4000, 4001, 8972);
+        assert_eq!(search.max_datagram(), 8972);
+        run(&mut search, 4001, 6000, 8972);
+        assert!(search.resized(Time(6_000_000_000), 500));
+        assert!(!search.resized(Time(6_000_000_001), 500), "nothing is below the base");
     }
 
     #[test]

@@ -77,6 +77,23 @@ fn an_underlay_that_shrinks_under_traffic() {
 }
 
 #[test]
+fn an_underlay_that_is_resized_is_measured_though_nothing_uses_it() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &Setting::default());
+        let mtu = |pair: &Pair| connections(&pair.r1, "established").first().and_then(|row| row["mtu"].as_u64());
+        wait_until(PATIENCE, "the path is measured", || mtu(&pair) == Some(1420));
+        // An idle path is looked at once a minute and less: a change must not wait for that.
+        pause(Duration::from_secs(3));
+        for (size, inner) in [(1400, 1320), (9000, 8920), (1500, 1420)] {
+            for (host, interface) in [("h1", &pair.wire.a.interface), ("h2", &pair.wire.b.interface)] {
+                ip(lab, host, &format!("link set {interface} mtu {size}"));
+            }
+            wait_until(Duration::from_secs(5), "the path is measured again", || mtu(&pair) == Some(inner));
+        }
+    });
+}
+
+#[test]
 fn a_path_that_silently_swallows_large_datagrams() {
     scene(|lab| {
         let pair = connected_pair(lab, &Setting::default());

@@ -19,7 +19,7 @@ use super::paths::{self, Tracers};
 use super::planes::{Foundation, Planes};
 use super::signals::Signals;
 use super::status::StatusSource;
-use super::{EVENTS, Router, STOP_PATIENCE, announce, lost, ranges, threads};
+use super::{EVENTS, Router, STOP_PATIENCE, announce, changes, ranges, threads};
 use crate::api::listen::Listener;
 use crate::api::{self, Handle, Request};
 use crate::host::fastdp::device::Wanted;
@@ -122,7 +122,7 @@ impl Router {
             }
         };
         let router = Router {
-            _watching: lost::watch(planes.mesh(), fib),
+            _watching: changes::watch(planes.mesh(), fib),
             config,
             store,
             remembered,

@@ -1,4 +1,4 @@
-//! The thread that hears of interfaces that go down. What is promised then is a matter of milliseconds, and the management plane may be busy with
+//! The thread that hears of interfaces that go down, or take packets of other sizes. What is promised of one that goes down is a matter of milliseconds, and the management plane may be busy with
 //! somebody's request, or with the disk; so may the mesh plane be with others' news. So this thread itself has others stand in for what leads
 //! over such an interface, in the Fib that the packet threads read, and then tells the mesh plane, which decides.
 
@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use crate::forward::Fib;
-use crate::host::lost::LostLinks;
+use crate::host::changes::{Change, LinkChanges};
 use crate::io::mailbox::{Refused, Sender};
 use crate::io::mesh_thread::MeshInput;
 use crate::io::udp::leaves_from;
@@ -23,7 +23,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Watching(#[expect(dead_code, reason = "what counts is that it is there")] oneshot::Sender<()>);
 
 /// What is worse without it.
-const WITHOUT: &str = "paths by an interface that goes down are given up once nothing is heard of them";
+const WITHOUT: &str =
+    "paths by an interface that goes down are given up once nothing is heard of them, and sizes are measured when it is their time";
 
 /// Starts the thread, in the network namespace of the calling one. Where that fails the router does without.
 pub fn watch(mesh: Sender<MeshInput>, fib: Arc<ArcSwap<Fib>>) -> Option<Watching> {
@@ -47,16 +48,14 @@ fn start(mesh: Sender<MeshInput>, fib: Arc<ArcSwap<Fib>>) -> anyhow::Result<Watc
 
 async fn follow(mesh: &Sender<MeshInput>, fib: &ArcSwap<Fib>) {
     loop {
-        match LostLinks::watch().await {
+        match LinkChanges::watch().await {
             Ok(mut links) => {
-                while let Some(own) = links.next().await {
-                    // Containers come and go with interfaces that have none.
-                    if !own.is_empty() {
-                        fib.load().doubt_where(|peer| leaves_from(peer, &own));
-                    }
-                    match mesh.try_send(MeshInput::LinkLost(own)) {
+                while let Some(change) = links.next().await {
+                    match mesh.try_send(told(change, fib)) {
                         Ok(()) => {}
-                        Err(Refused::Full(_)) => tracing::warn!("the mesh plane is too busy to hear that an interface is down; {WITHOUT}"),
+                        Err(Refused::Full(_)) => {
+                            tracing::warn!("the mesh plane is too busy to hear of a change of an interface; {WITHOUT}")
+                        }
                         // The router is stopping: its own interfaces go.
                         Err(Refused::Closed(_)) => return,
                     }
@@ -65,5 +64,19 @@ async fn follow(mesh: &Sender<MeshInput>, fib: &ArcSwap<Fib>) {
             Err(error) => tracing::warn!("{error}; {WITHOUT}"),
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// What the mesh plane is told; the packet plane needs no telling.
+fn told(change: Change, fib: &ArcSwap<Fib>) -> MeshInput {
+    match change {
+        Change::Lost(own) => {
+            // Containers come and go with interfaces that have none.
+            if !own.is_empty() {
+                fib.load().doubt_where(|peer| leaves_from(peer, &own));
+            }
+            MeshInput::LinkLost(own)
+        }
+        Change::Resized(own, mtu) => MeshInput::LinkResized(own, mtu),
     }
 }
