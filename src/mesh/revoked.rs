@@ -8,6 +8,7 @@
 //! Without a signature a revocation is this router's own affair.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use rand_core::Rng;
@@ -19,6 +20,7 @@ use super::gossip::Output;
 use super::snapshot::RevokedMember;
 use super::targets::{Failure, Goal};
 use crate::crypto::{PublicKey, Revocation};
+use crate::forward::limit::TokenBucket;
 use crate::time::Time;
 use crate::wire::PeerName;
 use crate::wire::handshake::Reject;
@@ -32,12 +34,41 @@ const MOST: usize = PER_RECORD * super::apps::MAX_CHUNKS;
 /// Whoever finds that nobody says a revocation any more waits for up to so long before it does: one is enough.
 const SPREAD: Duration = Duration::from_secs(10);
 
+/// Signatures checked beside the first of each record, per second and the burst: some 2 % of a core.
+const CHECK_RATE: (u64, u64) = (400, 1600);
+/// Most records that wait for that: all that are kept of others.
+const MOST_LATER: usize = 4096 * super::apps::MAX_CHUNKS;
+/// Of those, so many are looked at in one go.
+const LATER_AT_ONCE: usize = 256;
+
+/// A record of revocations: its origin and chunk.
+type Place = (PeerName, u16);
+
 /// The keys that were revoked, each with the administrator's signature, or none where this router alone did it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Revocations {
     known: BTreeMap<PublicKey, Option<[u8; 64]>>,
     /// When those that nobody says are to be said.
     due: Option<Time>,
+    checks: TokenBucket,
+    /// Records with signatures that are still to be checked, and the last one that was looked at: they have their turns.
+    later: BTreeSet<Place>,
+    turn: Place,
+}
+
+impl Default for Revocations {
+    fn default() -> Revocations {
+        let checks = TokenBucket::new(CHECK_RATE.0, CHECK_RATE.1);
+        Revocations { known: BTreeMap::new(), due: None, checks, later: BTreeSet::new(), turn: (PeerName::NONE, 0) }
+    }
+}
+
+impl Revocations {
+    /// The next record that waits for its turn.
+    fn next_later(&self) -> Option<Place> {
+        let after = self.later.range((Bound::Excluded(self.turn), Bound::Unbounded)).next();
+        after.or_else(|| self.later.first()).copied()
+    }
 }
 
 impl Mesh {
@@ -58,9 +89,18 @@ impl Mesh {
             return self.counters.revocations_refused.inc();
         }
         self.put_out(now, key, signed, out);
+        self.sign_anew(key, signed, out);
         if signed.is_some() {
             self.say_revoked(now, out);
         }
+    }
+
+    /// Another administrator's word for what is revoked already takes the place of the former, whose key may be on its way out.
+    fn sign_anew(&mut self, key: PublicKey, signature: Option<[u8; 64]>, out: &mut Outbox) {
+        let Some(known) = self.revocations.known.get_mut(&key).filter(|known| signature.is_some() && **known != signature) else { return };
+        *known = signature;
+        let name = key.name();
+        out.events.push(Event::Revoked { key, name, nickname: self.nickname(name), signature: signature.map(Box::new) });
     }
 
     fn is_signed(&self, revocation: &Revocation) -> bool {
@@ -68,21 +108,55 @@ impl Mesh {
         revocation.verify(self.store.signatures(), &config.admins, &config.network)
     }
 
-    /// A record of them came. The first that is not signed ends it: a liar gets no more than one check out of us for each record.
+    /// A record of them came. While an administrator's key is replaced some in it may be signed by one that is none here, and those behind them
+    /// count all the same. A liar gets one check out of us for each record at once, and the others at the pace of all.
     pub(super) fn heard_revoked(&mut self, now: Time, origin: PeerName, chunk: u16, out: &mut Outbox) {
         if self.config.admins.is_empty() || origin == self.own {
             return;
         }
-        let said: Vec<Revocation> =
-            self.store.app_record(origin, REVOKED_RECORD, chunk).map_or(Vec::new(), |body| Revocation::read_all(body).collect());
-        for revocation in said {
-            if self.revocations.known.get(&revocation.key).is_some_and(|signature| signature.is_some()) {
-                continue;
+        let news = self.news_of_revoked(origin, chunk);
+        let Some((first, others)) = news.split_first() else { return };
+        self.judge_revoked(now, first, out);
+        if !others.is_empty() && !self.judge_all_revoked(now, others, out) && self.revocations.later.len() < MOST_LATER {
+            self.revocations.later.insert((origin, chunk));
+        }
+    }
+
+    /// What a record says that is not known here.
+    fn news_of_revoked(&self, origin: PeerName, chunk: u16) -> Vec<Revocation> {
+        let is_news = |said: &Revocation| self.revocations.known.get(&said.key).is_none_or(Option::is_none);
+        let body = self.store.app_record(origin, REVOKED_RECORD, chunk);
+        body.map_or(Vec::new(), |body| Revocation::read_all(body).filter(is_news).collect())
+    }
+
+    /// Looks at all of these; false, and at none, where that is more than may be checked now.
+    fn judge_all_revoked(&mut self, now: Time, said: &[Revocation], out: &mut Outbox) -> bool {
+        let checks = said.len() * self.config.admins.len();
+        // However many administrators there are, one record can be looked at when nothing else was.
+        let may = self.revocations.checks.take(now, (checks as u64).min(CHECK_RATE.1));
+        if may {
+            said.iter().for_each(|revocation| self.judge_revoked(now, revocation, out));
+        }
+        may
+    }
+
+    fn judge_revoked(&mut self, now: Time, revocation: &Revocation, out: &mut Outbox) {
+        match self.is_signed(revocation) {
+            true => self.put_out(now, revocation.key, Some(revocation.signature), out),
+            false => self.counters.revocations_refused.inc(),
+        }
+    }
+
+    /// Looks at records that had to wait, one after the other.
+    fn judge_later(&mut self, now: Time, out: &mut Outbox) {
+        for _ in 0..LATER_AT_ONCE {
+            let Some(place) = self.revocations.next_later() else { return };
+            let news = self.news_of_revoked(place.0, place.1);
+            if !self.judge_all_revoked(now, &news, out) {
+                return;
             }
-            if !self.is_signed(&revocation) {
-                return self.counters.revocations_refused.inc();
-            }
-            self.put_out(now, revocation.key, Some(revocation.signature), out);
+            self.revocations.later.remove(&place);
+            self.revocations.turn = place;
         }
     }
 
@@ -145,6 +219,7 @@ impl Mesh {
 
     /// Sees to it that somebody says every signed revocation.
     pub(super) fn keep_revoked(&mut self, now: Time, out: &mut Outbox) {
+        self.judge_later(now, out);
         if self.left || self.revocations.known.values().all(Option::is_none) {
             return;
         }

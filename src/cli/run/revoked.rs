@@ -45,7 +45,8 @@ impl Router {
 
     fn remember_revoked(&mut self, (key, signature): Revoked) -> Result<(), Denied> {
         let before = self.revoked.iter().find(|(other, _)| *other == key).map(|(_, signature)| *signature);
-        if before == Some(signature) || before.is_some_and(|before| before.is_some()) {
+        // A new signature takes the place of one whose key may be on its way out.
+        if before == Some(signature) || (before.is_some_and(|before| before.is_some()) && signature.is_none()) {
             return Ok(());
         }
         let mut all = self.revoked.clone();

@@ -64,3 +64,74 @@ fn a_revocation_that_only_a_liar_repeats_counts_as_said_by_nobody() {
     assert!(!say(&mut stage, forged), "a word that convinces nobody keeps the revocation from nobody");
     assert!(say(&mut stage, true_one));
 }
+
+/// Has router 2 say these to the router on the stage, in one record for each list.
+fn say(stage: &mut Stage, liar: &mut Mesh, said: &[Vec<Revocation>]) {
+    let bodies = said.iter().map(|record| record.iter().flat_map(Revocation::to_bytes).collect());
+    let link = LinkEntry { neighbour: stage.router.name(), cost: 9, max_datagram: 1232 };
+    let mut output = Output::default();
+    liar.store.publish_links(NOW, &[link], &mut output);
+    liar.store.publish_app(NOW, REVOKED_RECORD, bodies.collect(), &mut output);
+    for (_, message) in output.to_all_but {
+        let mut records = Vec::new();
+        Record::Gossip(&message).write(&mut records);
+        stage.sealed(Kind::ControlDirect, home(2), &records, &mut Outbox::default());
+    }
+}
+
+fn revoked(n: u8) -> PublicKey {
+    Identity::from_seed(&[n; 32]).public().key
+}
+
+#[test]
+fn while_an_admin_key_is_replaced_what_the_other_signed_hides_nothing() {
+    let (mut stage, mut peer) = (Stage::new(true), router(2));
+    let (former, new) = (Identity::from_seed(&[77; 32]), Identity::from_seed(&[76; 32]));
+    stage.router.config.admins = vec![new.public().key];
+    let by = |admin: &Identity, n| Revocation::sign(&SimulatedSignatures, admin, "weave", revoked(n));
+    stage.wait(Duration::from_millis(100), &mut Outbox::default());
+    let mixed = vec![by(&former, 90), by(&new, 91), by(&former, 92), by(&new, 93)];
+    say(&mut stage, &mut peer, &[mixed]);
+    let known: Vec<bool> = (90..94).map(|n| stage.router.revocations.known.contains_key(&revoked(n))).collect();
+    assert_eq!(known, [false, true, false, true]);
+}
+
+#[test]
+fn a_liar_gets_few_checks_out_of_us_and_hides_nothing_for_long() {
+    let (mut stage, mut peer) = (Stage::new(true), router(2));
+    let admin = Identity::from_seed(&[77; 32]);
+    stage.router.config.admins = vec![admin.public().key];
+    let forged = |n: u8| Revocation { key: revoked(n), signature: [7; 64] };
+    stage.wait(Duration::from_millis(100), &mut Outbox::default());
+    for _ in 0..20 {
+        let record: Vec<Revocation> = (0..PER_RECORD as u8).map(forged).collect();
+        say(&mut stage, &mut peer, &vec![record; crate::mesh::apps::MAX_CHUNKS]);
+        // Each is said once more as another record: its number is what changes.
+        say(&mut stage, &mut peer, &[]);
+    }
+    let checked = stage.router.counters.revocations_refused.get();
+    assert!(checked <= CHECK_RATE.1 + 20 * 32, "{checked}");
+    assert!(stage.router.revocations.later.len() <= MOST_LATER);
+    // What one may say at all is bounded too.
+    stage.wait(Duration::from_secs(1), &mut Outbox::default());
+    let true_one = Revocation::sign(&SimulatedSignatures, &admin, "weave", revoked(99));
+    say(&mut stage, &mut peer, &[vec![forged(1), forged(2), true_one]]);
+    stage.wait(Duration::from_secs(2), &mut Outbox::default());
+    assert!(stage.router.revocations.known.contains_key(&revoked(99)));
+    assert!(stage.router.revocations.later.is_empty());
+}
+
+#[test]
+fn what_is_revoked_again_by_a_new_key_is_said_with_that_one() {
+    let (mut ours, mut out) = (router(1), Outbox::default());
+    let (former, new) = (Identity::from_seed(&[77; 32]), Identity::from_seed(&[76; 32]));
+    ours.config.admins = vec![former.public().key, new.public().key];
+    let by = |admin: &Identity| Revocation::sign(&SimulatedSignatures, admin, "weave", revoked(90)).signature;
+    for admin in [&former, &new] {
+        ours.handle_command(NOW, Command::Revoke { key: revoked(90), signature: Some(by(admin)) }, &mut out);
+    }
+    let kept = |event: &&Event| matches!(event, Event::Revoked { signature: Some(kept), .. } if **kept == by(&new));
+    assert_eq!(out.events.iter().filter(kept).count(), 1, "and kept on disk");
+    let said = ours.store.app_record(ours.own, REVOKED_RECORD, 0).map(|body| Revocation::read_all(body).collect::<Vec<_>>());
+    assert_eq!(said, Some(vec![Revocation { key: revoked(90), signature: by(&new) }]));
+}
