@@ -3,8 +3,14 @@
 //! A first handshake message costs a few scalar multiplications. Who shows, by a stateless token, to receive what is sent to
 //! its address is served up to `PROVEN_RATE`, whatever others send. All others share `FREE_RATE`, above which they are asked
 //! for a token; the addresses of live links have a share of their own, so that keys can be replaced under a flood.
+//!
+//! Tokens, and what is served for them, are rationed once more by where they go: whoever floods from one network leaves most of both to the others.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
 
 use crate::crypto::retry;
+use crate::forward::fib::NameHash;
 use crate::forward::limit::TokenBucket;
 use crate::time::Time;
 use crate::wire::handshake::{Handshake, TOKEN_LEN};
@@ -20,6 +26,14 @@ const LINKED_RATE: (u64, u64) = (50, 100);
 const PROVEN_RATE: (u64, u64) = (1000, 1000);
 /// Retry tokens per second.
 const RETRY_RATE: (u64, u64) = (2000, 2000);
+/// Of these, so many per network: a tenth. More than ever come from behind one NAT, where each host asks again for seconds.
+const RETRY_RATE_OF_ONE: (u64, u64) = (200, 200);
+/// The same of the messages that are answered with a token.
+const PROVEN_RATE_OF_ONE: (u64, u64) = (200, 300);
+/// What goes through relays, all of it: the names there are anybody's to make up.
+const RELAYED_RATE: (u64, u64) = (500, 500);
+/// Networks are told apart by a hash that nobody outside knows, in so many places: one that floods is in the way of one in a thousand others.
+const PLACES: usize = 1024;
 /// Rejects per second.
 const REJECT_RATE: (u64, u64) = (50, 100);
 
@@ -46,6 +60,23 @@ pub struct Guard {
     proven: TokenBucket,
     retries: TokenBucket,
     rejects: TokenBucket,
+    /// What one network may have: tokens, and answers to messages that carry one.
+    shares: Box<[Share]>,
+    relayed: Share,
+    hash: NameHash,
+}
+
+/// What one network may have.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    retries: TokenBucket,
+    proven: TokenBucket,
+}
+
+impl Share {
+    fn new((retries, burst): (u64, u64), proven: (u64, u64)) -> Share {
+        Share { retries: TokenBucket::new(retries, burst), proven: TokenBucket::new(proven.0, proven.1) }
+    }
 }
 
 impl Guard {
@@ -59,12 +90,24 @@ impl Guard {
             proven: bucket(PROVEN_RATE),
             retries: bucket(RETRY_RATE),
             rejects: bucket(REJECT_RATE),
+            shares: vec![Share::new(RETRY_RATE_OF_ONE, PROVEN_RATE_OF_ONE); PLACES].into(),
+            relayed: Share::new(RELAYED_RATE, RELAYED_RATE),
+            hash: NameHash(secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))),
         }
+    }
+
+    /// The share of the network that a message came from.
+    fn share(&mut self, way: Way) -> &mut Share {
+        let place = match way {
+            Way::Direct(address) => self.hash.hash_one(network(address.socket_addr().ip())) as usize % PLACES,
+            Way::Relayed(_) => PLACES,
+        };
+        self.shares.get_mut(place).unwrap_or(&mut self.relayed)
     }
 
     /// Decides about a first message that came by `way`; `linked` where that is the address of a live link.
     pub fn admit(&mut self, now: Time, way: Way, shake: &Handshake<'_>, linked: bool) -> Admission {
-        if self.proves(now, way, shake) && self.proven.take(now, 1) {
+        if self.proves(now, way, shake) && self.share(way).proven.take(now, 1) && self.proven.take(now, 1) {
             return Admission::Serve { proven: true };
         }
         if (linked && self.linked.take(now, 1)) || self.free.take(now, 1) {
@@ -80,12 +123,22 @@ impl Guard {
 
     /// The token for the sender of a first message, where another may be sent.
     pub fn ask_again(&mut self, now: Time, way: Way, shake: &Handshake<'_>) -> Option<[u8; TOKEN_LEN]> {
-        self.retries.take(now, 1).then(|| retry::token(&self.secret, now, &origin(way), shake.source))
+        (self.share(way).retries.take(now, 1) && self.retries.take(now, 1))
+            .then(|| retry::token(&self.secret, now, &origin(way), shake.source))
     }
 
     /// True where another reject may be sent.
     pub fn may_reject(&mut self, now: Time) -> bool {
         self.rejects.take(now, 1)
+    }
+}
+
+/// The network of an address: what one site has, mostly.
+fn network(ip: IpAddr) -> u64 {
+    match ip {
+        IpAddr::V4(ip) => u64::from(ip.to_bits() >> 8),
+        // The top bit, which no address in use has with the others like this, tells the families apart.
+        IpAddr::V6(ip) => 1 << 63 | (ip.to_bits() >> 72) as u64,
     }
 }
 
@@ -122,5 +175,38 @@ mod tests {
         shake.token = Some(token);
         assert_eq!(guard.admit(Time(1), way, &shake, false), Admission::Serve { proven: true });
         assert!(matches!(guard.admit(Time(1), other, &shake, false), Admission::Retry(_)), "a token is bound to its address");
+    }
+
+    fn from(host: [u8; 4], port: u16) -> Way {
+        Way::Direct(Address::udp((host, port).into()))
+    }
+
+    #[test]
+    fn one_network_that_floods_leaves_tokens_to_the_others() {
+        let mut guard = Guard::new([7; 32]);
+        let shake = Handshake::whole(PeerName([2; 6]), Type::XxOne, 1, b"");
+        let given = (0..5000u16).filter(|n| guard.ask_again(Time(1), from([10, 0, 0, *n as u8], *n), &shake).is_some()).count();
+        assert_eq!(given as u64, RETRY_RATE_OF_ONE.1);
+        assert!(guard.ask_again(Time(1), from([10, 0, 1, 1], 6783), &shake).is_some(), "another network has a share of its own");
+        let relayed = |n: u16| Way::Relayed(PeerName([2, 0, 0, 0, (n >> 8) as u8, n as u8]));
+        let given = (0..5000).filter(|n| guard.ask_again(Time(1), relayed(*n), &shake).is_some()).count();
+        assert_eq!(given as u64, RELAYED_RATE.1, "names that are made up do not make it more");
+        let six = |n: u16| Way::Direct(Address::udp((std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, n), 6783).into()));
+        let given = (0..5000).filter(|n| guard.ask_again(Time(1), six(n % 256), &shake).is_some()).count();
+        assert_eq!(given as u64, RETRY_RATE_OF_ONE.1);
+        assert!(guard.ask_again(Time(1), six(0x100), &shake).is_some());
+    }
+
+    #[test]
+    fn one_network_that_floods_with_tokens_leaves_answers_to_the_others() {
+        let mut guard = Guard::new([7; 32]);
+        let shake = Handshake::whole(PeerName([2; 6]), Type::XxOne, 1, b"");
+        let mut proven = |way: Way, times: u64| {
+            let token = retry::token(&[7; 32], Time(1), &origin(way), shake.source);
+            let again = Handshake { token: Some(token), ..shake };
+            (0..times).filter(|_| guard.admit(Time(1), way, &again, false) == Admission::Serve { proven: true }).count() as u64
+        };
+        assert_eq!(proven(from([10, 0, 0, 1], 6783), 3000), PROVEN_RATE_OF_ONE.1);
+        assert_eq!(proven(from([10, 0, 1, 1], 6783), 10), 10);
     }
 }
