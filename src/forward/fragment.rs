@@ -1,8 +1,13 @@
 //! Frames that fit no datagram travel in slices, and are put together again within bounds.
+//!
+//! Where there is no room, a frame of whoever has most in the making is given up: first slices without end are in the way of nobody's frames but
+//! their sender's. What came by one neighbour counts together, since it can flood in anybody's name; of it, what one router sent.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::time::Time;
+use crate::wire::PeerName;
 
 /// Largest frame: an IP packet of 64 KiB behind an Ethernet header and two VLAN tags.
 pub const MAX_FRAME: usize = 65_535 + 22;
@@ -39,11 +44,22 @@ impl Slices {
     }
 }
 
+/// Whom a slice is put down to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Party {
+    /// The router that sealed the datagram.
+    pub hop: PeerName,
+    /// The router that, as that one says, sent the frame.
+    pub sender: PeerName,
+}
+
 /// One slice as it arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Slice<'a> {
     /// Sender and lane.
     pub key: u64,
+    /// Who has to share.
+    pub from: Party,
     /// Counter of the datagram. Slices of one frame have consecutive counters, so counter less index names the frame for
     /// as long as the key lives, while an id comes round again.
     pub counter: u32,
@@ -74,6 +90,7 @@ pub enum Outcome {
 #[derive(Default)]
 struct Partial {
     name: (u64, u32, u16),
+    from: Party,
     started: Time,
     partial: bool,
     last: Option<u8>,
@@ -100,7 +117,8 @@ impl Reassembly {
         let name = slice.name();
         let same = |partial: &Partial| partial.name == name;
         while self.bytes + slice.bytes.len() > MAX_BYTES {
-            let Some(other) = self.oldest(|partial| !same(partial)) else { break };
+            let weight = |partial: &Partial| partial.bytes.len();
+            let Some(other) = self.crowding((slice.from, slice.bytes.len()), MAX_BYTES, weight, |partial| !same(partial)) else { break };
             self.give_up(other);
         }
         let at = match self.live.iter().position(same) {
@@ -157,19 +175,37 @@ impl Reassembly {
 
     fn begin(&mut self, now: Time, slice: &Slice<'_>) -> usize {
         if self.live.len() >= MAX_PARTIALS
-            && let Some(oldest) = self.oldest(|_| true)
+            && let Some(other) = self.crowding((slice.from, 1), MAX_PARTIALS, |_| 1, |_| true)
         {
-            self.give_up(oldest);
+            self.give_up(other);
         }
         let mut partial = self.spare.pop().unwrap_or_default();
-        (partial.name, partial.started, partial.partial, partial.last) = (slice.name(), now, slice.partial, None);
+        (partial.name, partial.from, partial.started) = (slice.name(), slice.from, now);
+        (partial.partial, partial.last) = (slice.partial, None);
         self.live.push(partial);
         self.live.len() - 1
     }
 
-    fn oldest(&self, eligible: impl Fn(&Partial) -> bool) -> Option<usize> {
-        let candidates = self.live.iter().enumerate().filter(|(_, partial)| eligible(partial));
-        candidates.min_by_key(|(_, partial)| partial.started).map(|(at, _)| at)
+    /// Of the eligible frames, the oldest of whoever has most of the room, with what is `coming`.
+    fn crowding(
+        &self,
+        coming: (Party, usize),
+        room: usize,
+        weight: impl Fn(&Partial) -> usize,
+        eligible: impl Fn(&Partial) -> bool,
+    ) -> Option<usize> {
+        let sum = |same: &dyn Fn(Party) -> bool| {
+            let extra = if same(coming.0) { coming.1 } else { 0 };
+            extra + self.live.iter().filter(|partial| same(partial.from)).map(&weight).sum::<usize>()
+        };
+        let candidates = || self.live.iter().enumerate().filter(|(_, partial)| eligible(partial));
+        // Nobody else can have more than who has more than half, as a flood of first slices soon does: no need to look further.
+        let own = candidates().filter(|(_, partial)| partial.from == coming.0).min_by_key(|(_, partial)| partial.started);
+        if let Some((at, _)) = own.filter(|_| sum(&|from| from == coming.0) > room / 2) {
+            return Some(at);
+        }
+        let crowd = |partial: &Partial| (sum(&|from| from.hop == partial.from.hop), sum(&|from| from == partial.from));
+        candidates().min_by_key(|(_, partial)| (Reverse(crowd(partial)), partial.started)).map(|(at, _)| at)
     }
 
     fn give_up(&mut self, at: usize) {
@@ -213,7 +249,16 @@ mod tests {
     use super::*;
 
     fn slice(id: u16, index: u8, last: bool, bytes: &[u8]) -> Slice<'_> {
-        Slice { key: 1, counter: (u32::from(id) << 8 | u32::from(index)).wrapping_sub(1800), id, index, last, partial: true, bytes }
+        Slice {
+            key: 1,
+            from: Party::default(),
+            counter: (u32::from(id) << 8 | u32::from(index)).wrapping_sub(1800),
+            id,
+            index,
+            last,
+            partial: true,
+            bytes,
+        }
     }
 
     #[test]
@@ -283,5 +328,53 @@ mod tests {
         assert_eq!(reassembly.next_timeout().map(|at| at > Time(0) + PATIENCE), Some(true));
         reassembly.expire(Time(1000) + PATIENCE);
         assert_eq!((reassembly.bytes, reassembly.live.len(), reassembly.next_timeout()), (0, 0, None));
+    }
+
+    /// A first slice of a frame of `sender` that came by `hop`.
+    fn first(hop: u8, sender: u8, id: u16, bytes: &[u8]) -> Slice<'_> {
+        let from = Party { hop: PeerName([hop; 6]), sender: PeerName([sender; 6]) };
+        Slice { key: u64::from(sender) << 4, from, ..slice(id, 0, false, bytes) }
+    }
+
+    fn second(slice: Slice<'_>) -> Slice<'_> {
+        Slice { counter: slice.counter + 1, index: 1, last: true, ..slice }
+    }
+
+    #[test]
+    fn first_slices_without_end_are_in_the_way_of_nobody_else() {
+        for bytes in [1, 1400, 30_000] {
+            let (mut reassembly, slice) = (Reassembly::default(), vec![7; bytes]);
+            let honest = [first(2, 2, 1, &slice), first(3, 3, 1, &slice), first(4, 5, 1, &slice)];
+            for slice in &honest {
+                assert_eq!(reassembly.add(Time(1), slice), Outcome::Waiting);
+            }
+            // In its own name, and in those of others.
+            for id in 0..1000 {
+                reassembly.add(Time(2), &first(9, 9, id, &slice));
+                reassembly.add(Time(2), &first(9, id as u8, id, &slice));
+            }
+            for slice in honest {
+                assert_eq!(reassembly.add(Time(3), &second(slice)), Outcome::Complete, "{bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_what_one_neighbour_passes_on_nobody_is_in_the_way_of_another() {
+        let mut reassembly = Reassembly::default();
+        let honest = first(9, 2, 1, b"a");
+        assert_eq!(reassembly.add(Time(1), &honest), Outcome::Waiting);
+        for id in 0..1000 {
+            reassembly.add(Time(2), &first(9, 3, id, b"a"));
+        }
+        assert_eq!(reassembly.add(Time(3), &second(honest)), Outcome::Complete);
+    }
+
+    #[test]
+    fn who_is_alone_has_all_of_the_room() {
+        let mut reassembly = Reassembly::default();
+        let all: Vec<Slice<'_>> = (0..MAX_PARTIALS as u16).map(|id| first(2, 2, id, b"a")).collect();
+        assert!(all.iter().all(|slice| reassembly.add(Time(1), slice) == Outcome::Waiting));
+        assert!(all.iter().all(|slice| reassembly.add(Time(1), &second(*slice)) == Outcome::Complete));
     }
 }

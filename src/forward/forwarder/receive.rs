@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::crypto::{OpenError, Session};
 use crate::forward::fib::{Activity, Fib, LinkIndex, Route};
-use crate::forward::fragment::{Outcome, Slice};
+use crate::forward::fragment::{Outcome, Party, Slice};
 use crate::forward::frame::{Frame, macs};
 use crate::forward::mac_table::{Learned, Source};
 use crate::forward::neighbour;
@@ -53,6 +53,8 @@ struct Batch<'f> {
 #[derive(Clone, Copy)]
 struct Sender {
     peer: PeerName,
+    /// The router that sealed the datagram.
+    hop: PeerName,
     source: Source,
     key: u64,
     counter: u32,
@@ -140,11 +142,11 @@ impl State {
                 return self.counters().drop_loop_flood.inc();
             }
             let key = FLOOD_KEY | flood.origin.to_u64() << 4 | u64::from(flood.lane);
-            let sender = Sender { peer: flood.origin, source: Source::Flood, key, counter: flood.sequence };
+            let sender = Sender { peer: flood.origin, hop: peer, source: Source::Flood, key, counter: flood.sequence };
             self.deliver(call, sender, buffer, body.start + FLOOD_LEN..body.end)
         } else {
             let key = u64::from(header.lane) << 32 | u64::from(header.index);
-            self.deliver(call, Sender { peer, source: Source::Data, key, counter: header.counter }, buffer, body)
+            self.deliver(call, Sender { peer, hop: peer, source: Source::Data, key, counter: header.counter }, buffer, body)
         };
         if let Some(inbound) = &mut batch.inbound {
             inbound.frames += frames;
@@ -200,7 +202,8 @@ impl State {
 
     fn deliver_slice(&mut self, call: &mut Call<'_, '_>, sender: Sender, header: &FrameHeader, bytes: &[u8]) {
         let Form::Fragment { id, index, last } = header.form else { return };
-        let slice = Slice { key: sender.key, counter: sender.counter, id, index, last, partial: header.partial, bytes };
+        let from = Party { hop: sender.hop, sender: sender.peer };
+        let slice = Slice { key: sender.key, from, counter: sender.counter, id, index, last, partial: header.partial, bytes };
         let outcome = self.reassembly.add(call.now, &slice);
         self.count_given_up();
         if outcome != Outcome::Complete {
