@@ -20,6 +20,7 @@ use super::config::Outbox;
 use super::core::Mesh;
 use super::gossip::{NodeView, Output};
 use crate::crypto::PublicKey;
+use crate::forward::limit::TokenBucket;
 use crate::time::Time;
 use crate::wire::PeerName;
 use crate::wire::control::Record;
@@ -43,6 +44,11 @@ pub const PATIENCE: Duration = Duration::from_secs(3);
 const WANTED: [u8; 3] = [IPAM_RECORD, NAMES_RECORD, SUBNETS_RECORD];
 /// What is said again at once, and the pause after it: a small part of what the channel holds, some 25,000 a second.
 const AGAIN: (usize, Duration) = (256, Duration::from_millis(10));
+/// Messages of one router that are handed on, per second and the burst: it takes several to fill the channel. An honest one sends some twenty
+/// a second while rings of addresses are compared.
+const SHARE: (u64, u64) = (200, 1024);
+/// Routers whose shares are remembered.
+const MOST_SHARES: usize = 4096;
 /// Routers that are remembered as forgotten.
 const MOST_GONE: usize = 4096;
 
@@ -135,6 +141,8 @@ pub(super) struct Apps {
     pub(super) stale: bool,
     /// Routers that said anew who they are.
     pub(super) renamed: BTreeSet<PeerName>,
+    /// What is left of the shares of those that sent messages, and when each did last.
+    shares: BTreeMap<PeerName, (Time, TokenBucket)>,
 }
 
 impl Apps {
@@ -158,6 +166,22 @@ fn is_understood(kind: u8, chunk: u16) -> bool {
 }
 
 impl Apps {
+    /// True where another message of this router is handed on.
+    fn may_tell(&mut self, now: Time, from: PeerName) -> bool {
+        if self.shares.len() >= MOST_SHARES && !self.shares.contains_key(&from) {
+            // Most of them are full again; where they are not, whoever was quiet for longest is the one to forget.
+            let full = Duration::from_secs(SHARE.1.div_ceil(SHARE.0));
+            self.shares.retain(|_, (at, _)| now.since(*at) < full);
+            let quiet = self.shares.iter().min_by_key(|(_, (at, _))| *at).map(|(name, _)| *name);
+            if let Some(quiet) = quiet.filter(|_| self.shares.len() >= MOST_SHARES) {
+                self.shares.remove(&quiet);
+            }
+        }
+        let (at, share) = self.shares.entry(from).or_insert_with(|| (now, TokenBucket::new(SHARE.0, SHARE.1)));
+        *at = now;
+        share.take(now, 1)
+    }
+
     /// Routers of which nothing is told yet.
     pub(super) fn held(&self) -> usize {
         self.held.len()
@@ -253,9 +277,10 @@ impl Mesh {
     }
 
     /// A message for us.
-    pub(super) fn on_app(&self, from: PeerName, channel: u8, body: &[u8], out: &mut Outbox) {
+    pub(super) fn on_app(&mut self, now: Time, from: PeerName, channel: u8, body: &[u8], out: &mut Outbox) {
         let member = self.store.is_allowed(from) && body.len() <= MAX_MESSAGE;
         match Channel::from_number(channel).filter(|_| member) {
+            Some(_) if !self.apps.may_tell(now, from) => self.counters.app_messages_over_budget.inc(),
             Some(channel) => out.events.push(Event::App(AppEvent::Told { from, channel, body: body.to_vec() })),
             None => self.counters.records_ignored.inc(),
         }

@@ -89,6 +89,10 @@ crate::counters! {
         gossip_refused,
         /// Messages of parts of the program above the mesh that were too long, or found no session in time.
         app_messages_dropped,
+        /// Messages for parts of the program above the mesh dropped because their sender had used up its share.
+        app_messages_over_budget,
+        /// The same dropped because half of a queue to such a part was full of them.
+        app_messages_unheard,
         /// Records of parts of the program above the mesh that are more or longer than may be said.
         app_records_dropped,
         /// Revocations heard that no administrator of ours has signed, or that are too many.

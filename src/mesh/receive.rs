@@ -160,7 +160,7 @@ impl Mesh {
             Record::Response(nonce) => self.on_response(now, peer, from, *nonce, out),
             Record::Gossip(message) => self.on_gossip(now, peer, message, out),
             Record::Fastdp(word) => self.on_fastdp(now, peer, from, *word),
-            Record::App { channel, body } => self.on_app(peer, *channel, body, out),
+            Record::App { channel, body } => self.on_app(now, peer, *channel, body, out),
             Record::Candidates(addresses) => self.on_candidates(now, peer, addresses, out),
             Record::Trace(trace) => self.on_trace(now, peer, from, *trace, out),
             Record::Traced(traced) => self.on_traced(now, peer, *traced, out),

@@ -26,6 +26,8 @@ const DROPS: [(&str, &[&str]); 5] = [
             "rejects_ignored",
             "records_ignored",
             "app_messages_dropped",
+            "app_messages_over_budget",
+            "app_messages_unheard",
             "app_records_dropped",
             "revocations_refused",
             "gossip_refused",

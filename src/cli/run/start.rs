@@ -95,7 +95,8 @@ impl Router {
         let (event_sink, events) = mpsc::channel(EVENTS);
         let mut status = StatusSource::new(&config, clock, &foundation);
         let switchboard = Arc::new(Switchboard::new());
-        let (app_sink, app_events, app_losses) = AppSink::new();
+        let app_counters = foundation.mesh_counters().0;
+        let (app_sink, app_events, app_losses) = AppSink::new(Arc::clone(&app_counters));
         let planes = match Planes::start(foundation, &config, tap, (event_sink, Arc::clone(&switchboard), app_sink), clock) {
             Ok(planes) => planes,
             Err(error) => {
@@ -103,7 +104,7 @@ impl Router {
                 return Err(error);
             }
         };
-        let mut apps = Apps::new(app_losses);
+        let mut apps = Apps::new(app_losses, app_counters);
         let (firewall, doorbell) = Keeper::new(&config.bridge);
         let ground = Ground { name, identity, clock, db: &db, planes: &planes, sockets, bridge: network.bridge_end(), doorbell };
         let parts = Parts::start(&config, ground, &mut apps);

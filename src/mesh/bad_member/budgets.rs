@@ -175,3 +175,28 @@ fn a_link_that_costs_more_than_any_may_is_no_link_and_two_editions_of_one_number
     let fib = bad.stage.router.fib();
     assert!(fib.peers.get(&name).is_some_and(|peer| peer.max_datagram >= 1232), "its word makes no datagram smaller than any path carries");
 }
+
+#[test]
+fn messages_for_the_parts_above_are_held_to_a_share_of_their_sender() {
+    let mut bad = Bad::new();
+    let told = |bad: &Bad, from: PeerName| {
+        let of = |event: &&Event| matches!(event, Event::App(AppEvent::Told { from: by, .. }) if *by == from);
+        bad.out.events.iter().filter(of).count()
+    };
+    for _ in 0..20_000 {
+        bad.tell(&Control::App { channel: 1, body: &[7; 100] });
+        bad.out.datagrams.clear();
+    }
+    let (name, now) = (bad.name(), bad.stage.now);
+    assert_eq!(told(&bad, name), 1024);
+    assert_eq!(bad.stage.router.counters.app_messages_over_budget.get(), 20_000 - 1024);
+    let third = identity(3).name();
+    bad.stage.router.on_app(now, third, 1, b"from another", &mut bad.out);
+    assert_eq!(told(&bad, third), 1);
+    for n in 0..10_000u16 {
+        let [high, low] = n.to_be_bytes();
+        bad.stage.router.on_app(now, PeerName([2, 9, 9, 9, high, low]), 1, b"made up", &mut bad.out);
+    }
+    bad.stage.router.on_app(now, third, 1, b"from another", &mut bad.out);
+    assert_eq!(told(&bad, third), 2);
+}
