@@ -3,6 +3,10 @@
 //! Floods are numbered per (origin, incarnation, lane). A stream's window is a ring of words; each word holds the number
 //! of the block of 32 floods it stands for and one bit per flood, so that check and mark are one compare-and-swap.
 //!
+//! A neighbour through which an origin's floods come can let them come to nothing, there is no help for that; but it could also number some that it
+//! makes up as those to come, or far ahead of them, and the true ones would be taken for old ever after, also by those behind us, and when it is
+//! long gone. So a word says in which second it was last marked, and one that has rested is void: floods live for milliseconds.
+//!
 //! Any member can write any number into a flood that it makes up in another's name, so only what comes from where the floods of an origin come from
 //! by our own tree moves its window. What comes another way, as while routers disagree about the tree, is told apart by its content instead.
 
@@ -21,10 +25,16 @@ pub const DEFAULT_STREAMS: usize = 2048;
 const WORDS: usize = 32;
 /// Streams that share a bucket.
 const WAYS: usize = 8;
-/// A stream is thrown out for another only after this rest; a flood lives milliseconds.
+/// A stream is thrown out for another only after this rest, and a word counts no longer; a flood lives milliseconds.
 const IDLE: Duration = Duration::from_secs(5);
 /// Block numbers have 27 bits.
 const BLOCKS: u64 = 1 << 27;
+/// The rest of a word's upper half: the second of its last mark, in so many.
+const SECONDS: u64 = 1 << 5;
+/// A second, roughly, in powers of two of a nanosecond.
+const SECOND: u32 = 30;
+/// [`IDLE`] in such seconds.
+const RESTED: u64 = 5;
 /// Floods that came another way whose content is remembered: those of the moment for which routers disagree.
 const STRAYS: usize = 1024;
 /// How often a thread looks again while another adds a stream.
@@ -114,7 +124,7 @@ impl Duplicates {
         }
         let Some(stream) = self.stream(key, now) else { return Verdict::NoRoom };
         stream.used.store(now.0, Ordering::Relaxed);
-        let verdict = stream.mark(flood.sequence);
+        let verdict = stream.mark(flood.sequence, now);
         // Where the stream was thrown out meanwhile the mark may be lost, so this flood does not count as marked.
         if stream.key.load(Ordering::SeqCst) == key { verdict } else { Verdict::Duplicate }
     }
@@ -170,26 +180,29 @@ impl Stream {
     fn is_marked(&self, sequence: u32) -> bool {
         let block = u64::from(sequence >> 5);
         let seen = self.words[block as usize % WORDS].load(Ordering::SeqCst);
-        seen >> 32 == block && seen & 1 << (sequence & 31) != 0
+        seen >> 32 & (BLOCKS - 1) == block && seen & 1 << (sequence & 31) != 0
     }
 
-    fn mark(&self, sequence: u32) -> Verdict {
+    fn mark(&self, sequence: u32, now: Time) -> Verdict {
         let block = u64::from(sequence >> 5);
         let bit = 1u64 << (sequence & 31);
+        let second = now.0 >> SECOND & (SECONDS - 1);
+        let first = second << 59 | block << 32 | bit;
         let word = &self.words[block as usize % WORDS];
         let mut seen = word.load(Ordering::SeqCst);
         loop {
             // A word in use has at least one bit set, so none set is a word never used.
-            let (known, bits) = (seen >> 32, seen & 0xffff_ffff);
-            let next = if bits == 0 {
-                block << 32 | bit
+            let (known, bits) = (seen >> 32 & (BLOCKS - 1), seen & 0xffff_ffff);
+            let void = bits == 0 || second.wrapping_sub(seen >> 59) & (SECONDS - 1) >= RESTED;
+            let next = if void {
+                first
             } else if known == block {
                 if bits & bit != 0 {
                     return Verdict::Duplicate;
                 }
-                seen | bit
+                first | bits
             } else if (block.wrapping_sub(known) & (BLOCKS - 1)) < BLOCKS / 2 {
-                block << 32 | bit
+                first
             } else {
                 return Verdict::Duplicate;
             };
@@ -231,6 +244,22 @@ mod tests {
         assert_eq!(table.check(&flood(1, 1024), Time(1)), Verdict::First);
         assert_eq!(table.check(&flood(1, 0), Time(1)), Verdict::Duplicate);
         assert_eq!(table.check(&flood(1, 32), Time(1)), Verdict::First);
+    }
+
+    #[test]
+    fn numbers_that_somebody_made_up_are_in_the_way_for_seconds_and_not_for_ever() {
+        for made_up in [1000..2024, 500_000..501_024, 0x3fff_0000..0x3fff_0400] {
+            let table = Duplicates::new(16, 1);
+            let start = Time(77_000_000_000);
+            (900..1000).for_each(|sequence| assert_eq!(table.check(&flood(1, sequence), start), Verdict::First));
+            made_up.for_each(|sequence| assert_eq!(table.check(&flood(1, sequence), start), Verdict::First));
+            // Ten true ones a second, while nobody makes up any more.
+            let true_ones = (1000..1200u32).map(|n| (n, start + Duration::from_millis(u64::from(n - 1000) * 100)));
+            let lost: Vec<u32> = true_ones.filter(|(n, at)| table.check(&flood(1, *n), *at) != Verdict::First).map(|(n, _)| n).collect();
+            assert!(lost.len() <= 60 && lost.last().is_none_or(|last| *last < 1060), "{lost:?}");
+            let end = start + Duration::from_secs(20);
+            assert!((1160..1200).all(|sequence| table.check(&flood(1, sequence), end) == Verdict::Duplicate));
+        }
     }
 
     #[test]
