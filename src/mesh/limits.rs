@@ -2,7 +2,8 @@
 //!
 //! A full router still takes a caller that needs it ([`discovery`](super::discovery) says who does): one that the mesh does not reach otherwise,
 //! that has fewer than two links, or is further away than in a graph of random links; one that may have fewer than three links itself takes only whom
-//! the mesh does not reach otherwise. Every other caller hears of other routers and is let go.
+//! the mesh does not reach otherwise. Every other caller hears of other routers and is let go. How much of this one host may have is bounded
+//! ([`crowd`](super::crowd)).
 //! Every two seconds a router that has too many lets go of some of them, one and an eighth of what is too many, never
 //!
 //! * one that its own operator named,
@@ -64,15 +65,17 @@ impl Mesh {
         }
         self.discovery.shed_at = now;
         let topology = self.store.topology();
-        let mut gone = BTreeSet::new();
-        for (peer, address) in self.spare_links(now) {
-            if gone.len() > excess / 8 {
+        let (mut gone, mut others) = (BTreeSet::new(), 0);
+        let (spare, crowd, most) = self.crowd_first(self.spare_links(now));
+        for (n, (peer, address)) in spare.into_iter().enumerate() {
+            if gone.len() > excess / 8 || (n >= crowd && (most == 0 || others > most / 8)) {
                 break;
             }
             if !connected_without(&topology, self.own, peer, &gone) {
                 continue;
             }
             gone.insert(peer);
+            others += usize::from(n >= crowd);
             let referrals = self.referrals(peer);
             self.send_direct(peer, address, &[Record::Close(CloseReason::Full, referrals)], out);
             self.link_down(now, peer, "this router has more links than it may have (--conn-limit)", out);

@@ -44,6 +44,7 @@ impl Mesh {
         if before.is_some_and(|before| member.stamp.incarnation > before.incarnation) {
             self.end_sessions(now, peer, "it was restarted", out);
         }
+        self.make_session_room(now, peer, out);
         let stamp = member.stamp.max(before.unwrap_or_default());
         self.members.insert(peer, Member { stamp, ..member });
         self.keyrings.entry(peer).or_default().install(now, Arc::clone(&session), self.own < peer);
@@ -290,6 +291,12 @@ impl Mesh {
         }
     }
 
+    /// Whether a router that wants a link gets one; `only` where it says that it needs it.
+    fn takes(&self, peer: PeerName, from: Address, only: bool) -> bool {
+        let needs = only && self.heeds_need_of(peer) && self.has_room_beyond(from);
+        self.has_room_at(from) || needs || self.targets.is_configured(peer)
+    }
+
     /// The peer wants a link, or consents to ours.
     pub(super) fn on_link(&mut self, now: Time, peer: PeerName, from: Address, link: Link, out: &mut Outbox) {
         if let Err((_, why)) = self.address_allowed(from) {
@@ -309,7 +316,7 @@ impl Mesh {
         let role = adjacency.role;
         match role {
             Role::Path if link.answer || self.left => return self.counters.records_ignored.inc(),
-            Role::Path if !(self.has_room() || (link.only && self.heeds_need_of(peer)) || self.targets.is_configured(peer)) => {
+            Role::Path if !self.takes(peer, from, link.only) => {
                 let referrals = self.referrals(peer);
                 self.send_direct(peer, from, &[Record::Close(CloseReason::Full, referrals)], out);
                 return self.let_go_unused(now, peer, out);

@@ -72,6 +72,7 @@ pub mod command;
 pub mod config;
 mod core;
 pub mod counters;
+mod crowd;
 mod discovery;
 mod doubts;
 mod duplicates;
