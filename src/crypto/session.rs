@@ -257,6 +257,11 @@ impl Session {
         self.lane(lane).map_or(0, |lane| lane.next.load(Ordering::Relaxed))
     }
 
+    /// A number that grows with what is received, of all lanes.
+    pub fn received(&self) -> u64 {
+        self.lanes.iter().map(|lane| u64::from(lane.window.top())).sum()
+    }
+
     /// Takes `n` consecutive counters of `lane` and returns the first; `None` once the key is used up or retired, or for
     /// a lane the session does not have.
     pub fn reserve(&self, lane: u8, n: u32) -> Option<u32> {

@@ -10,6 +10,10 @@
 //!
 //! A session is due for replacement 120 s after its handshake, or when a lane has used 2^31 counters, and ends for
 //! good 180 s after that. The initiator of the last handshake replaces it; the other end steps in 10 s later.
+//!
+//! Of two handshakes that cross, that of the lower name counts. Whether they have crossed each end judges by its own clock, so at the border the
+//! two may differ, and each seals with a session that the other drops a minute later. Each sees that: the peer goes on sealing with what was
+//! replaced here. Then the session of the lower name counts after all ([`Keyring::follow`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +33,20 @@ const CROSSING: Duration = Duration::from_secs(5);
 /// The responder's patience with the initiator's rekey.
 const RESPONDER_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Until so long after a session was replaced what the peer had sealed with it before may arrive.
+const IN_FLIGHT: Duration = Duration::from_secs(3);
+
+/// What the peer's use of a replaced session asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// Nothing.
+    Nothing,
+    /// It is the current one again.
+    Switched,
+    /// The peer is to hear something on the current one, which is the one that counts.
+    Nudge,
+}
+
 /// The sessions with one peer.
 #[derive(Debug, Default)]
 pub struct Keyring {
@@ -39,6 +57,8 @@ pub struct Keyring {
     quiet_until: Time,
     /// The newest of our handshakes that the peer has answered, by the counter in its stamp.
     answered: u64,
+    /// What had been received on the replaced session, by its index, when nothing was in flight any more.
+    received: Option<(u32, u64)>,
 }
 
 impl Keyring {
@@ -80,6 +100,34 @@ impl Keyring {
         {
             older.retire();
         }
+    }
+
+    /// Whether the peer still seals with what was replaced here; to be asked every now and then. `lower` as in [`Keyring::install`].
+    pub fn follow(&mut self, now: Time, lower: bool) -> Follow {
+        let (Some(current), Some((previous, until))) = (&self.current, &self.previous) else { return Follow::Nothing };
+        let ours_wins = |session: &Session| session.is_initiator() == lower;
+        if now + KEEP_PREVIOUS < *until + IN_FLIGHT || current.is_initiator() == previous.is_initiator() || previous.is_retired() {
+            return Follow::Nothing;
+        }
+        let (index, received) = (previous.local_index(), previous.received());
+        match self.received {
+            Some((known, before)) if known == index && received > before => {}
+            Some((known, _)) if known == index => return Follow::Nothing,
+            _ => {
+                self.received = Some((index, received));
+                return Follow::Nothing;
+            }
+        }
+        self.received = Some((index, received));
+        if ours_wins(current) {
+            return Follow::Nudge;
+        }
+        if let Some((again, _)) = self.previous.take()
+            && let Some(other) = self.current.replace(again)
+        {
+            self.previous = Some((other, now + KEEP_PREVIOUS));
+        }
+        Follow::Switched
     }
 
     /// The peer has answered the handshake of ours whose stamp has this counter. False where it answered a later one before: then it has let go of
@@ -161,6 +209,9 @@ fn rekey_at(session: &Session) -> Time {
 fn drop_session(session: Option<Arc<Session>>) -> bool {
     session.map(|session| session.retire()).is_some()
 }
+
+#[cfg(test)]
+mod crossing;
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use super::config::Outbox;
 use super::core::Mesh;
 use super::handshakes::Way;
 use super::heartbeat::LATE;
+use super::keyring::Follow;
 use super::seeking::{MOST_CHALLENGES, Outcome};
 use super::tcp::patience;
 use crate::crypto::Session;
@@ -172,13 +173,17 @@ impl Mesh {
             let lower = self.own < peer;
             let Some(keys) = self.keyrings.get_mut(&peer) else { continue };
             let promoted = keys.promote(now, lower);
+            let follow = keys.follow(now, lower);
             let dropped = keys.expire(now);
             if promoted {
                 self.drop_crossing(now, peer, None);
             }
-            if promoted || dropped {
+            if promoted || dropped || follow == Follow::Switched {
                 self.fib_stale = true;
                 self.reindex(peer);
+            }
+            if let (Follow::Nudge, Some(session)) = (follow, self.keyrings.get(&peer).and_then(|keys| keys.current()).cloned()) {
+                self.send_any(peer, &session, &[], out);
             }
             self.repeat_confirmation(now, peer, out);
             let Some(keys) = self.keyrings.get_mut(&peer) else { continue };
