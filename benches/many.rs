@@ -35,12 +35,13 @@ fn main() -> ExitCode {
     // Searches for the largest datagram and first measurements are over by then.
     pause(if quick { Duration::from_secs(2) } else { settle() });
     let pids: Vec<u32> = routers.iter_mut().map(|router| router.process().id()).collect();
-    let measured: Vec<[f64; 3]> = (0..windows).map(|_| idle(&pids, window)).collect();
+    let measured: Vec<[f64; 4]> = (0..windows).map(|_| idle(&pids, window)).collect();
     let column = |n: usize| measured.iter().map(|row| row[n]).collect::<Vec<f64>>();
     let mut figures = Figures::new();
     figures.hold(&format!("idle CPU of {hosts} routers together"), "% of one", Limit { median_most: 10.0, ..Limit::NONE }, column(0));
-    figures.hold("wake-ups of one router", "per s", Limit::NONE, column(1));
-    figures.hold("resident memory of one router", "MiB", Limit::NONE, column(2));
+    figures.hold("of it the programs they run", "% of one", Limit::NONE, column(1));
+    figures.hold("wake-ups of one router", "per s", Limit::NONE, column(2));
+    figures.hold("resident memory of one router", "MiB", Limit::NONE, column(3));
     figures.end()
 }
 
@@ -57,14 +58,15 @@ fn start(lab: &Lab, host: &str, wires: &[Wire]) -> Router {
     Router::start(lab, host, Path::new(env!("CARGO_BIN_EXE_weave-router")), &words).expect("a router")
 }
 
-/// Percent of one core that all took, wake-ups per second of one, and MiB resident of one, over a time.
-fn idle(pids: &[u32], window: Duration) -> [f64; 3] {
+/// Percent of one core that all took, and of it the programs that they ran, wake-ups per second of one, and MiB resident of one, over a time.
+fn idle(pids: &[u32], window: Duration) -> [f64; 4] {
     let all = |of: fn(u32) -> f64| pids.iter().map(|pid| of(*pid)).sum::<f64>();
-    let (clock, cpu, switches) = (Stopwatch::start(), all(processor_ns), all(wake_ups));
+    let (clock, cpu, programs, switches) = (Stopwatch::start(), all(processor_ns), all(programs_ns), all(wake_ups));
     pause(window);
-    let (cpu, switches, seconds) = (all(processor_ns) - cpu, all(wake_ups) - switches, clock.elapsed().as_secs_f64());
-    let count = pids.len() as f64;
-    [cpu / 1e9 / seconds * 100.0, switches / seconds / count, all(resident_kib) / 1024.0 / count]
+    let (cpu, programs, switches) = (all(processor_ns) - cpu, all(programs_ns) - programs, all(wake_ups) - switches);
+    let (seconds, count) = (clock.elapsed().as_secs_f64(), pids.len() as f64);
+    let percent = |ns: f64| ns / 1e9 / seconds * 100.0;
+    [percent(cpu + programs), percent(programs), switches / seconds / count, all(resident_kib) / 1024.0 / count]
 }
 
 /// The files of this name of all threads of a process.
@@ -77,6 +79,16 @@ fn of_threads(pid: u32, file: &str) -> Vec<String> {
 fn processor_ns(pid: u32) -> f64 {
     let first = |text: &String| text.split_whitespace().next().and_then(|number| number.parse::<f64>().ok());
     of_threads(pid, "schedstat").iter().filter_map(first).sum()
+}
+
+/// The same of the programs that it ran, and that have ended.
+fn programs_ns(pid: u32) -> f64 {
+    /// Of what the kernel shows: a hundredth of a second.
+    const TICK: f64 = 1e7;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything: the state is the first, their time in user mode and in the kernel the 14th and the next.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace()).into_iter().flatten();
+    fields.skip(13).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * TICK
 }
 
 fn wake_ups(pid: u32) -> f64 {

@@ -9,6 +9,7 @@
 //! Everything here blocks for some milliseconds, because it runs other programs: call it on a thread of its own.
 
 mod doors;
+mod generation;
 mod iptables;
 mod nft;
 
@@ -33,6 +34,8 @@ pub struct Firewall {
     /// Whether a rule of ours may be there, an earlier life's included; `None` until somebody looked. Then a stop need not run
     /// half a dozen programs for nothing.
     present: Option<bool>,
+    /// What was to pass when all was found, or put, in order, and the state of the firewall before that: while both are the same nothing is looked at.
+    settled: Option<([Doors; 2], u32)>,
 }
 
 /// What [`Firewall::ensure`] found and did.
@@ -54,15 +57,20 @@ struct Step {
 impl Firewall {
     /// A keeper for this bridge; nothing is done yet.
     pub fn new(bridge: &str) -> Firewall {
-        Firewall { bridge: bridge.into(), said: Vec::new(), present: None }
+        Firewall { bridge: bridge.into(), said: Vec::new(), present: None, settled: None }
     }
 
     /// Puts the exception in where it is needed and missing: for frames across the bridge, and for what the host routes for the subnets that it
     /// is exposed in. While those are not known, what is there for them stays. Idempotent, meant to be called every few seconds.
     pub fn ensure(&mut self, exposed: Option<&[IpNet]>) -> Checked {
+        let doors = [false, true].map(|v6| Doors::new(&self.bridge, v6, bridged_traffic_is_filtered(v6), exposed));
+        // Asked for first: what others change while we look is looked at again.
+        let state = generation::generation().map(|generation| (doors.clone(), generation));
+        if state.is_some() && state == self.settled {
+            return Checked::default();
+        }
         let left_over = self.present.unwrap_or_else(|| self.look());
         let mut step = Step::default();
-        let doors = [false, true].map(|v6| Doors::new(&self.bridge, v6, bridged_traffic_is_filtered(v6), exposed));
         let concerned = |doors: &Doors| left_over || !doors.is_empty();
         let mut tools_found = false;
         for (v6, doors) in [false, true].into_iter().zip(&doors).filter(|(_, doors)| concerned(doors)) {
@@ -81,6 +89,7 @@ impl Firewall {
         }
         let uncertain = step.failures.iter().any(|e| !matches!(e, HostError::MissingProgram { .. }));
         self.present = Some(left_over || uncertain || !step.inserted.is_empty());
+        self.settled = state.filter(|_| step.failures.is_empty());
         let mut checked = Checked { inserted: step.inserted, warnings: Vec::new() };
         for sentence in step.failures.iter().map(ToString::to_string) {
             if !self.said.contains(&sentence) {
@@ -94,6 +103,7 @@ impl Firewall {
     /// Takes the exception out again, wherever it is; answers with what could not be done.
     pub fn remove(&mut self) -> Vec<HostError> {
         let mut failures = Vec::new();
+        self.settled = None;
         if self.present == Some(false) {
             return failures;
         }

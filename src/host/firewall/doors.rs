@@ -16,7 +16,7 @@ pub(super) enum Door {
 }
 
 /// The doors of one bridge and one family.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Doors {
     pub bridge: String,
     pub v6: bool,

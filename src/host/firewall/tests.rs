@@ -106,6 +106,24 @@ fn a_native_chain_that_rejects_gets_the_rule() {
 }
 
 #[test]
+fn while_nothing_changes_nothing_is_looked_at() {
+    let Some(wall) = Wall::new(&["iptables-nft", "nft"], "iptables-nft -P FORWARD DROP") else { return };
+    let mut firewall = Firewall::new("weave");
+    let state = || in_namespace(&wall.host, generation::generation).expect("entered").expect("the kernel tells");
+    let settled = |firewall: &Firewall| firewall.settled.as_ref().map(|(_, state)| *state);
+    assert_eq!(wall.ensure(&mut firewall).inserted.len(), 1);
+    assert_ne!(settled(&firewall), Some(state()), "the router's own rules are a change as any");
+    assert_eq!(wall.ensure(&mut firewall), Checked::default());
+    assert_eq!(settled(&firewall), Some(state()));
+    assert_eq!((wall.ensure(&mut firewall), settled(&firewall)), (Checked::default(), Some(state())), "it runs none of the programs");
+    assert_eq!(wall.ensure_for(&mut firewall, Some(&["10.2.1.1/24"])).inserted.len(), 2, "something else is to pass");
+    for change in ["iptables-nft -F FORWARD", "nft flush chain ip filter FORWARD"] {
+        wall.shell(change);
+        assert_eq!(wall.ensure_for(&mut firewall, Some(&["10.2.1.1/24"])).inserted.len(), 3, "{change}");
+    }
+}
+
+#[test]
 fn a_rule_that_others_removed_or_overtook_is_put_back() {
     let Some(wall) = Wall::new(&["iptables-nft"], "iptables-nft -P FORWARD DROP") else { return };
     let mut firewall = Firewall::new("weave");
