@@ -34,7 +34,7 @@ pub struct Firewall {
     /// Whether a rule of ours may be there, an earlier life's included; `None` until somebody looked. Then a stop need not run
     /// half a dozen programs for nothing.
     present: Option<bool>,
-    /// What was to pass when all was found, or put, in order, and the state of the firewall before that: while both are the same nothing is looked at.
+    /// What was to pass when all was found, or put, in order, and the firewall's state before: while both are the same nothing is looked at.
     settled: Option<([Doors; 2], u32)>,
 }
 

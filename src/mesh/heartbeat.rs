@@ -50,6 +50,8 @@ pub const LATE: Duration = Duration::from_millis(20);
 const FIRST_RTT: Duration = Duration::from_millis(150);
 /// How long a new link pings at the fast pace: its cost is to be known, and what both ends lack.
 const YOUNG: Duration = Duration::from_secs(1);
+/// How long after that its round trip is taken from the shortest: hosts that start are busy, and what they add is forgotten slowly.
+const SETTLING: Duration = Duration::from_secs(15);
 /// Pings in a row that the peer's may stand in for.
 const MOST_SPARED: u8 = 3;
 /// The peer's next ping is late after the idle pace and this. Not longer: an end whose NAT gives it another port must be heard before the
@@ -86,6 +88,8 @@ pub struct Heartbeat {
     heard: Time,
     last_ping: Option<Time>,
     rtt: Option<Duration>,
+    /// The same without what busy hosts added while the link was new.
+    base: Option<Duration>,
     variation: Duration,
     /// Share of pings lost, in 1/65536.
     loss: u32,
@@ -108,6 +112,7 @@ impl Heartbeat {
             heard: now,
             last_ping: None,
             rtt: None,
+            base: None,
             variation: Duration::ZERO,
             loss: 0,
             peer_active_until: Time::ZERO,
@@ -197,14 +202,16 @@ impl Heartbeat {
     pub fn pong(&mut self, now: Time, sequence: u32) -> bool {
         let Some(at) = self.outstanding.iter().position(|(s, _)| *s == sequence) else { return false };
         let Some((_, sent)) = self.outstanding.remove(at) else { return false };
-        self.sample(now.since(sent));
+        self.sample(now, now.since(sent));
         self.loss -= self.loss / LOSS_WEIGHT;
         self.prove(sent);
         self.heard = self.heard.max(now);
         true
     }
 
-    fn sample(&mut self, rtt: Duration) {
+    fn sample(&mut self, now: Time, rtt: Duration) {
+        let smoothed = self.base.map_or(rtt, |base| (base * 7 + rtt) / 8);
+        self.base = Some(if now < self.young_until + SETTLING { smoothed.min(rtt) } else { smoothed });
         match self.rtt {
             None => {
                 self.rtt = Some(rtt);
@@ -220,6 +227,11 @@ impl Heartbeat {
     /// Smoothed round trip, once measured.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt
+    }
+
+    /// The round trip by which the link's cost goes, once measured: while it is new the shortest, as delays only ever add, from then on smoothed.
+    pub fn base(&self) -> Option<Duration> {
+        self.base
     }
 
     /// Share of pings lost, 0 to 1.
@@ -319,155 +331,9 @@ impl Heartbeat {
         self.outstanding.clear();
         self.proven = now;
         self.doubted = None;
-        self.rtt = None;
+        (self.rtt, self.base) = (None, None);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: u64 = 1_000_000;
-
-    #[test]
-    fn pings_of_before_the_last_proof_of_life_convict_nobody() {
-        let mut beat = Heartbeat::new(Time::ZERO);
-        for ms in 0..600 {
-            beat.data(Time::ZERO, Time(ms * MS));
-            beat.poll(Time(ms * MS));
-        }
-        assert!(beat.outstanding.len() > DEAD_MISSED);
-        // The peer's word is that it has heard us, and then this router gets no processor for a while.
-        beat.reported(Time(600 * MS), Duration::ZERO);
-        assert!(matches!(beat.poll(Time(2500 * MS)), Verdict::Ping(_)));
-    }
-
-    /// Runs a heartbeat against a peer that answers after `rtt` until `cut`; returns (pings, time of death).
-    fn run(active: bool, cut: u64, until: u64) -> (usize, Option<u64>) {
-        let mut beat = Heartbeat::new(Time::ZERO);
-        let mut pings = 0;
-        let mut answers: VecDeque<(u64, u32)> = VecDeque::new();
-        for ms in 0..until {
-            let now = Time(ms * MS);
-            if active {
-                beat.data(Time::ZERO, now);
-            }
-            while answers.front().is_some_and(|(at, _)| *at <= ms) {
-                let (_, sequence) = answers.pop_front().expect("checked");
-                assert!(beat.pong(now, sequence));
-            }
-            match beat.poll(now) {
-                Verdict::Wait => {}
-                Verdict::Ping(sequence) => {
-                    pings += 1;
-                    if ms < cut {
-                        answers.push_back((ms + 10, sequence));
-                    }
-                }
-                Verdict::Dead => return (pings, Some(ms)),
-            }
-        }
-        (pings, None)
-    }
-
-    #[test]
-    fn idle_links_ping_once_a_second_and_die_within_four() {
-        assert_eq!(run(false, u64::MAX, 10_000), (10, None));
-        let (_, dead) = run(false, 5_000, 20_000);
-        assert!((7_500..9_000).contains(&dead.expect("dies")), "{dead:?}");
-    }
-
-    #[test]
-    fn busy_links_die_within_a_second() {
-        assert_eq!(run(true, u64::MAX, 2_000), (14, None));
-        for cut in 5_000..5_200 {
-            let dead = run(true, cut, 20_000).1.expect("dies");
-            assert!(dead - cut < 750, "cut {cut} dead {dead}");
-        }
-    }
-
-    #[test]
-    fn a_stall_of_our_own_kills_nothing() {
-        let mut beat = Heartbeat::new(Time::ZERO);
-        assert_eq!(beat.poll(Time::ZERO), Verdict::Ping(1));
-        assert!(beat.pong(Time(MS), 1));
-        assert!(matches!(beat.poll(Time(60_000 * MS)), Verdict::Ping(2)));
-        assert!(matches!(beat.poll(Time(60_100 * MS)), Verdict::Wait));
-    }
-
-    #[test]
-    fn a_doubt_is_refuted_by_an_answer_or_soon_the_death() {
-        let mut beat = Heartbeat::new(Time::ZERO);
-        assert_eq!(beat.poll(Time::ZERO), Verdict::Ping(1));
-        assert!(beat.pong(Time(5 * MS), 1));
-        beat.doubt(Time(10 * MS));
-        assert_eq!((beat.due(Time(10 * MS)), beat.poll(Time(10 * MS))), (Time(10 * MS), Verdict::Ping(2)), "it is asked at once");
-        beat.reported(Time(12 * MS), Duration::from_millis(4));
-        assert!(beat.is_doubted(), "what was proven before refutes nothing");
-        assert!(beat.pong(Time(15 * MS), 2) && !beat.is_doubted());
-        beat.doubt(Time(20 * MS));
-        let dead = (20..2000).find(|ms| beat.poll(Time(ms * MS)) == Verdict::Dead);
-        assert!(dead.is_some_and(|dead| (400..600).contains(&dead)), "{dead:?}");
-    }
-
-    #[test]
-    fn a_spared_ping_is_due_once_the_link_is_doubted_or_in_use() {
-        let spared = || {
-            let mut beat = Heartbeat::new(Time::ZERO);
-            assert_eq!(beat.poll(Time::ZERO), Verdict::Ping(1));
-            assert!(beat.pong(Time(5 * MS), 1));
-            beat.reported(Time(500 * MS), Duration::ZERO);
-            beat.spare(Time(500 * MS));
-            assert_eq!(beat.due(Time(510 * MS)), Time(500 * MS) + IDLE + SPARED_FOR);
-            beat
-        };
-        let mut beat = spared();
-        beat.doubt(Time(510 * MS));
-        assert_eq!(beat.poll(Time(510 * MS)), Verdict::Ping(2), "a doubt does not wait for the peer's next ping");
-        beat.spare(Time(520 * MS));
-        assert!(beat.due(Time(520 * MS)) <= Time(510 * MS) + SUSPECT, "and the peer's ping does not stand in for its answer");
-        let mut beat = spared();
-        beat.data(Time::ZERO, Time(510 * MS));
-        assert_eq!(beat.due(Time(510 * MS)), Time(500 * MS) + FAST, "nor does data");
-    }
-
-    #[test]
-    fn of_two_ends_that_carry_nothing_one_pings_and_either_notices_the_end() {
-        let mut ends = [Heartbeat::new(Time::ZERO), Heartbeat::new(Time::ZERO)];
-        let (mut pings, mut dead) = ([0, 0], [None, None]);
-        for ms in 0..70_000u64 {
-            let now = Time(ms * MS);
-            for one in [0, 1] {
-                match ends[one].poll(now) {
-                    Verdict::Ping(sequence) if ms < 60_000 => {
-                        pings[one] += 1;
-                        let age = ends[one].age(now);
-                        ends[1 - one].heard(now, false);
-                        ends[1 - one].reported(now, Duration::from_millis(u64::from(age)));
-                        ends[1 - one].spare(now);
-                        assert!(ends[one].pong(now, sequence));
-                    }
-                    Verdict::Dead => dead[one] = dead[one].or(Some(ms)),
-                    Verdict::Ping(_) | Verdict::Wait => {}
-                }
-            }
-        }
-        assert!(pings[0] + pings[1] < 90 && pings[0].min(pings[1]) > 10, "{pings:?}");
-        assert!(dead.iter().all(|dead| dead.is_some_and(|ms| (62_000..65_000).contains(&ms))), "{dead:?}");
-    }
-
-    #[test]
-    fn loss_is_measured() {
-        let mut beat = Heartbeat::new(Time::ZERO);
-        for second in 0..200u64 {
-            let now = Time(second * 1000 * MS);
-            if let Verdict::Ping(sequence) = beat.poll(now)
-                && sequence % 2 == 0
-            {
-                beat.pong(now + Duration::from_millis(5), sequence);
-            }
-        }
-        assert!((0.3..0.7).contains(&beat.loss()), "{}", beat.loss());
-        assert_eq!(beat.rtt(), Some(Duration::from_millis(5)));
-    }
-}
+mod tests;

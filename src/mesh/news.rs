@@ -360,7 +360,7 @@ impl super::adjacency::Adjacency {
     pub(super) fn current_cost(&self) -> Option<u32> {
         let more = self.extra_cost();
         let before = self.cost.map(|cost| cost.saturating_sub(more));
-        match self.beat.rtt() {
+        match self.beat.base() {
             Some(rtt) => Some((quantise_cost(rtt, self.beat.loss(), before) + more).min(MAX_COST)),
             None => self.cost,
         }

@@ -355,6 +355,31 @@ fn a_link_whose_round_trip_is_not_yet_known_draws_no_traffic() {
 }
 
 #[test]
+fn a_link_that_was_measured_while_its_hosts_were_busy_soon_costs_what_it_costs() {
+    // As where many routers start on one machine: the first round trips take a hundred times what the path does.
+    let (mut sim, hosts) = hosts(256, 3, &RouterOptions::default());
+    let busy = Quality { latency: ms(50), ..Quality::default() };
+    let wires = [(0, 1), (1, 2)].map(|(a, b)| {
+        let wire = sim.wire(hosts[a], hosts[b], busy);
+        sim.connect(hosts[a], hosts[b]);
+        wire
+    });
+    sim.start_all();
+    converge(&mut sim, seconds(5));
+    sim.run_for(seconds(3));
+    assert!(route(&sim, hosts[0], hosts[2]).is_some_and(|(cost, _)| cost > 150_000));
+    wires.iter().for_each(|wire| sim.set_quality(*wire, Quality::default()));
+    sim.run_for(seconds(20));
+    assert_eq!(route(&sim, hosts[0], hosts[2]).map(|(cost, _)| cost), Some(2000));
+    // And a path that has become slow is told so.
+    wires.iter().for_each(|wire| sim.set_quality(*wire, busy));
+    sim.run_for(seconds(40));
+    let told = route(&sim, hosts[0], hosts[2]).map(|(cost, _)| cost);
+    assert!(told > Some(100_000), "{told:?}");
+    nothing_went_wrong(&sim);
+}
+
+#[test]
 fn a_path_that_shrinks_is_told_at_once_also_while_its_cost_waits_to_be_told() {
     let (mut sim, hosts) = hosts(255, 3, &RouterOptions::default());
     let wire = sim.wire(hosts[0], hosts[1], Quality::default());
