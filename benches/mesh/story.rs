@@ -17,6 +17,9 @@ pub const EVENTS: [&str; 5] = ["cold start", "join", "loss of a tenth", "partiti
 /// Nothing takes longer that works.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Seconds until it has come to rest, and those that are measured then: in so many every key is replaced once.
+const REST: (u64, u64) = (40, 120);
+
 struct Story<'a> {
     mesh: Large,
     figures: Figures,
@@ -29,13 +32,13 @@ pub fn run(asked: &Asked, wall: &Stopwatch) -> Result<Figures, String> {
     let mut story = Story { mesh: Large::new(plan), figures: Figures::new(), wall };
     story.during("cold start", |mesh| {
         mesh.start();
-        mesh.agree(PATIENCE)
+        agree(mesh)
     })?;
-    story.rest(if asked.quick { 60 } else { 40 }, if asked.quick { 120 } else { 60 });
+    story.rest(REST);
     story.join()?;
     story.during("loss of a tenth", |mesh| {
         mesh.kill(0.1);
-        mesh.agree(PATIENCE)
+        agree(mesh)
     })?;
     story.mesh.sim.run_for(Duration::from_secs(10));
     story.partition()?;
@@ -95,7 +98,7 @@ impl Story<'_> {
         names.into_iter().map(|name| (name, self.mesh.sim.total(name))).collect()
     }
 
-    fn rest(&mut self, settle: u64, seconds: u64) {
+    fn rest(&mut self, (settle, seconds): (u64, u64)) {
         self.mesh.sim.run_for(Duration::from_secs(settle));
         let (before, counts) = (self.mesh.sent_bytes(), self.counts());
         self.mesh.sim.run_for(Duration::from_secs(seconds));
@@ -111,7 +114,7 @@ impl Story<'_> {
         let mut newcomer = None;
         self.during("join", |mesh| {
             newcomer = mesh.join();
-            mesh.agree(PATIENCE)
+            agree(mesh)
         })?;
         self.mesh.sim.run_for(Duration::from_secs(30));
         if let Some(host) = newcomer {
@@ -119,7 +122,7 @@ impl Story<'_> {
             self.mesh.crash(host);
             self.note("memory per router, kB", before.saturating_sub(memory::taken()) as f64 / 1e3);
         }
-        self.mesh.agree(PATIENCE).map(|_| ()).ok_or_else(|| "no agreement after the newcomer has gone".to_string())
+        agree(&mut self.mesh).map(|_| ()).ok_or_else(|| "no agreement after the newcomer has gone".to_string())
     }
 
     fn partition(&mut self) -> Result<(), String> {
@@ -128,12 +131,12 @@ impl Story<'_> {
         let halves: [Vec<RouterId>; 2] = [half(false), half(true)];
         self.during("partition", |mesh| {
             mesh.sim.partition(&halves[1]);
-            mesh.agree_among(&halves, PATIENCE)
+            agree_among(mesh, &halves)
         })?;
         self.mesh.sim.run_for(Duration::from_secs(20));
         self.during("end of the partition", |mesh| {
             mesh.sim.heal();
-            mesh.agree(PATIENCE)
+            agree(mesh)
         })?;
         self.mesh.sim.run_for(Duration::from_secs(30));
         Ok(())
@@ -144,5 +147,31 @@ impl Story<'_> {
         self.note(&format!("most links of a router {when}"), shape.most as f64);
         self.note(&format!("diameter {when}, links"), if shape.connected { shape.diameter as f64 } else { f64::from(u16::MAX) });
         self.note(&format!("mean round trip of a link {when}, ms"), shape.round_trip.as_secs_f64() * 1e3);
+    }
+}
+
+/// Lets time pass until all that run agree, and says now and then how far they are.
+fn agree(mesh: &mut Large) -> Option<Duration> {
+    let all = mesh.alive();
+    agree_among(mesh, &[all])
+}
+
+fn agree_among(mesh: &mut Large, groups: &[Vec<RouterId>]) -> Option<Duration> {
+    let start = mesh.sim.now();
+    loop {
+        if mesh.agree_among(groups, Duration::from_secs(1)).is_some() {
+            return Some(mesh.sim.now().since(start));
+        }
+        let passed = mesh.sim.now().since(start);
+        let standing = groups.iter().map(|group| {
+            let (roots, fewest, most) = mesh.sim.agreement(group);
+            format!("{} routers, {roots} roots, {fewest} to {most} routes", group.len())
+        });
+        let standing = standing.collect::<Vec<_>>().join("; ");
+        let told = mesh.sim.total("record_accepted") / mesh.alive().len() as u64;
+        eprintln!("         after {:.0} s: {standing}, {told} records accepted by each", passed.as_secs_f64());
+        if passed >= PATIENCE {
+            return None;
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A large mesh and what befalls it: what `cargo bench --bench mesh` measures and the simulation tests hold to its promises.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZero;
 use std::time::Duration;
 
 use rand_chacha::ChaCha12Rng;
@@ -62,7 +63,8 @@ impl Large {
     /// Hosts and networks; nothing runs yet. One more host than routers waits for [`Large::join`], whose router holds everything it knows for
     /// itself, so that its memory can be told.
     pub fn new(plan: Plan) -> Large {
-        let mut sim = Sim::new(plan.seed, Options { memory: false, ..Options::default() });
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let mut sim = Sim::new(plan.seed, Options { memory: false, threads, ..Options::default() });
         let options = RouterOptions { conn_limit: plan.conn_limit, packet_plane: false, ..RouterOptions::default() };
         let mut hosts: Vec<RouterId> = (0..plan.routers).map(|_| sim.router(&options)).collect();
         hosts.push(sim.router(&RouterOptions { in_common: false, ..options.clone() }));

@@ -115,6 +115,8 @@ pub struct Router {
     /// What packet threads would hold, where there are none and it is to be counted.
     held: Option<Arc<Fib>>,
     holds: bool,
+    /// When the timers of the mesh plane are due, as of its last input.
+    mesh_due: Option<Time>,
     pub counters: Arc<PacketCounters>,
     pub macs: Arc<MacTable>,
     outbox: PacketOutbox,
@@ -217,7 +219,19 @@ impl Host {
         let forwarder = Forwarder::new(settings, shared, mesh.fib());
         let (outbox, bridge) = (PacketOutbox::new(), Bridge::default());
         let (held, holds) = (None, !self.options.in_common);
-        self.running = Some(Router { mesh, forwarder, full, held, holds, counters, macs, outbox, bridge });
+        self.running = Some(Router { mesh, forwarder, full, held, holds, mesh_due: Some(Time::ZERO), counters, macs, outbox, bridge });
+    }
+
+    /// Gives its router an input, and notes when its timers are due next; `None` where none runs.
+    pub fn feed(&mut self, now: Time, input: Input) -> Option<Effects> {
+        let running = self.running.as_mut()?;
+        let effects = running.input(now, input);
+        if let Some(due) = running.next_timeout().map(|due| due.max(now))
+            && self.wake.is_none_or(|wake| due < wake)
+        {
+            self.wake = Some(due);
+        }
+        Some(effects)
     }
 
     /// The router dies without a word.
@@ -229,8 +243,9 @@ impl Host {
 
 impl Router {
     /// When its timers are due next.
-    pub fn next_timeout(&self) -> Option<Time> {
-        [self.mesh.next_timeout(), self.forwarder.next_timeout()].into_iter().flatten().min()
+    pub fn next_timeout(&mut self) -> Option<Time> {
+        self.mesh_due = self.mesh.next_timeout();
+        [self.mesh_due, self.forwarder.next_timeout()].into_iter().flatten().min()
     }
 
     /// Says whether another bridge is joined to this one.
@@ -260,7 +275,7 @@ impl Router {
             }
             Input::LinkLost(addresses) => self.mesh.handle_link_lost(now, &addresses, &mut said),
             Input::Timeout => {
-                if self.mesh.next_timeout().is_some_and(|due| due <= now) {
+                if self.mesh_due.is_some_and(|due| due <= now) {
                     self.mesh.handle_timeout(now, &mut said);
                 }
                 if self.forwarder.next_timeout().is_some_and(|due| due <= now) {

@@ -1,52 +1,22 @@
 //! Events in order of time, and of their causes where times are equal.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::time::Time;
 
-struct Entry<T> {
-    at: Time,
-    sequence: u64,
-    event: T,
-}
-
-impl<T> Entry<T> {
-    fn key(&self) -> (Time, u64) {
-        (self.at, self.sequence)
-    }
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Entry<T>) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl<T> Eq for Entry<T> {}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Entry<T>) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Entry<T> {
-    /// The earliest is the greatest: a heap gives its greatest entry first.
-    fn cmp(&self, other: &Entry<T>) -> Ordering {
-        other.key().cmp(&self.key())
-    }
-}
-
-/// A queue of events.
+/// A queue of events. The heap has only their places: what is moved about in it is small, and events are not.
 pub struct Queue<T> {
-    heap: BinaryHeap<Entry<T>>,
+    /// Time, sequence and place, the earliest first.
+    heap: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    events: Vec<Option<T>>,
+    free: Vec<usize>,
     sequence: u64,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Queue<T> {
-        Queue { heap: BinaryHeap::new(), sequence: 0 }
+        Queue { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), sequence: 0 }
     }
 }
 
@@ -54,15 +24,32 @@ impl<T> Queue<T> {
     /// Adds an event.
     pub fn push(&mut self, at: Time, event: T) {
         self.sequence += 1;
-        self.heap.push(Entry { at, sequence: self.sequence, event });
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.events[place] = Some(event);
+                place
+            }
+            None => {
+                self.events.push(Some(event));
+                self.events.len() - 1
+            }
+        };
+        self.heap.push(Reverse((at, self.sequence, place)));
+    }
+
+    /// When the next event is due.
+    pub fn due(&self) -> Option<Time> {
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Takes the next event, if it is due at `until` or earlier.
     pub fn pop(&mut self, until: Time) -> Option<(Time, T)> {
-        if self.heap.peek()?.at > until {
+        if self.due()? > until {
             return None;
         }
-        self.heap.pop().map(|entry| (entry.at, entry.event))
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        self.events[place].take().map(|event| (at, event))
     }
 }
 

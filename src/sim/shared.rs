@@ -1,7 +1,7 @@
 //! What all routers of a simulation share: records that are read once, and graphs that are built once.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::mesh::gossip::Workshop;
 use crate::mesh::routes::Topology;
@@ -26,9 +26,15 @@ pub struct Common {
     shelves: Mutex<Shelves>,
 }
 
+impl Common {
+    fn shelves(&self) -> MutexGuard<'_, Shelves> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Workshop for Common {
     fn record(&self, bytes: &[u8]) -> Result<Arc<Record>, BadRecord> {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelves = self.shelves();
         let Some(key) = bytes.len().checked_sub(64).and_then(|at| bytes.get(at..at + 16)?.try_into().ok()) else {
             return Record::parse(bytes).map(Arc::new);
         };
@@ -45,11 +51,16 @@ impl Workshop for Common {
     }
 
     fn topology(&self, key: u64, build: &dyn Fn() -> Topology) -> Arc<Topology> {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = shelves.graphs.get(&key) {
-            return Arc::clone(known);
+        let known = |shelves: &Shelves| shelves.graphs.get(&key).map(Arc::clone);
+        if let Some(known) = known(&self.shelves()) {
+            return known;
         }
+        // Others need not wait meanwhile; of two who build the same one the first is heard.
         let built = Arc::new(build());
+        let mut shelves = self.shelves();
+        if let Some(known) = known(&shelves) {
+            return known;
+        }
         shelves.graphs.insert(key, Arc::clone(&built));
         shelves.order.push_back(key);
         if shelves.order.len() > GRAPHS {

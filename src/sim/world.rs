@@ -1,5 +1,6 @@
 //! The simulation itself: routers, what happens to them, and its clock.
 
+mod abreast;
 mod ask;
 mod attack;
 mod joined;
@@ -46,11 +47,13 @@ pub struct Options {
     pub slowness: Duration,
     /// False to remember neither what routers say nor where each sent how much: a large mesh says a lot.
     pub memory: bool,
+    /// On how many threads routers run abreast, in windows of time; with 0 all events happen one after the other. All other numbers have one outcome.
+    pub threads: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { misplaced: 0.02, slowness: Duration::from_millis(2), memory: true }
+        Options { misplaced: 0.02, slowness: Duration::from_millis(2), memory: true, threads: 0 }
     }
 }
 
@@ -81,6 +84,8 @@ enum Happening {
 pub struct Sim {
     options: Options,
     now: Time,
+    /// The end of the window in which routers run abreast; zero where none does.
+    horizon: Time,
     queue: Queue<Happening>,
     hosts: Vec<Host>,
     underlay: Underlay,
@@ -118,6 +123,7 @@ impl Sim {
             options,
             // Not zero, which stands for "never" in places.
             now: Time(1_000_000_000),
+            horizon: Time::ZERO,
             queue: Queue::default(),
             hosts: Vec::new(),
             underlay: Underlay::default(),
@@ -234,6 +240,9 @@ impl Sim {
     /// Lets time pass.
     pub fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
+        if let Some(window) = self.window() {
+            return self.run_abreast(end, window);
+        }
         while let Some((at, happening)) = self.queue.pop(end) {
             self.now = at;
             self.happen(happening);
@@ -264,15 +273,6 @@ impl Sim {
             return self.put_off(until, happening);
         }
         match happening {
-            Happening::Arrival { to, life, from, bytes, segment } => {
-                if self.lives(to, life) {
-                    self.arrived += 1;
-                    let misplaced = self.options.misplaced;
-                    let control = Header::parse(&bytes).map_or_else(|bad| bad != BadHeader::Kind, |header| header.kind.is_control());
-                    let control = control && !chance(&mut self.rng, misplaced);
-                    self.feed(to, Input::Datagrams { from, bytes, segment, control });
-                }
-            }
             Happening::Wake { router } => {
                 if self.hosts[router.0].wake == Some(self.now) {
                     self.hosts[router.0].wake = None;
@@ -280,23 +280,34 @@ impl Sim {
                     self.feed(router, Input::Timeout);
                 }
             }
-            Happening::Command { router, life, command } => {
-                if self.lives(router, life) {
-                    self.feed(router, Input::Command(command));
-                }
-            }
-            Happening::TooBig { router, life, address } => {
-                if self.lives(router, life) {
-                    self.feed(router, Input::TooBig(address));
-                }
-            }
             Happening::Joined { router, vnet, frame } => self.arrive_by_cable(router, vnet, frame),
-            Happening::Unreachable { router, life, address } => {
-                if self.lives(router, life) {
-                    self.feed(router, Input::Unreachable(address));
+            other => {
+                if let Some((router, input)) = self.input_of(other) {
+                    self.feed(router, input);
                 }
             }
         }
+    }
+
+    /// What a router that still lives is to be fed, where something comes to it.
+    fn input_of(&mut self, happening: Happening) -> Option<(RouterId, Input)> {
+        let (router, life, input) = match happening {
+            Happening::Arrival { to, life, from, bytes, segment } => {
+                if !self.lives(to, life) {
+                    return None;
+                }
+                self.arrived += 1;
+                let misplaced = self.options.misplaced;
+                let control = Header::parse(&bytes).map_or_else(|bad| bad != BadHeader::Kind, |header| header.kind.is_control());
+                let control = control && !chance(&mut self.rng, misplaced);
+                (to, life, Input::Datagrams { from, bytes, segment, control })
+            }
+            Happening::Command { router, life, command } => (router, life, Input::Command(command)),
+            Happening::TooBig { router, life, address } => (router, life, Input::TooBig(address)),
+            Happening::Unreachable { router, life, address } => (router, life, Input::Unreachable(address)),
+            Happening::Wake { .. } | Happening::Joined { .. } => return None,
+        };
+        self.lives(router, life).then_some((router, input))
     }
 
     fn lives(&self, router: RouterId, life: u32) -> bool {
@@ -317,15 +328,15 @@ impl Sim {
 
     fn feed(&mut self, router: RouterId, input: Input) {
         let now = self.now;
+        let joined = self.joined.iter().any(|(a, b)| *a == router || *b == router);
         let host = &mut self.hosts[router.0];
-        let Some(running) = &mut host.running else { return };
-        running.join(self.joined.iter().any(|(a, b)| *a == router || *b == router));
-        let effects = running.input(now, input);
-        if let Some(due) = running.next_timeout().map(|due| due.max(now))
-            && host.wake.is_none_or(|wake| due < wake)
-        {
-            host.wake = Some(due);
-            self.queue.push(due, Happening::Wake { router });
+        if let Some(running) = &mut host.running {
+            running.join(joined);
+        }
+        let queued = host.wake;
+        let Some(effects) = host.feed(now, input) else { return };
+        if let Some(wake) = host.wake.filter(|_| host.wake != queued) {
+            self.queue.push(wake, Happening::Wake { router });
         }
         self.carry_out(router, effects);
     }
@@ -335,7 +346,7 @@ impl Sim {
             self.send_run(router, to, &bytes, segment);
         }
         let life = self.hosts[router.0].life;
-        let later = self.now + self.options.slowness;
+        let later = (self.now + self.options.slowness).max(self.horizon);
         for event in effects.events {
             if self.options.memory {
                 self.witness.note(self.now, router, 3, format!("{event:?}").as_bytes());
@@ -388,14 +399,14 @@ impl Sim {
         let Some(passage) = self.underlay.passage(self.now, router, to) else { return };
         if passage.refused {
             let life = self.hosts[router.0].life;
-            return self.queue.push(self.now, Happening::Unreachable { router, life, address: to });
+            return self.queue.push(self.now.max(self.horizon), Happening::Unreachable { router, life, address: to });
         }
         let overhead = to.underlay_overhead();
         if segment.min(bytes.len()) + overhead > passage.quality.mtu {
             // The mesh plane's own probes are meant to be too big now and then: only the packet plane's refusals are told.
             if !header.kind.is_control() {
                 let life = self.hosts[router.0].life;
-                self.queue.push(self.now, Happening::TooBig { router, life, address: to });
+                self.queue.push(self.now.max(self.horizon), Happening::TooBig { router, life, address: to });
             }
             return;
         }

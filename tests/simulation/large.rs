@@ -120,3 +120,24 @@ fn nothing_is_said_again_at_rest_and_noise_is_no_news() {
     assert!(records <= 8, "{records} records in ten minutes of 30 routers at rest");
     nothing_went_wrong(&mesh.sim);
 }
+
+#[test]
+fn what_routers_do_abreast_is_the_same_on_any_number_of_threads() {
+    let trace = |threads: usize| {
+        let mut sim = Sim::new(760, Options { threads, ..Options::default() });
+        let options = RouterOptions { conn_limit: 4, ..RouterOptions::default() };
+        let hosts: Vec<RouterId> = (0..24).map(|_| sim.router(&options)).collect();
+        sim.lan(&hosts, Quality { jitter: ms(3), ..Quality::wide() });
+        hosts[1..].iter().for_each(|host| sim.connect(*host, hosts[0]));
+        sim.start_all();
+        sim.run_for(seconds(12));
+        assert!(sim.is_converged());
+        sim.crash(hosts[5]);
+        sim.run_for(seconds(8));
+        assert!(sim.is_converged());
+        nothing_went_wrong(&sim);
+        sim.trace()
+    };
+    let one = trace(1);
+    assert_eq!([trace(2), trace(5)], [one; 2]);
+}
