@@ -13,6 +13,8 @@
 //! | Link | yes | yes | direct |
 //! | Path | while in use | no | direct |
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,7 +23,7 @@ use super::heartbeat::Heartbeat;
 use super::mtu::MtuSearch;
 use crate::forward::fib::Activity;
 use crate::time::Time;
-use crate::wire::Address;
+use crate::wire::{Address, PeerName};
 
 /// How long the wish for a link is repeated before it is given up.
 pub const ASK_FOR: Duration = Duration::from_secs(5);
@@ -157,9 +159,9 @@ impl Adjacency {
         self.is_link() && !self.beat.is_doubted()
     }
 
-    /// Takes in what the packet threads saw.
-    pub fn observe(&mut self, activity: &Activity) {
-        self.beat.data(Time(activity.heard.load(Ordering::Relaxed)), Time(activity.sent.load(Ordering::Relaxed)));
+    /// Takes in what the packet threads saw. True where something may be due sooner for that.
+    pub fn observe(&mut self, activity: &Activity) -> bool {
+        self.beat.data(Time(activity.heard.load(Ordering::Relaxed)), Time(activity.sent.load(Ordering::Relaxed)))
     }
 
     /// When its path MTU is looked at next: whether a known one still holds matters to those who use it, and gossip fits any.
@@ -179,9 +181,170 @@ impl Adjacency {
     }
 }
 
+/// All adjacencies. Of each it is remembered when something of it is due: to look at all of them for that with every input would cost more than
+/// most inputs do. Only where something of it changes can it be due sooner.
+#[derive(Debug, Default)]
+pub struct Adjacencies {
+    all: BTreeMap<PeerName, Adjacency>,
+    dues: BTreeMap<PeerName, Time>,
+    /// Those that may have changed since.
+    touched: Vec<PeerName>,
+}
+
+impl Adjacencies {
+    /// One that may be changed.
+    pub fn get_mut(&mut self, peer: &PeerName) -> Option<&mut Adjacency> {
+        let adjacency = self.all.get_mut(peer)?;
+        if !self.touched.contains(peer) {
+            self.touched.push(*peer);
+        }
+        Some(adjacency)
+    }
+
+    /// All of them, each to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&PeerName, &mut Adjacency)> {
+        self.touched.clear();
+        self.touched.extend(self.all.keys().copied());
+        self.all.iter_mut()
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, peer: PeerName, adjacency: Adjacency) {
+        self.all.insert(peer, adjacency);
+        if !self.touched.contains(&peer) {
+            self.touched.push(peer);
+        }
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, peer: &PeerName) -> Option<Adjacency> {
+        self.touched.retain(|other| other != peer);
+        self.dues.remove(peer);
+        self.all.remove(peer)
+    }
+
+    /// Takes in what the packet threads saw.
+    pub fn observe(&mut self, activities: &BTreeMap<PeerName, Arc<Activity>>) {
+        if activities.is_empty() {
+            return;
+        }
+        for (peer, adjacency) in &mut self.all {
+            if activities.get(peer).is_some_and(|activity| adjacency.observe(activity)) && !self.touched.contains(peer) {
+                self.touched.push(*peer);
+            }
+        }
+    }
+
+    /// When something of one of them is due.
+    pub fn next_due(&self, now: Time) -> Option<Time> {
+        let settled = self.dues.iter().filter(|(peer, _)| !self.touched.contains(peer)).map(|(_, due)| *due);
+        let touched = self.touched.iter().filter_map(|peer| Some(self.all.get(peer)?.due(now)));
+        settled.chain(touched).min()
+    }
+
+    /// Those of which something is due now.
+    pub fn due(&mut self, now: Time) -> Vec<PeerName> {
+        let ripe = self.dues.iter().filter(|(_, due)| **due <= now).map(|(peer, _)| *peer);
+        let looked_at: BTreeSet<PeerName> = ripe.chain(std::mem::take(&mut self.touched)).collect();
+        looked_at.into_iter().filter(|peer| self.look_at(now, *peer).is_some_and(|due| due <= now)).collect()
+    }
+
+    /// What has changed is remembered.
+    pub fn settle(&mut self, now: Time) {
+        while let Some(peer) = self.touched.pop() {
+            self.look_at(now, peer);
+        }
+    }
+
+    fn look_at(&mut self, now: Time, peer: PeerName) -> Option<Time> {
+        let due = self.all.get(&peer)?.due(now);
+        self.dues.insert(peer, due);
+        Some(due)
+    }
+}
+
+impl Deref for Adjacencies {
+    type Target = BTreeMap<PeerName, Adjacency>;
+
+    fn deref(&self) -> &BTreeMap<PeerName, Adjacency> {
+        &self.all
+    }
+}
+
 impl Drop for Adjacency {
     /// The packet threads stop using it at once, whatever the reason.
     fn drop(&mut self) {
         self.up.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mesh::heartbeat::Verdict;
+
+    proptest! {
+        /// Else it would be wrong to remember when something is due until something changes.
+        #[test]
+        fn nothing_is_due_before_it_was_said_to_be(steps in prop::collection::vec((0u8..8, 1u64..500), 1..80)) {
+            let mut now = Time(1_000_000_000);
+            let mut adjacency = Adjacency::new(now, Address::udp(([10, 0, 0, 1], 6783).into()), Role::Link, true);
+            adjacency.beat.begin(now);
+            let mut last = 0;
+            for (action, ms) in steps {
+                let (due, next) = (adjacency.due(now), now + Duration::from_millis(ms));
+                for share in 1..=8 {
+                    let then = now + next.since(now) * share / 8;
+                    prop_assert!(then >= due || adjacency.due(then) > then, "due at {then:?} and not before {due:?}");
+                }
+                now = next;
+                match action {
+                    0 => {
+                        adjacency.beat.data(Time::ZERO, now);
+                    }
+                    1 => adjacency.beat.heard(now, true),
+                    2 => {
+                        adjacency.beat.reported(now, Duration::from_millis(20));
+                        adjacency.beat.spare(now);
+                    }
+                    3 => adjacency.beat.doubt(now),
+                    4 | 5 => {
+                        adjacency.beat.pong(now, last);
+                    }
+                    _ => {}
+                }
+                if let Verdict::Ping(sequence) = adjacency.beat.poll(now) {
+                    last = sequence;
+                }
+                if now >= adjacency.mtu_due(now) {
+                    adjacency.mtu.poll(now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_changed_is_looked_at_again_and_nothing_else() {
+        let start = Time(1_000_000_000);
+        let name = |number: u8| PeerName([2, 0, 0, 0, 0, number]);
+        let mut all = Adjacencies::default();
+        for number in 1..=3 {
+            all.insert(name(number), Adjacency::new(start, Address::udp(([10, 0, 0, number], 6783).into()), Role::Link, true));
+        }
+        assert_eq!(all.due(start), [1, 2, 3].map(name), "a new one is pinged at once");
+        for number in 1..=3 {
+            let adjacency = all.get_mut(&name(number)).expect("it is there");
+            adjacency.beat.poll(start);
+            adjacency.mtu.poll(start);
+        }
+        all.settle(start);
+        let later = start + Duration::from_millis(10);
+        assert!(all.due(later).is_empty() && all.next_due(later).is_some_and(|due| due > later));
+        all.get_mut(&name(2)).expect("it is there").beat.doubt(later);
+        assert_eq!((all.next_due(later), all.due(later)), (Some(later), vec![name(2)]));
+        all.remove(&name(2));
+        assert!(all.due(later).is_empty() && all.len() == 2);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::adjacency::{Adjacency, Challenge};
+use super::adjacency::{Adjacencies, Challenge};
 use super::answers::Answers;
 use super::apps::Apps;
 use super::bindings::Bindings;
@@ -95,7 +95,7 @@ pub struct Mesh {
     pub(super) keyrings: BTreeMap<PeerName, Keyring>,
     /// Whose session an index of ours is.
     pub(super) indices: BTreeMap<u32, PeerName>,
-    pub(super) adjacencies: BTreeMap<PeerName, Adjacency>,
+    pub(super) adjacencies: Adjacencies,
     /// By our index of a session that another router began, where its handshake was answered: the use of the session proves
     /// that address, once.
     pub(super) answered_at: BTreeMap<u32, Address>,
@@ -168,7 +168,7 @@ impl Mesh {
             members: BTreeMap::new(),
             keyrings: BTreeMap::new(),
             indices: BTreeMap::new(),
-            adjacencies: BTreeMap::new(),
+            adjacencies: Adjacencies::default(),
             answered_at: BTreeMap::new(),
             challenges: BTreeMap::new(),
             ways: Ways::default(),
@@ -301,7 +301,7 @@ impl Mesh {
     /// The kernel refused a datagram to `address` as too big for the path.
     pub fn handle_too_big(&mut self, now: Time, address: Address, out: &mut Outbox) {
         self.now = now;
-        for adjacency in self.adjacencies.values_mut().filter(|adjacency| adjacency.address == address) {
+        for (_, adjacency) in self.adjacencies.iter_mut().filter(|(_, adjacency)| adjacency.address == address) {
             if adjacency.mtu.too_big(now) {
                 self.fib_stale = true;
                 (self.links_due, self.pace.links_urgent) = (Some(now), true);
@@ -329,12 +329,13 @@ impl Mesh {
     /// When [`Mesh::handle_timeout`] is to be called next, if nothing else happens.
     pub fn next_timeout(&self) -> Option<Time> {
         let now = self.now;
-        let links = self.adjacencies.values().map(|adjacency| adjacency.due(now)).min();
+        let links = self.adjacencies.next_due(now);
         let attempts = self.attempts.values().map(|attempt| attempt.due).min();
         let challenges = self.challenges.values().flatten().map(|challenge| challenge.due).min();
         let tables = [self.macs.due(), self.bindings.due(), self.targets.due(), self.apps_due(), self.ways.traces.due()];
         let multicast = if self.config.multicast_snooping { self.multicast.due() } else { None };
-        let own = [self.routes_due, self.links_due, self.node_due, Some(self.housekeeping), multicast].into_iter().chain(tables);
+        let own = [self.routes_due, self.links_due, self.node_due, Some(self.housekeeping), multicast, self.store.pass_on_due()];
+        let own = own.into_iter().chain(tables);
         let fastdp = self.config.fastdp.as_ref().map(|_| self.fastdp.due());
         own.chain([links, attempts, challenges, fastdp]).flatten().min()
     }
@@ -399,6 +400,7 @@ impl Mesh {
         }
         self.publish_bindings(now, out);
         self.tick_groups(now, out);
+        self.pass_on_news(now, out);
         self.publish_links(now, out);
         self.refresh_routes(now, out);
         self.tick_fastdp(now, out);
@@ -407,6 +409,7 @@ impl Mesh {
             self.settle_clear();
             out.fib = Some(Arc::new(self.build_fib()));
         }
+        self.adjacencies.settle(now);
         self.counters.datagrams_out.add(out.datagrams.len() as u64);
     }
 

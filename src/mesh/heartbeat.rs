@@ -128,13 +128,14 @@ impl Heartbeat {
         self.young_until = now + YOUNG;
     }
 
-    /// Takes in what the packet threads saw: when data was last heard and sent.
-    pub fn data(&mut self, heard: Time, sent: Time) {
+    /// Takes in what the packet threads saw: when data was last heard and sent. True where the pace may be another for that.
+    pub fn data(&mut self, heard: Time, sent: Time) -> bool {
         self.heard = self.heard.max(heard);
-        let latest = heard.max(sent);
+        let (latest, before) = (heard.max(sent), self.data_until);
         if latest > Time::ZERO {
             self.data_until = self.data_until.max(latest + ACTIVE_FOR);
         }
+        self.data_until != before
     }
 
     /// True while data flows on this side.
@@ -291,14 +292,10 @@ impl Heartbeat {
             return now;
         }
         let ping = last + self.interval(now);
-        match self.outstanding.front() {
-            // A ping about to be overdue speeds up the pace.
-            Some((_, sent)) if *sent >= self.proven => {
-                let overdue = *sent + self.patience();
-                if overdue > now { ping.min(overdue) } else { ping }
-            }
-            _ => ping,
-        }
+        // A ping about to be overdue speeds up the pace.
+        let first = self.outstanding.iter().find(|(_, sent)| *sent >= self.proven);
+        let overdue = first.map(|(_, sent)| *sent + self.patience()).filter(|overdue| *overdue > now);
+        overdue.map_or(ping, |overdue| ping.min(overdue))
     }
 
     /// What is to be done now.

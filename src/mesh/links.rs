@@ -136,21 +136,18 @@ impl Mesh {
 
     /// Sends what is due on every adjacency, and ends those that are dead.
     pub(super) fn tick_links(&mut self, now: Time, out: &mut Outbox) {
-        for (peer, adjacency) in &mut self.adjacencies {
-            if let Some(activity) = self.activities.get(peer) {
-                adjacency.observe(activity);
-            }
-        }
+        self.adjacencies.observe(&self.activities);
         self.note_relayed();
-        let due: Vec<PeerName> =
-            self.adjacencies.iter().filter(|(_, adjacency)| adjacency.due(now) <= now).map(|(peer, _)| *peer).collect();
-        for peer in due {
+        for peer in self.adjacencies.due(now) {
             self.tick_link(now, peer, out);
         }
     }
 
     /// What is sent to others over a link is use of that link, and of each that shares the flows with it.
     fn note_relayed(&mut self) {
+        if self.activities.is_empty() {
+            return;
+        }
         for peer in self.keyrings.keys().filter(|peer| !self.adjacencies.contains_key(*peer)).copied().collect::<Vec<_>>() {
             let sent = self.activities.get(&peer).map_or(Time::ZERO, |activity| Time(activity.sent.load(Ordering::Relaxed)));
             let hops = self.routes.get(peer).into_iter().flat_map(Route::equal_hops);

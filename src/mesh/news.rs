@@ -38,6 +38,13 @@ const ROUTES_PAUSE_MOST: Duration = Duration::from_secs(4);
 const LINKS_EVERY: Duration = Duration::from_millis(100);
 /// Up to this.
 const LINKS_PAUSE_MOST: Duration = Duration::from_secs(1);
+/// Or from this for each router of the mesh, all of whom hear it: the first change after a while is told at once in a mesh of any size.
+const LINKS_PER_ROUTER: Duration = Duration::from_millis(1);
+/// And where many routers say something new of their links, as at a common start, to this for each that did so within a second: what comes of that
+/// grows with the root of their number, and not with it.
+const LINKS_PAUSE_PER_NEWS: Duration = Duration::from_millis(5);
+/// Up to this.
+const LINKS_PAUSE_UNREST: Duration = Duration::from_secs(4);
 /// Of the addresses that neighbours see us at, so many are told to the others.
 const MOST_OBSERVED: usize = 4;
 /// And changes of them at most this often: each is signed and goes to everybody.
@@ -89,6 +96,15 @@ impl Mesh {
         let mut said = Output::default();
         self.store.receive(now, peer, message, &mut said);
         self.spread(now, said, out);
+    }
+
+    /// Passes on what was held of the news, where it is time.
+    pub(super) fn pass_on_news(&mut self, now: Time, out: &mut Outbox) {
+        if self.store.pass_on_due().is_some_and(|due| now >= due) {
+            let mut said = Output::default();
+            self.store.pass_on(now, &mut said);
+            self.spread(now, said, out);
+        }
     }
 
     /// Sends what the store wants said, and draws the conclusions of what changed.
@@ -304,13 +320,16 @@ impl Mesh {
             return;
         }
         let since = now.since(self.pace.links_at);
-        let pause = if self.pace.links_urgent { LINKS_EVERY / 2 } else { self.pace.links_pause };
+        let unrest = (LINKS_PAUSE_PER_NEWS * self.store.unrest(now)).min(LINKS_PAUSE_UNREST);
+        let pause = if self.pace.links_urgent { LINKS_EVERY / 2 } else { self.pace.links_pause.max(unrest) };
         if since < pause {
             self.links_due = Some(self.pace.links_at + pause);
             return;
         }
-        self.pace.links_pause =
-            if since < self.pace.links_pause * 2 { (self.pace.links_pause * 2).min(LINKS_PAUSE_MOST) } else { LINKS_EVERY };
+        let routers = u32::try_from(self.routes.len()).unwrap_or(u32::MAX);
+        let least = LINKS_PER_ROUTER.saturating_mul(routers).clamp(LINKS_EVERY, LINKS_PAUSE_MOST);
+        let doubled = (self.pace.links_pause * 2).min(LINKS_PAUSE_MOST);
+        self.pace.links_pause = if since < self.pace.links_pause * 2 { doubled.max(least) } else { least };
         (self.links_due, self.pace.links_at, self.pace.links_urgent) = (None, now, false);
         let mut links = Vec::new();
         for (name, adjacency) in self.adjacencies.iter_mut().filter(|(_, adjacency)| adjacency.is_told()) {

@@ -26,7 +26,7 @@ impl Mesh {
 
     /// Seals records on this session and sends them DIRECT to `address`.
     pub(super) fn send_sealed(&self, session: &Session, address: Address, records: &[Record<'_>], out: &mut Outbox) -> bool {
-        let sealed = seal(session, Kind::ControlDirect, |out| records.iter().for_each(|record| record.write(out)));
+        let sealed = seal(session, Kind::ControlDirect, length(records), |out| records.iter().for_each(|record| record.write(out)));
         let done = sealed.is_some();
         out.datagrams.extend(sealed.map(|bytes| (address, bytes)));
         done
@@ -35,8 +35,8 @@ impl Mesh {
     /// Sends an MTU probe of exactly `size` bytes.
     pub(super) fn send_probe(&self, peer: PeerName, address: Address, (nonce, size): (u32, u16), out: &mut Outbox) {
         let Some(session) = self.keyrings.get(&peer).and_then(|keys| keys.current()) else { return };
-        let total = usize::from(size).saturating_sub(OVERHEAD);
-        let sealed = seal(session, Kind::ControlDirect, |out| write_padded_probe(out, nonce, size, total));
+        let total = usize::from(size).saturating_sub(TAG_LEN);
+        let sealed = seal(session, Kind::ControlDirect, total, |out| write_padded_probe(out, nonce, size, total));
         out.datagrams.extend(sealed.map(|bytes| (address, bytes)));
     }
 
@@ -51,7 +51,7 @@ impl Mesh {
             self.counters.no_route.inc();
             return;
         };
-        let sealed = seal(session, kind, |out| records.iter().for_each(|record| record.write(out)));
+        let sealed = seal(session, kind, length(records), |out| records.iter().for_each(|record| record.write(out)));
         out.datagrams.extend(sealed.map(|bytes| (address, bytes)));
     }
 
@@ -98,20 +98,27 @@ impl Mesh {
     }
 }
 
-/// A sealed lane-0 datagram; `None` where the key is used up.
-fn seal(session: &Session, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Option<Vec<u8>> {
+/// A sealed lane-0 datagram, whose records take about `size` bytes; `None` where the key is used up.
+fn seal(session: &Session, kind: Kind, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Option<Vec<u8>> {
     let counter = session.reserve(0, 1)?;
     let hop_limit = if kind.is_relayed() { HOP_LIMIT } else { 1 };
     let destination = session.peer();
     let header = Header { kind, hop_limit, lane: 0, label: 0, destination, index: session.remote_index(), counter };
-    let mut records = Vec::with_capacity(64);
-    write(&mut records);
-    let mut bytes = Vec::with_capacity(OVERHEAD + records.len());
+    let mut bytes = Vec::with_capacity(OVERHEAD + size);
     bytes.extend_from_slice(&header.to_bytes());
-    bytes.append(&mut records);
+    write(&mut bytes);
     bytes.resize(bytes.len() + TAG_LEN, 0);
     session.seal(0, counter, &mut bytes);
     Some(bytes)
+}
+
+/// About so many bytes these records take: most are short.
+fn length(records: &[Record<'_>]) -> usize {
+    let length = |record: &Record<'_>| match record {
+        Record::Gossip(_) | Record::App { .. } => record.wire_len(),
+        _ => 32,
+    };
+    records.iter().map(length).sum()
 }
 
 /// A datagram with a clear body, as handshakes are.

@@ -17,7 +17,6 @@
 //! | Linked | the link's end |
 //! | Own | new local addresses |
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand_core::Rng;
@@ -26,6 +25,10 @@ use super::command::Target;
 use super::snapshot::{ConnectionState, TargetState};
 use crate::time::Time;
 use crate::wire::{Address, PeerName};
+
+mod entry;
+
+use entry::{Entries, Entry, State};
 
 /// First pause after a failure.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -83,37 +86,10 @@ pub enum Failure {
     NoWay,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Waiting,
-    Resolving { since: Time },
-    Dialling { handshaking: bool },
-    Linked,
-    Own,
-}
-
-#[derive(Debug)]
-struct Entry {
-    state: State,
-    addresses: Vec<Address>,
-    /// Which address is tried next.
-    cursor: usize,
-    due: Time,
-    backoff: Duration,
-    peer: Option<PeerName>,
-    error: Option<String>,
-    /// Attempts that failed since the last that did not.
-    failures: u8,
-    /// True while no address of this round was one that this host has a way to.
-    no_way: bool,
-    /// True where it is dialled although there is no room for another link.
-    urgent: bool,
-}
-
 /// Everything that is dialled.
 #[derive(Debug, Default)]
 pub struct Targets {
-    entries: BTreeMap<Goal, Entry>,
+    entries: Entries,
 }
 
 impl Targets {
@@ -206,7 +182,10 @@ impl Targets {
 
     /// Drops the peers known from gossip that wait for an attempt.
     pub fn remove_waiting_peers(&mut self) {
-        self.entries.retain(|goal, entry| !(matches!(goal, Goal::Peer(_)) && entry.state == State::Waiting && entry.peer.is_none()));
+        let waits = |(goal, entry): (&Goal, &Entry)| matches!(goal, Goal::Peer(_)) && entry.state == State::Waiting && entry.peer.is_none();
+        if self.entries.iter().any(waits) {
+            self.entries.retain(|goal, entry| !waits((goal, entry)));
+        }
     }
 
     /// Learned goals, for weeding.
@@ -240,7 +219,7 @@ impl Targets {
         let mut actions = Vec::new();
         let busy = |(goal, entry): &(&Goal, &Entry)| !matches!(goal, Goal::Host(_)) && matches!(entry.state, State::Dialling { .. });
         let mut learned = self.entries.iter().filter(busy).count();
-        for (goal, entry) in &mut self.entries {
+        for (goal, entry) in self.entries.iter_mut() {
             if let Some(peer) = entry.peer_of(goal)
                 && linked(peer)
             {
@@ -259,6 +238,7 @@ impl Targets {
                 actions.push(action);
             }
         }
+        self.entries.settle();
         actions
     }
 
@@ -291,7 +271,7 @@ impl Targets {
 
     /// A link with `peer` has ended: a goal that leads there, and waits for nothing else, waits no longer.
     pub fn link_lost(&mut self, now: Time, peer: PeerName) {
-        for (goal, entry) in &mut self.entries {
+        for (goal, entry) in self.entries.iter_mut() {
             if entry.peer_of(goal) == Some(peer) && entry.state == State::Waiting && entry.error.is_none() {
                 entry.due = entry.due.min(now);
             }
@@ -324,7 +304,7 @@ impl Targets {
 
     /// The link that was agreed on with `peer` was refused after all.
     pub fn refused_by(&mut self, now: Time, peer: PeerName, failure: Failure, why: &str, rng: &mut dyn Rng) {
-        for (goal, entry) in &mut self.entries {
+        for (goal, entry) in self.entries.iter_mut() {
             if entry.peer_of(goal) == Some(peer) && entry.state != State::Own {
                 entry.fail(now, failure, why.to_string(), goal, rng);
             }
@@ -347,6 +327,9 @@ impl Targets {
 
     /// Something of ours came from this address: a target there is tried now, if it waits for nothing but time.
     pub fn sign_of_life(&mut self, now: Time, address: Address) {
+        if !self.entries.values().any(|entry| entry.addresses.contains(&address)) {
+            return;
+        }
         for entry in self.entries.values_mut().filter(|entry| entry.addresses.contains(&address)) {
             if entry.state == State::Waiting && (entry.backoff < BACKOFF_SLOW || entry.no_way) {
                 entry.due = entry.due.min(now + BACKOFF_FIRST);
@@ -356,7 +339,7 @@ impl Targets {
 
     /// When [`Targets::poll`] is due again; links going down make it due besides.
     pub fn due(&self) -> Option<Time> {
-        self.entries.values().filter_map(Entry::due).min()
+        self.entries.due()
     }
 
     /// The goal's state and error, for `status connections`: hosts that are not linked.
@@ -394,98 +377,6 @@ impl Targets {
             })
         });
         states.collect()
-    }
-}
-
-impl Entry {
-    fn peer_of(&self, goal: &Goal) -> Option<PeerName> {
-        match goal {
-            Goal::Peer(name) => Some(*name),
-            Goal::Host(_) | Goal::Hint(_) => self.peer,
-        }
-    }
-
-    fn current(&self) -> Option<Address> {
-        let last = self.addresses.len().checked_sub(1)?;
-        self.addresses.get(self.cursor.min(last)).copied()
-    }
-
-    fn step(&mut self, now: Time, goal: &Goal, room: bool) -> Option<Action> {
-        match self.state {
-            State::Waiting if now >= self.due => match goal {
-                Goal::Host(target) => {
-                    self.state = State::Resolving { since: now };
-                    Some(Action::Resolve(target.clone()))
-                }
-                Goal::Peer(_) | Goal::Hint(_) if room || self.urgent => {
-                    let address = self.current()?;
-                    self.state = State::Dialling { handshaking: false };
-                    self.due = Time(u64::MAX);
-                    Some(Action::Dial(goal.clone(), address))
-                }
-                Goal::Peer(_) | Goal::Hint(_) => {
-                    self.due = now + BACKOFF_FIRST;
-                    None
-                }
-            },
-            State::Resolving { since } if now.since(since) >= RESOLVE_TIMEOUT => {
-                self.state = State::Waiting;
-                self.due = now;
-                self.error = Some("the name was not resolved in time".into());
-                None
-            }
-            State::Dialling { .. } if now >= self.due => {
-                self.due = Time(u64::MAX);
-                self.current().map(|address| Action::Dial(goal.clone(), address))
-            }
-            State::Waiting | State::Resolving { .. } | State::Dialling { .. } | State::Linked | State::Own => None,
-        }
-    }
-
-    fn due(&self) -> Option<Time> {
-        match self.state {
-            State::Waiting => Some(self.due),
-            State::Resolving { since } => Some(since + RESOLVE_TIMEOUT),
-            State::Dialling { .. } if self.due < Time(u64::MAX) => Some(self.due),
-            State::Dialling { .. } | State::Linked | State::Own => None,
-        }
-    }
-
-    fn fail(&mut self, now: Time, failure: Failure, why: String, goal: &Goal, rng: &mut dyn Rng) {
-        self.error = Some(why);
-        self.failures = self.failures.saturating_add(1);
-        let another = self.cursor + 1 < self.addresses.len();
-        self.no_way = failure == Failure::NoWay && (self.no_way || self.cursor == 0);
-        self.cursor = if another { self.cursor + 1 } else { 0 };
-        if failure == Failure::Own && !another {
-            self.state = State::Own;
-            return;
-        }
-        self.state = State::Waiting;
-        if another && matches!(failure, Failure::Silent | Failure::Own | Failure::NoWay) && self.addresses.len() > 1 {
-            // The other addresses of one name are tried in turn; only a whole round backs off.
-            self.due = now + Duration::from_millis(50);
-            return;
-        }
-        let slow = failure == Failure::Refused || !matches!(goal, Goal::Host(_));
-        let (first, most) = match (slow, self.no_way) {
-            (true, true) => (BACKOFF_SLOW, BACKOFF_NO_WAY),
-            (true, false) => (BACKOFF_REFUSED, BACKOFF_SLOW),
-            (false, _) => (BACKOFF_FIRST, BACKOFF_MAX),
-        };
-        self.backoff = self.backoff.max(first);
-        self.due = now + jitter(self.backoff, rng);
-        self.backoff = (self.backoff * 3 / 2).min(most);
-    }
-
-    fn connection_state(&self) -> ConnectionState {
-        match self.state {
-            State::Waiting if self.error.is_some() => ConnectionState::Retrying,
-            State::Waiting | State::Resolving { .. } | State::Dialling { handshaking: false } => ConnectionState::Connecting,
-            State::Dialling { handshaking: true } => ConnectionState::Handshaking,
-            State::Linked => ConnectionState::Established,
-            State::Own => ConnectionState::Failed,
-        }
     }
 }
 

@@ -20,13 +20,17 @@ impl Mesh {
             let next_hop = self.routes.get(*peer).map(|route| route.next_hop);
             let on_the_way = |name: &PeerName| all || name == peer || Some(*name) == next_hop;
             let links = self.adjacencies.iter_mut().filter(|(name, _)| on_the_way(name));
-            links.for_each(|(_, adjacency)| adjacency.beat.data(Time::ZERO, now));
+            for (_, adjacency) in links {
+                adjacency.beat.data(Time::ZERO, now);
+            }
         }
     }
 
     /// A message between others came over the link to `from` and goes on to this address: both links are in use.
     pub(super) fn watch_relayed(&mut self, now: Time, from: PeerName, to: Address) {
         let links = self.adjacencies.iter_mut().filter(|(name, adjacency)| **name == from || adjacency.address == to);
-        links.for_each(|(_, adjacency)| adjacency.beat.data(Time::ZERO, now));
+        for (_, adjacency) in links {
+            adjacency.beat.data(Time::ZERO, now);
+        }
     }
 }

@@ -268,7 +268,9 @@ pub fn records<'a>(records: impl IntoIterator<Item = &'a [u8]>, limit: usize) ->
         let out = match messages.last_mut().filter(fits) {
             Some(out) => out,
             None => {
-                messages.push(vec![RECORDS]);
+                let mut message = Vec::with_capacity(limit);
+                message.push(RECORDS);
+                messages.push(message);
                 messages.last_mut().expect("a message was just pushed")
             }
         };

@@ -42,10 +42,12 @@ impl Store {
             match (self.reach.contains(name), origin.unreachable_since) {
                 (true, Some(_)) => {
                     origin.unreachable_since = None;
+                    self.unreached.remove(&name);
                     origin.records.values().for_each(|record| self.tree.insert(record));
                 }
                 (false, None) => {
                     origin.unreachable_since = Some(now);
+                    self.unreached.insert(name);
                     origin.records.values().for_each(|record| self.tree.remove(record));
                 }
                 (true, None) | (false, Some(_)) => {}
@@ -64,26 +66,29 @@ impl Store {
 
     fn graph(&self) -> Topology {
         let links = self.in_graph().map(|(name, origin)| (*name, links_in(origin).copied()));
-        Topology::build(links).closed_to_transit(|name| self.origins.get(&name).is_some_and(is_closed))
+        let closed: Vec<PeerName> = self.in_graph().filter(|(_, origin)| origin.closed).map(|(name, _)| *name).collect();
+        let built = Topology::build(links);
+        if closed.is_empty() { built } else { built.closed_to_transit(|name| closed.binary_search(&name).is_ok()) }
     }
 
     /// Brings up to date what a router is in the graph.
     pub(super) fn weigh(&mut self, name: PeerName) {
         let Some(origin) = self.origins.get(&name) else { return };
-        let is = if self.is_in_graph(name, origin) { weight(name, origin) } else { 0 };
+        let closed = is_closed(origin);
+        let is = if self.is_in_graph(name, origin) { weight(name, origin, closed) } else { 0 };
         if let Some(origin) = self.origins.get_mut(&name) {
             self.graph_key = self.graph_key.wrapping_sub(origin.in_graph).wrapping_add(is);
-            origin.in_graph = is;
+            (origin.in_graph, origin.closed) = (is, closed);
         }
     }
 }
 
 /// A number for what a router says of its links, and of those of others that may lead through it.
-fn weight(name: PeerName, origin: &Origin) -> u64 {
+fn weight(name: PeerName, origin: &Origin, closed: bool) -> u64 {
     let said = origin.records.range((LINKS, 0)..=(LINKS, u16::MAX));
     let name = name.to_u64().wrapping_mul(0x9e37_79b9_7f4a_7c15);
     // Another number, not another summand, or it would be the same whichever router is closed.
-    let name = if is_closed(origin) { name.rotate_left(17) } else { name };
+    let name = if closed { name.rotate_left(17) } else { name };
     said.fold(name, |key, (_, record)| key.wrapping_add(record.edition().digest))
 }
 

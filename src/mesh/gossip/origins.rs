@@ -37,8 +37,12 @@ pub(super) struct Origin {
     first: Option<Time>,
     /// What it is in the graph, as a number.
     pub(super) in_graph: u64,
+    /// True where it says that it passes nothing on.
+    pub(super) closed: bool,
     /// When the newest of its records came.
     pub(super) heard: Time,
+    /// When it was last counted as one whose links change.
+    pub(super) restless: Time,
     /// How much more of it is looked at now.
     pub(super) share: TokenBucket,
 }
@@ -53,7 +57,9 @@ impl Origin {
             unreachable_since,
             first: unreachable_since,
             in_graph,
+            closed: false,
             heard,
+            restless: Time::ZERO,
             share: origin_share(),
         }
     }

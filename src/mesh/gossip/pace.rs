@@ -39,6 +39,49 @@ pub(super) fn origin_share() -> TokenBucket {
     TokenBucket::new(ORIGIN_RATE.0, ORIGIN_RATE.1)
 }
 
+/// How long news are counted that tell how restless the mesh is.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// How many routers of the mesh say lately that they have other links than before.
+#[derive(Debug, Default)]
+pub(super) struct Unrest {
+    since: Time,
+    /// In this moment and the one before.
+    counts: [u32; 2],
+}
+
+impl Unrest {
+    fn pass(&mut self, now: Time) {
+        let passed = now.since(self.since);
+        if passed >= MOMENT {
+            self.counts = [0, if passed < MOMENT * 2 { self.counts[0] } else { 0 }];
+            self.since = now;
+        }
+    }
+
+    fn note(&mut self, now: Time) {
+        self.pass(now);
+        self.counts[0] = self.counts[0].saturating_add(1);
+    }
+}
+
+impl Store {
+    /// A router says that it has other links than before. Each counts once in a moment, and made-up ones do not.
+    pub(super) fn note_unrest(&mut self, now: Time, name: PeerName) {
+        let origin = self.origins.get_mut(&name).filter(|origin| origin.unreachable_since.is_none());
+        if let Some(origin) = origin.filter(|origin| now.since(origin.restless) >= MOMENT) {
+            origin.restless = now;
+            self.unrest.note(now);
+        }
+    }
+
+    /// How many routers said within a second lately that they have other links than before. What a newcomer is told of all counts for nothing.
+    pub fn unrest(&mut self, now: Time) -> u32 {
+        self.unrest.pass(now);
+        self.unrest.counts.into_iter().max().unwrap_or(0)
+    }
+}
+
 /// What one neighbour may cost.
 #[derive(Debug)]
 struct Share {

@@ -3,18 +3,30 @@
 //! Each router lets [`SOURCES`] of its neighbours pass on to it what they hear from others. Which ones shows itself: whoever brings a record as
 //! one copy too many is told so (PUSH 0), and whoever had what nobody brought is asked to bring more (PUSH 1). Two sources, as
 //! a datagram is lost now and then; what both miss is found by agreement. What a router says of itself goes to all its neighbours.
+//!
+//! News are passed on at once, unless there are more of them than in a mesh where little happens: then those of [`HOLD`] together, of each record the
+//! newest edition, and to nobody who has brought it meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Output;
 use super::store::Store;
+use crate::forward::limit::TokenBucket;
+use crate::time::Time;
 use crate::wire::PeerName;
 use crate::wire::gossip;
 use crate::wire::record::{Record, RecordId};
 
 /// Neighbours that each router is told by at once.
 pub(super) const SOURCES: usize = 2;
+/// Records that are passed on at once, per second, and the burst.
+const AT_ONCE: (u64, u64) = (100, 256);
+/// How long those beyond that are held at most: the way to a neighbour often takes as long, and several share a datagram then.
+const HOLD: Duration = Duration::from_millis(15);
+/// And so many at most.
+const MOST_HELD: usize = 256;
 /// Records of which copies are counted; beyond that, counting starts anew.
 const MOST_COUNTED: usize = 1024;
 
@@ -56,16 +68,49 @@ impl Copies {
     }
 }
 
+/// News that wait to be passed on together.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Each with those who have it.
+    records: BTreeMap<RecordId, (Arc<Record>, Vec<PeerName>)>,
+    due: Option<Time>,
+    at_once: TokenBucket,
+}
+
+impl Default for Held {
+    fn default() -> Held {
+        Held { records: BTreeMap::new(), due: None, at_once: TokenBucket::new(AT_ONCE.0, AT_ONCE.1) }
+    }
+}
+
 impl Store {
-    /// Passes on what a neighbour said that was new, to those who want that.
-    pub(super) fn push(&self, from: PeerName, records: &[Arc<Record>], out: &mut Output) {
+    /// Passes on what a neighbour said that was new, to those who want that, or holds it for a moment.
+    pub(super) fn push(&mut self, now: Time, from: PeerName, records: &[Arc<Record>], out: &mut Output) {
         if records.is_empty() {
             return;
         }
-        let messages = gossip::records(records.iter().map(|record| record.bytes()), self.config.max_message);
-        let fed = self.neighbours.iter().filter(|(name, neighbour)| **name != from && neighbour.wants_push);
-        for (name, _) in fed {
-            out.to_neighbour.extend(messages.iter().map(|message| (*name, message.clone())));
+        let at_once = self.held.records.is_empty() && self.held.at_once.take(now, records.len() as u64);
+        self.held.records.extend(records.iter().map(|record| (record.id(), (Arc::clone(record), vec![from]))));
+        self.held.due.get_or_insert(if at_once { now } else { now + HOLD });
+        self.pass_on(now, out);
+    }
+
+    /// When what is held is passed on.
+    pub fn pass_on_due(&self) -> Option<Time> {
+        self.held.due
+    }
+
+    /// Passes on what is held, where it is time.
+    pub fn pass_on(&mut self, now: Time, out: &mut Output) {
+        if self.held.due.is_none_or(|due| now < due) && self.held.records.len() < MOST_HELD {
+            return;
+        }
+        self.held.due = None;
+        let held = std::mem::take(&mut self.held.records);
+        for (name, _) in self.neighbours.iter().filter(|(_, neighbour)| neighbour.wants_push) {
+            let lacks = held.values().filter(|(_, had)| !had.contains(name)).map(|(record, _)| record.bytes());
+            let messages = gossip::records(lacks, self.config.max_message);
+            out.to_neighbour.extend(messages.into_iter().map(|message| (*name, message)));
         }
     }
 
@@ -78,6 +123,9 @@ impl Store {
 
     /// A record came again. One copy too many, where it was not asked for, is the last of that neighbour.
     pub(super) fn copied(&mut self, from: PeerName, id: RecordId, out: &mut Output) {
+        if let Some((_, had)) = self.held.records.get_mut(&id) {
+            had.push(from);
+        }
         let Some(record) = self.origins.get(&id.name).and_then(|origin| origin.records.get(&(id.kind, id.chunk))) else { return };
         if id.name == from || self.copies.again(record) <= SOURCES {
             return;

@@ -10,8 +10,8 @@ use super::agree::{Neighbour, Samples};
 use super::chunks::Chunks;
 use super::graph::links_in;
 use super::origins::{Origin, Standing};
-use super::pace::Shares;
-use super::push::Copies;
+use super::pace::{Shares, Unrest};
+use super::push::{Copies, Held};
 use super::reach::Reach;
 use super::shared::{Alone, Workshop};
 use super::tree::Tree;
@@ -43,6 +43,8 @@ pub struct Store {
     pub(super) macs: Chunks<MacEntry>,
     pub(super) bindings: Chunks<Binding>,
     pub(super) copies: Copies,
+    pub(super) held: Held,
+    pub(super) unrest: Unrest,
     /// Since when neighbours show another root while nothing new comes; `None` where they do not.
     pub(super) differs_since: Option<Time>,
     pub(super) samples: Samples,
@@ -54,6 +56,8 @@ pub struct Store {
     /// A link that somebody advertised is no more, or a router no member.
     pub(super) cut: bool,
     pub(super) reach: Reach,
+    /// Origins that are not reached, as of the last look.
+    pub(super) unreached: BTreeSet<PeerName>,
     bytes: usize,
     clashes: BTreeSet<PeerName>,
     /// Keys that are no member's any more.
@@ -80,6 +84,8 @@ impl Store {
             macs: Chunks::new(MACS_PER_CHUNK, mac_chunks(records)),
             bindings: Chunks::new(PER_CHUNK, super::super::bindings::MOST_CHUNKS),
             copies: Copies::default(),
+            held: Held::default(),
+            unrest: Unrest::default(),
             differs_since: None,
             samples: Samples::default(),
             workshop: Arc::new(Alone),
@@ -88,6 +94,7 @@ impl Store {
             built_key: None,
             cut: false,
             reach: Reach::new(own),
+            unreached: BTreeSet::new(),
             bytes: 0,
             clashes: BTreeSet::new(),
             revoked: BTreeSet::new(),
@@ -220,17 +227,22 @@ impl Store {
 
     /// When [`Store::handle_timeout`] is due next.
     pub fn next_timeout(&self) -> Option<Time> {
-        self.origins.values().filter_map(|origin| Some(origin.unreachable_since? + self.patience(origin))).min()
+        self.unreached().filter_map(|(_, origin)| Some(origin.unreachable_since? + self.patience(origin))).min()
     }
 
     /// Forgets routers that could not be reached for long.
     pub fn handle_timeout(&mut self, now: Time, out: &mut Output) {
         self.settle(now);
         let due = |origin: &Origin| origin.unreachable_since.is_some_and(|since| now.since(since) >= self.patience(origin));
-        let gone: Vec<PeerName> = self.origins.iter().filter(|(_, origin)| due(origin)).map(|(name, _)| *name).collect();
+        let gone: Vec<PeerName> = self.unreached().filter(|(_, origin)| due(origin)).map(|(name, _)| *name).collect();
         for name in gone {
             self.forget(name, out);
         }
+    }
+
+    /// Routers that no way leads to.
+    fn unreached(&self) -> impl Iterator<Item = (&PeerName, &Origin)> {
+        self.unreached.iter().filter_map(|name| Some((name, self.origins.get(name)?)))
     }
 
     /// How long a router that cannot be reached is remembered: one that was put out only while links lead there.
@@ -272,7 +284,7 @@ impl Store {
                 accepted.push(record);
             }
         }
-        self.push(from, &accepted, out);
+        self.push(now, from, &accepted, out);
         self.heard(now, from, &heard, !accepted.is_empty(), out);
     }
 
@@ -375,6 +387,9 @@ impl Store {
         let origin = self.origins.entry(id.name).or_insert_with(new);
         let restarted = edition.incarnation > origin.incarnation;
         origin.heard = now;
+        if origin.unreachable_since.is_some() {
+            self.unreached.insert(id.name);
+        }
         let void = origin.merge(Arc::clone(&record));
         for old in &void {
             self.bytes -= old.bytes().len();
@@ -388,6 +403,9 @@ impl Store {
         self.asked.remove(&id);
         let whole = restarted || id.kind == LEFT;
         self.weigh(id.name);
+        if id.kind == LINKS && id.name != self.own && void.iter().any(|old| old.id() == id) {
+            self.note_unrest(now, id.name);
+        }
         if whole || id.kind == LINKS {
             let said = self.origins.get(&id.name).filter(|origin| origin.left().is_none() || id.name == self.own);
             let said = said.into_iter().flat_map(links_in).map(|link| link.neighbour).collect();
@@ -417,6 +435,7 @@ impl Store {
             self.tree.remove(record);
         }
         self.reach.forget(name);
+        self.unreached.remove(&name);
         self.graph_key = self.graph_key.wrapping_sub(origin.in_graph);
         self.clashes.remove(&name);
         self.counters.router_forgotten.inc();

@@ -130,6 +130,10 @@ impl Net {
     fn with(&mut self, index: usize, action: impl FnOnce(&mut Store, Time, &mut Output)) -> Vec<Change> {
         let mut out = Output::default();
         action(&mut self.stores[index], self.now, &mut out);
+        // What is held for a moment is not for longer here.
+        if let Some(due) = self.stores[index].pass_on_due() {
+            self.stores[index].pass_on(due, &mut out);
+        }
         assert_eq!(out.warnings, Vec::<String>::new());
         for (to, message) in out.to_neighbour {
             let to = self.index(to);

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::topology::Topology;
+use super::topology::{Edge, Topology};
 use crate::forward::fib::MOST_HOPS;
 
 /// Alternates of a router are looked for among this many first hops with the shortest paths to it: enough that one is nearly
@@ -22,51 +22,78 @@ pub(super) struct Label {
     pub(super) first_hop: Option<usize>,
 }
 
+/// The same in as little room as it takes, since the search goes to and fro among all of them.
+#[derive(Clone, Copy)]
+struct Reached {
+    /// Cost and below that hops: a cost is below 2²⁴ and a way leads to each router once, so 48 bits are enough for their sum.
+    key: u64,
+    parent: u32,
+    first_hop: u32,
+    max_datagram: u16,
+}
+
+/// No router has this index.
+const NOBODY: u32 = u32::MAX;
+/// What one more hop adds to a key, which has room for so many.
+const HOP: u64 = 1;
+const HOPS: u64 = 0xffff;
+
+impl Reached {
+    const NOT: Reached = Reached { key: u64::MAX, parent: NOBODY, first_hop: NOBODY, max_datagram: 0 };
+
+    fn onward(self, edge: &Edge) -> u64 {
+        let hop = if self.key & HOPS == HOPS { 0 } else { HOP };
+        self.key + (u64::from(edge.cost) << 16) + hop
+    }
+}
+
 /// Shortest paths from one router, by index.
 pub(super) struct Tree {
-    labels: Vec<Option<Label>>,
+    reached: Vec<Reached>,
 }
 
 impl Tree {
     /// How the router with this index is reached; `None` where it is not.
-    pub(super) fn get(&self, index: usize) -> Option<&Label> {
-        self.labels.get(index)?.as_ref()
+    pub(super) fn get(&self, index: usize) -> Option<Label> {
+        let reached = self.reached.get(index).filter(|reached| reached.key != u64::MAX)?;
+        let router = |index: u32| (index != NOBODY).then_some(index as usize);
+        Some(Label {
+            cost: reached.key >> 16,
+            hops: (reached.key & HOPS) as u16,
+            max_datagram: reached.max_datagram,
+            parent: router(reached.parent),
+            first_hop: router(reached.first_hop),
+        })
     }
 }
 
 /// Dijkstra's algorithm by (cost, hops), ties by the lowest index of the parent.
 pub(super) fn shortest(topology: &Topology, source: usize) -> Tree {
-    let mut labels: Vec<Option<Label>> = vec![None; topology.names().len()];
-    let mut heap = BinaryHeap::new();
-    if let Some(label) = labels.get_mut(source) {
-        *label = Some(Label { cost: 0, hops: 0, max_datagram: u16::MAX, parent: None, first_hop: None });
-        heap.push(Reverse((0, 0, source)));
+    let mut all = vec![Reached::NOT; topology.names().len()];
+    let mut heap = BinaryHeap::with_capacity(all.len());
+    if let (Some(start), Ok(index)) = (all.get_mut(source), u32::try_from(source)) {
+        *start = Reached { key: 0, max_datagram: u16::MAX, ..Reached::NOT };
+        heap.push(Reverse((0, index)));
     }
-    while let Some(Reverse((cost, hops, from))) = heap.pop() {
-        let Some(reached) = labels[from].filter(|label| (label.cost, label.hops) == (cost, hops)) else { continue };
-        for edge in topology.onward(source, from) {
-            let to = edge.to as usize;
-            let key = (cost + u64::from(edge.cost), hops.saturating_add(1));
-            let better = match &labels[to] {
-                None => true,
-                Some(label) => (key, Some(from)) < ((label.cost, label.hops), label.parent),
-            };
-            if better {
-                let is_tie = labels[to].is_some_and(|label| (label.cost, label.hops) == key);
-                labels[to] = Some(Label {
-                    cost: key.0,
-                    hops: key.1,
-                    max_datagram: reached.max_datagram.min(edge.max_datagram),
-                    parent: Some(from),
-                    first_hop: reached.first_hop.or(Some(to)),
-                });
-                if !is_tie {
-                    heap.push(Reverse((key.0, key.1, to)));
-                }
+    while let Some(Reverse((key, from))) = heap.pop() {
+        let reached = all[from as usize];
+        if reached.key != key {
+            continue;
+        }
+        for edge in topology.onward(source, from as usize) {
+            let (known, key) = (&mut all[edge.to as usize], reached.onward(edge));
+            if (key, from) >= (known.key, known.parent) {
+                continue;
+            }
+            let is_tie = known.key == key;
+            let first_hop = if reached.first_hop == NOBODY { edge.to } else { reached.first_hop };
+            *known = Reached { key, parent: from, first_hop, max_datagram: reached.max_datagram.min(edge.max_datagram) };
+            if !is_tie {
+                heap.push(Reverse((key, edge.to)));
             }
         }
     }
-    Tree { labels }
+    Tree { reached: all }
 }
 
 /// Next hops that are equally good, each with the largest datagram that one of the shortest paths through it carries.

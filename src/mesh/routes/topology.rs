@@ -30,18 +30,29 @@ pub struct Topology {
 impl Topology {
     /// Builds the graph from what each router advertises.
     pub fn build<L: Iterator<Item = LinkEntry>>(routers: impl Iterator<Item = (PeerName, L)>) -> Topology {
-        let mut all: Vec<(PeerName, Vec<LinkEntry>)> = routers.map(|(name, links)| (name, links.collect())).collect();
+        let (mut all, mut links) = (Vec::new(), Vec::new());
+        for (name, said) in routers {
+            let start = links.len();
+            links.extend(said);
+            all.push((name, start..links.len()));
+        }
         all.sort_by_key(|(name, _)| *name);
         all.dedup_by_key(|(name, _)| *name);
         let names: Vec<PeerName> = all.iter().map(|(name, _)| *name).collect();
         // Numbers are found faster than names.
         let numbers: Vec<u64> = names.iter().map(|name| name.to_u64()).collect();
-        let advertised: Vec<Vec<Edge>> = all.iter().map(|(name, links)| directed(&numbers, *name, links)).collect();
-        let mut starts = vec![0];
-        let mut edges = Vec::new();
-        for (from, row) in advertised.iter().enumerate() {
-            edges.extend(row.iter().filter_map(|edge| {
-                let back = &advertised[edge.to as usize];
+        // What all advertise, in one piece: `rows[i]` is that of router `i`.
+        let (mut advertised, mut rows) = (Vec::with_capacity(links.len()), Vec::with_capacity(all.len()));
+        for (name, said) in all {
+            let start = advertised.len();
+            direct(&numbers, name, links.get(said).unwrap_or_default(), &mut advertised);
+            rows.push(start..advertised.len());
+        }
+        let (mut starts, mut edges) = (Vec::with_capacity(rows.len() + 1), Vec::with_capacity(advertised.len()));
+        starts.push(0);
+        for (from, row) in rows.iter().enumerate() {
+            edges.extend(advertised[row.clone()].iter().filter_map(|edge| {
+                let back = &advertised[rows[edge.to as usize].clone()];
                 let back = back[back.binary_search_by_key(&from, |edge| edge.to as usize).ok()?];
                 let (cost, max_datagram) = (edge.cost.max(back.cost), edge.max_datagram.min(back.max_datagram));
                 Some(Edge { to: edge.to, cost, max_datagram })
@@ -97,22 +108,27 @@ impl Topology {
     }
 }
 
-/// One router's links by index, each once: of two that name the same neighbour the worse values hold.
-fn directed(numbers: &[u64], from: PeerName, links: &[LinkEntry]) -> Vec<Edge> {
+/// Adds one router's links by index, ascending and each once: of two that name the same neighbour the worse values hold.
+fn direct(numbers: &[u64], from: PeerName, links: &[LinkEntry], all: &mut Vec<Edge>) {
     let edge = |link: &LinkEntry| {
         let to = numbers.binary_search(&link.neighbour.to_u64()).ok()?;
         let to = u32::try_from(to).ok().filter(|_| link.neighbour != from)?;
         Some(Edge { to, cost: link.cost.max(1), max_datagram: link.max_datagram })
     };
-    let mut edges: Vec<Edge> = links.iter().filter_map(edge).collect();
-    edges.sort_unstable();
-    edges.dedup_by(|later, kept| {
-        let same = later.to == kept.to;
-        if same {
-            kept.cost = kept.cost.max(later.cost);
-            kept.max_datagram = kept.max_datagram.min(later.max_datagram);
+    let start = all.len();
+    all.extend(links.iter().filter_map(edge));
+    let Some(row) = all.get_mut(start..) else { return };
+    row.sort_unstable();
+    let mut kept = 0;
+    for at in 1..row.len() {
+        let later = row[at];
+        if later.to == row[kept].to {
+            row[kept].cost = row[kept].cost.max(later.cost);
+            row[kept].max_datagram = row[kept].max_datagram.min(later.max_datagram);
+        } else {
+            kept += 1;
+            row[kept] = later;
         }
-        same
-    });
-    edges
+    }
+    all.truncate(all.len().min(start + kept + 1));
 }

@@ -258,3 +258,81 @@ fn records_that_do_not_exist_are_asked_for_within_a_bound() {
     store.on_root(Time(1_000_000_000), neighbour, 12345, &mut out);
     assert_eq!(store.neighbours.get(&neighbour).map(|neighbour| neighbour.wanted.len()), Some(0));
 }
+
+/// Hands it the links of these routers in one edition, as a neighbour would that heard of them.
+fn told_of(store: &mut Store, now: Time, from: PeerName, routers: std::ops::Range<u16>, edition: u64) -> Output {
+    let records: Vec<Record> = routers.map(|number| record(number, 0, (1, edition), &links_body(&[number + 1]))).collect();
+    let mut out = Output::default();
+    for message in gossip::records(records.iter().map(Record::bytes), DEFAULT_MAX_MESSAGE) {
+        store.receive(now, from, &message, &mut out);
+    }
+    out
+}
+
+/// How many records a neighbour is sent, in how many messages.
+fn sent_to(out: &Output, to: PeerName) -> (usize, usize) {
+    let messages: Vec<&Vec<u8>> = out.to_neighbour.iter().filter(|(name, _)| *name == to).map(|(_, message)| message).collect();
+    let count = |message: &&Vec<u8>| match gossip::Message::parse(message) {
+        Ok(gossip::Message::Records(records)) => records.len(),
+        _ => 0,
+    };
+    (messages.iter().map(count).sum(), messages.len())
+}
+
+#[test]
+fn news_go_on_at_once_and_those_of_an_unquiet_mesh_together_in_their_newest_edition() {
+    let (mut store, [a, b]) = (store(1), [901, 902].map(|number| identity(number).name()));
+    for neighbour in [a, b] {
+        store.link_up(Time::ZERO, neighbour, &mut Output::default());
+    }
+    let start = Time::ZERO + SECOND;
+    for number in 100..200 {
+        let out = told_of(&mut store, start, a, number..number + 1, 1);
+        assert_eq!((sent_to(&out, b), store.pass_on_due()), ((1, 1), None), "one at a time goes on at once");
+    }
+    // All of these at once are more than happens in a mesh that is at rest.
+    let gone = sent_to(&told_of(&mut store, start, a, 200..400, 1), b).0;
+    assert!(gone > 100 && gone < 200, "{gone} of 200");
+    let due = store.pass_on_due().expect("the rest waits");
+    assert!(due > start && due.since(start) < Duration::from_millis(20), "{due:?}");
+    // Meanwhile some have another edition, and the other neighbour brings some itself.
+    assert_eq!(sent_to(&told_of(&mut store, start, a, 390..400, 2), b), (0, 0));
+    told_of(&mut store, start, b, 380..390, 1);
+    let mut out = Output::default();
+    store.pass_on(start, &mut out);
+    assert_eq!(sent_to(&out, b), (0, 0), "not before it is time");
+    store.pass_on(due, &mut out);
+    let (records, messages) = sent_to(&out, b);
+    assert_eq!((records, sent_to(&out, a).0, store.pass_on_due()), (200 - gone - 10, 0, None));
+    assert!(messages <= records / 3, "{messages} messages");
+}
+
+#[test]
+fn unrest_is_how_many_change_their_links_and_what_a_newcomer_is_told_is_none() {
+    let (mut store, from) = (store(1), identity(901).name());
+    store.link_up(Time::ZERO, from, &mut Output::default());
+    let at = |ms: u64| Time::ZERO + SECOND * 5 + Duration::from_millis(ms);
+    // A way leads to these: a chain that begins here.
+    store.publish_links(at(0), &[link(identity(100).name())], &mut Output::default());
+    let told = |store: &mut Store, ms: u64, version: u64, routers: std::ops::Range<u16>| {
+        for number in routers {
+            let before = if number == 100 { 1 } else { number - 1 };
+            let record = record(number, 0, (1, version), &links_body(&[before, number + 1]));
+            for message in gossip::records([record.bytes()], DEFAULT_MAX_MESSAGE) {
+                store.receive(at(ms), from, &message, &mut Output::default());
+            }
+        }
+        store.root(at(ms));
+    };
+    told(&mut store, 0, 1, 100..150);
+    assert_eq!(store.unrest(at(10)), 0, "whom it has never heard of does not change anything");
+    told(&mut store, 20, 2, 100..140);
+    told(&mut store, 30, 3, 100..140);
+    assert_eq!(store.unrest(at(40)), 40, "each counts once, however often it speaks");
+    assert_eq!((store.unrest(at(1500)), store.unrest(at(3000))), (40, 0));
+    // Routers that nobody is linked with may be made up.
+    for version in [1, 2] {
+        told_of(&mut store, at(4000), from, 500..520, version);
+    }
+    assert_eq!(store.unrest(at(4000)), 0);
+}
