@@ -122,7 +122,7 @@ impl Router {
                 None
             }
         };
-        let router = Router {
+        Ok(Router {
             _watching: changes::watch(planes.mesh(), fib),
             config,
             store,
@@ -144,7 +144,6 @@ impl Router {
             dns: parts.dns,
             containers: parts.containers,
             tracers,
-        };
-        Ok(router)
+        })
     }
 }
