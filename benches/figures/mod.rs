@@ -47,10 +47,10 @@ impl Figures {
         let (Some(least), Some(most)) = (samples.first(), samples.last()) else { panic!("{what}: nothing was measured") };
         let median = samples[samples.len() / 2];
         let met = median >= limit.median_least && median <= limit.median_most && *most <= limit.all_most;
-        let bar = limit.in_words();
         let verdict = if met { "met" } else { "FALLS SHORT" };
-        let count = samples.len();
-        println!("{what:<58} {median:>9.1} {unit:<9} ({count} from {least:.1} to {most:.1}); bar: {bar}: {verdict}");
+        let bar = Some(limit.in_words()).filter(|words| !words.is_empty()).map(|words| format!("; bar: {words}: {verdict}"));
+        let (count, bar) = (samples.len(), bar.unwrap_or_default());
+        println!("{what:<58} {median:>9.1} {unit:<9} ({count} from {least:.1} to {most:.1}){bar}");
         self.met &= met;
     }
 
