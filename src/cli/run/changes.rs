@@ -1,6 +1,7 @@
-//! The thread that hears of interfaces that go down, or take packets of other sizes. What is promised of one that goes down is a matter of milliseconds, and the management plane may be busy with
-//! somebody's request, or with the disk; so may the mesh plane be with others' news. So this thread itself has others stand in for what leads
-//! over such an interface, in the Fib that the packet threads read, and then tells the mesh plane, which decides.
+//! The thread that hears of interfaces that go down, or take packets of other sizes. What is promised of one that goes down is a matter of
+//! milliseconds, and the management plane may be busy with somebody's request, or with the disk; so may the mesh plane be with others' news. So this
+//! thread itself has others stand in for what leads over such an interface, in the Fib that the packet threads read, and then tells the mesh
+//! plane, which decides.
 
 use std::sync::Arc;
 use std::time::Duration;
