@@ -91,6 +91,7 @@ impl Line {
         bytes.copy_from_slice(frame);
         let Node { forwarder, outbox, .. } = &mut self.mesh.nodes[0];
         forwarder.from_tap(self.now, vnet, bytes, outbox, &mut self.taps[0]);
+        forwarder.end_burst(self.now, outbox, &mut self.taps[0]);
         for n in 0..self.mesh.nodes.len() {
             self.hand_over(n);
         }
@@ -153,6 +154,8 @@ fn small_frames_take_no_memory() {
         let recipe = Recipe { payload: 64, tcp, v6, ..Recipe::default() };
         takes_no_memory(Wiring { plain, ..Wiring::default() }, &recipe.vnet(0), &recipe.frame(), 1, 1);
     }
+    let acknowledgement = Recipe { payload: 0, tcp_options: 0, ..Recipe::default() };
+    takes_no_memory(Wiring::default(), &acknowledgement.vnet(0), &acknowledgement.frame(), 1, 1);
 }
 
 #[test]

@@ -100,6 +100,8 @@ pub struct RunConfig {
     pub multicast_snooping: bool,
     /// Frames per second that a station may have flooded; 0 for no bound.
     pub flood_limit: u64,
+    /// Of acknowledgements that wait together only the last goes on.
+    pub ack_filter: bool,
     /// Somebody chose the ranges; false for the default.
     pub range_given: bool,
     /// Which offloads are tried.
@@ -153,7 +155,9 @@ fn usage(sentence: impl Into<String>) -> ConfigError {
     ConfigError::Usage(sentence.into())
 }
 
-fn differ(bridge: &str, tap: &str) -> Result<(), ConfigError> {
+fn interfaces(bridge: &str, tap: &str) -> Result<(), ConfigError> {
+    interface("--bridge", bridge)?;
+    interface("--tap", tap)?;
     match bridge == tap {
         true => Err(usage(format!("--bridge and --tap are both '{tap}': give them different names"))),
         false => Ok(()),
@@ -176,9 +180,7 @@ impl RunConfig {
         let allow: Vec<[u8; 32]> =
             split(options.allow, listed("allow")).iter().map(|t| key("--allow", "show-key", t)).collect::<Result<_, _>>()?;
         let admins = split(options.admin, listed("admin")).iter().map(|t| key("--admin", "admin-key FILE", t)).collect::<Result<_, _>>()?;
-        interface("--bridge", &options.bridge)?;
-        interface("--tap", &options.tap)?;
-        differ(&options.bridge, &options.tap)?;
+        interfaces(&options.bridge, &options.tap)?;
         let files = match listed("password_file") {
             true => options.password_file.iter().flat_map(|p| words(&p.to_string_lossy())).map(PathBuf::from).collect(),
             false => options.password_file,
@@ -224,6 +226,7 @@ impl RunConfig {
             arp_proxy: options.arp_proxy,
             multicast_snooping: options.multicast_snooping,
             flood_limit: options.flood_limit,
+            ack_filter: options.ack_filter,
             offload: options.offload,
             threads: options.threads,
             busy_poll: options.busy_poll,

@@ -253,6 +253,10 @@ pub struct RunOptions {
     /// what exceeds that is dropped; 0 is no limit
     #[arg(long, env = "WEAVE_FLOOD_LIMIT", value_name = "FRAMES", default_value_t = DEFAULT_FLOOD_LIMIT)]
     pub flood_limit: u64,
+    /// Of several TCP acknowledgements of one flow that wait together, pass on only the last, which says what the others do; no pure
+    /// acknowledgement waits for another
+    #[arg(long, env = "WEAVE_ACK_FILTER", value_name = "on|off", value_parser = switch, action = clap::ArgAction::Set, default_value = "on")]
+    pub ack_filter: bool,
     /// Segmentation and checksum offloads: auto tries each and gives up what fails, off uses none, a comma list switches single ones
     /// off: of the TAP no-csum, no-tso, no-ecn, no-uso, of UDP no-gso, no-gro
     #[arg(long, env = "WEAVE_OFFLOAD", value_name = "auto|off|LIST", value_parser = OffloadPolicy::from_str, default_value = "auto")]

@@ -264,7 +264,7 @@ fn every_option_has_a_variable_and_says_its_default() {
     }
     let contract = [
         "peer port bind tcp-listen bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library",
-        "no-encryption fastdp fastdp-port trusted-subnets isolate conn-limit no-discovery offload threads busy-poll log-level log-format",
+        "no-encryption fastdp fastdp-port trusted-subnets isolate conn-limit no-discovery offload ack-filter threads busy-poll log-level log-format",
         "classic-ok admin admin-key no-dns dns-domain dns-listen dns-ttl dns-fallback-timeout resolv-conf hostname",
     ];
     for option in contract.iter().flat_map(|group| group.split_whitespace()) {

@@ -107,6 +107,8 @@ crate::counters! {
         flooded_unknown_unicast,
         /// Broadcast and multicast frames flooded.
         flooded_multicast,
+        /// TCP acknowledgements left out, because the next one of their flow was there already and says as much.
+        acks_superseded,
         /// Multicast frames from the bridge sent on only where hosts with members of their group are.
         multicast_to_members,
         /// Multicast frames from the bridge not sent on, because their group has members on this host only.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::time::Time;
 use crate::wire::{Address, PeerName, VnetHeader};
 
+use super::ack_filter::AckFilter;
 use super::addresses::Addresses;
 use super::counters::PacketCounters;
 use super::duplicates::Duplicates;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub arp_proxy: bool,
     /// Frames per second that each station on the bridge may have flooded by this thread; 0 for no bound.
     pub flood_limit: u64,
+    /// True to leave out TCP acknowledgements that a later one makes needless.
+    pub ack_filter: bool,
 }
 
 /// 20 Gbit/s: more than one thread can relay, so that only a neighbour gone mad meets it.
@@ -106,6 +109,7 @@ struct State {
     /// What of [`Reassembly::given_up`] has been counted.
     given_up: u64,
     rejoin: Rejoin,
+    acks: AckFilter,
     /// One datagram of a run that has to be fragmented.
     scratch: Vec<u8>,
     fragment_id: u16,
@@ -141,7 +145,8 @@ impl Forwarder {
             pending: Pending::default(),
             reassembly: Reassembly::default(),
             given_up: 0,
-            rejoin: Rejoin::default(),
+            rejoin: Rejoin::new(settings.ack_filter),
+            acks: AckFilter::default(),
             scratch: vec![0; MAX_FRAME],
             fragment_id: 0,
             flood_sequence: 0,
@@ -184,9 +189,22 @@ impl Forwarder {
         &self.state.shared
     }
 
-    /// A frame was read from the TAP. `frame` is scratch afterwards. An answer to its sender goes to `tap`.
+    /// A frame was read from the TAP. `frame` is scratch afterwards. An answer to its sender goes to `tap`. After the last frame of a burst
+    /// call [`Forwarder::end_burst`].
     pub fn from_tap(&mut self, now: Time, vnet: &VnetHeader, frame: &mut [u8], outbox: &mut Outbox, tap: &mut dyn TapSink) {
         self.state.tap_frame(&mut Call { fib: &self.fib, now, outbox, tap }, vnet, frame);
+    }
+
+    /// True where a frame is kept back to see what follows it.
+    pub fn keeps_back(&self) -> bool {
+        self.state.acks.is_keeping()
+    }
+
+    /// No more frames wait in the TAP now, or what was sent so far is to go: what was kept back to see what follows goes too.
+    pub fn end_burst(&mut self, now: Time, outbox: &mut Outbox, tap: &mut dyn TapSink) {
+        if self.state.acks.is_keeping() {
+            self.state.let_ack_go(&mut Call { fib: &self.fib, now, outbox, tap });
+        }
     }
 
     /// `buffer` was received from `from`: datagrams of `segment_size` bytes each but for a shorter last. It is scratch

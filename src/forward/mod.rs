@@ -6,10 +6,12 @@
 //! * Before that, while more comes from the bridge than one core can send: [`fq_codel`], where it waits for its turn.
 //! * TAP to peer: [`frame`] parses once, [`cut`] makes self-contained frames of a super frame, each is copied once, to where
 //!   it is sealed.
+//! * [`ack_filter`]: of the acknowledgements of a TCP flow that come together, the last goes on.
 //! * Peer to TAP: opened in place, [`rejoin`] makes a super frame again of what lies in one receive buffer.
 //! * Multicast: [`membership`] is what stations say of their groups, [`groups`] who wants which.
 //! * What fits no datagram: [`too_big`] answers where there is an answer, [`fragment`] carries the rest.
 
+pub mod ack_filter;
 pub mod addresses;
 pub mod checksum;
 pub mod counters;

@@ -1,4 +1,5 @@
-//! Re-joining: consecutive segments found in one receive buffer become one super frame again, without a copy.
+//! Re-joining: consecutive segments found in one receive buffer become one super frame again, without a copy; of consecutive acknowledgements
+//! the last is written.
 //!
 //! All of it came from a peer, so nothing is believed: a frame joins a run only if every header byte is what cutting a
 //! super frame would have made of the run's first frame. What does not join is written alone.
@@ -9,6 +10,7 @@ use std::ops::Range;
 use crate::wire::bundle::Form;
 use crate::wire::vnet::{GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader};
 
+use super::ack_filter::{is_pure_ack, supersedes};
 use super::checksum::{complete, pseudo, write_ipv4_header};
 use super::cut::{CWR, FIN, PSH};
 use super::frame::{Frame, Net, Transport, be16, be32};
@@ -41,6 +43,10 @@ pub struct Piece {
 pub struct Rejoin {
     active: bool,
     closed: bool,
+    /// True where the run is of acknowledgements, of which only the last is written.
+    acks: bool,
+    /// False where acknowledgements are written one by one.
+    filters: bool,
     piece: Piece,
     frame: Frame,
     transport: Transport,
@@ -53,13 +59,24 @@ pub struct Rejoin {
     final_flags: u8,
     /// Where the payloads of the second and later segments lie.
     payloads: Vec<Range<usize>>,
+    /// Acknowledgements that were not written, because the next was there already.
+    pub superseded: u64,
 }
 
 impl Default for Rejoin {
     fn default() -> Rejoin {
+        Rejoin::new(true)
+    }
+}
+
+impl Rejoin {
+    /// Nothing joined yet; `filters` to write only the last of consecutive acknowledgements ([`super::ack_filter`]).
+    pub fn new(filters: bool) -> Rejoin {
         Rejoin {
             active: false,
             closed: false,
+            acks: false,
+            filters,
             piece: Piece { key: 0, counter: 0, form: Form::Whole, partial: false },
             frame: Frame {
                 vlan: 0,
@@ -79,13 +96,15 @@ impl Default for Rejoin {
             total: 0,
             final_flags: 0,
             payloads: Vec::with_capacity(MAX_SEGMENTS),
+            superseded: 0,
         }
     }
-}
 
-impl Rejoin {
     /// Adds the frame at `range` to the run, where it continues it. `true` means that it is taken care of.
     pub fn append(&mut self, buffer: &[u8], range: Range<usize>, piece: Piece) -> bool {
+        if self.active && self.acks {
+            return self.supersede(buffer, range, piece);
+        }
         if !self.active || self.closed || !self.follows(piece) {
             return false;
         }
@@ -106,10 +125,29 @@ impl Rejoin {
         true
     }
 
+    /// Puts the acknowledgement at `range` in the place of the one before, where that says no more.
+    fn supersede(&mut self, buffer: &[u8], range: Range<usize>, piece: Piece) -> bool {
+        let (Some(old), Some(new)) = (buffer.get(self.first.clone()), buffer.get(range.clone())) else { return false };
+        let Some(frame) = Frame::parse(new) else { return false };
+        let alike = piece.form == Form::Whole && piece.key == self.piece.key;
+        let supersedes = alike && is_pure_ack(new, &frame) && supersedes(old, new, &frame);
+        if supersedes {
+            (self.piece, self.first) = (piece, range);
+            self.superseded += 1;
+        }
+        supersedes
+    }
+
     /// Starts a run with the parsed frame at `range`, or writes it where no run can start with it. The run before must have
     /// been flushed. False where the frame contradicts its own header and was dropped.
     pub fn start(&mut self, buffer: &mut [u8], range: Range<usize>, piece: Piece, frame: &Frame, tap: &mut dyn TapSink) -> bool {
         let Some(bytes) = buffer.get_mut(range.clone()) else { return false };
+        self.acks = self.filters && piece.form == Form::Whole && is_pure_ack(bytes, frame);
+        if self.acks {
+            (self.active, self.piece, self.frame, self.first) = (true, piece, *frame, range);
+            self.payloads.clear();
+            return true;
+        }
         if let Some(transport) = joinable(bytes, frame, piece, tap) {
             self.active = true;
             self.closed = false;
@@ -134,7 +172,7 @@ impl Rejoin {
         self.active = false;
         if self.payloads.is_empty() {
             if let Some(bytes) = buffer.get_mut(self.first.clone()) {
-                write_single(bytes, &self.frame, true, tap);
+                write_single(bytes, &self.frame, self.piece.partial, tap);
             }
             return;
         }

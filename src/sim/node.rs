@@ -215,7 +215,8 @@ impl Host {
         let (macs, counters) = (Arc::new(MacTable::new(macs, key)), Arc::new(PacketCounters::default()));
         let duplicates = Arc::new(Duplicates::new(streams, key));
         let shared = Shared { macs: Arc::clone(&macs), addresses: mesh.addresses(), duplicates, counters: Arc::clone(&counters) };
-        let settings = Settings { lane: 1, relay_budget: DEFAULT_RELAY_BUDGET, arp_proxy: true, flood_limit: DEFAULT_FLOOD_LIMIT };
+        let settings =
+            Settings { lane: 1, relay_budget: DEFAULT_RELAY_BUDGET, arp_proxy: true, flood_limit: DEFAULT_FLOOD_LIMIT, ack_filter: true };
         let forwarder = Forwarder::new(settings, shared, mesh.fib());
         let (outbox, bridge) = (PacketOutbox::new(), Bridge::default());
         let (held, holds) = (None, !self.options.in_common);
@@ -266,7 +267,10 @@ impl Router {
                     self.forwarder.from_udp(now, from, &mut bytes, segment, &mut self.outbox, &mut self.bridge);
                 }
             }
-            Input::Frame(vnet, mut frame) => self.forwarder.from_tap(now, &vnet, &mut frame, &mut self.outbox, &mut self.bridge),
+            Input::Frame(vnet, mut frame) => {
+                self.forwarder.from_tap(now, &vnet, &mut frame, &mut self.outbox, &mut self.bridge);
+                self.forwarder.end_burst(now, &mut self.outbox, &mut self.bridge);
+            }
             Input::TooBig(address) => self.mesh.handle_too_big(now, address, &mut said),
             Input::Unreachable(address) => {
                 if self.forwarder.fib().doubt(address) {

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use weave_router::host::lab::{Container, Lab, Plug};
+use weave_router::host::lab::{Container, Lab, Plug, Router};
 use weave_router::io::offload::OffloadPolicy;
 use weave_router::io::udp::{Run, SocketGroup};
 use weave_router::wire::Address;
 
 use crate::common::wait_until;
 use crate::flow::{Noise, transfer, udp_pair};
-use crate::scene::{PATIENCE, Setting, all_come_back, connected_pair, count, ip, nft, scene, shell, v6};
+use crate::scene::{PASSWORD, PATIENCE, Setting, all_come_back, connected_pair, count, ip, nft, scene, shell, v6};
 
 /// Containers whose interfaces are larger than the path is, as Docker would make them.
 fn ethernet() -> Setting<'static> {
@@ -160,5 +160,23 @@ fn a_hundred_megabytes_survive_an_underlay_that_loses_one_in_a_hundred() {
         let lost = counted.split_whitespace().skip_while(|word| *word != "packets").nth(1).and_then(|n| n.parse::<u64>().ok());
         // 100 MB are some 70,000 datagrams.
         assert!(lost.is_some_and(|lost| lost > 300), "the underlay did lose: {counted}");
+    });
+}
+
+#[test]
+fn of_acknowledgements_that_wait_together_the_last_goes_on() {
+    scene(|lab| {
+        let pair = connected_pair(lab, &Setting::default());
+        let superseded = |router: &Router| count(router, |_, name| name == "acks_superseded");
+        transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 100_000_000);
+        let (sender, receiver) = (superseded(&pair.r1), superseded(&pair.r2));
+        // 100 MB are some 1,500 super frames, each of them acknowledged.
+        assert!(sender + receiver > 100, "{sender} at the sender's router, {receiver} at the receiver's");
+    });
+    scene(|lab| {
+        let both = [PASSWORD, &["--ack-filter", "off"]].concat();
+        let pair = connected_pair(lab, &Setting { both: &both, ..Setting::default() });
+        transfer(&pair.c1.namespace, &pair.c2.namespace, pair.c2.ip, 20_000_000);
+        assert_eq!([&pair.r1, &pair.r2].map(|router| count(router, |_, name| name == "acks_superseded")), [0, 0]);
     });
 }

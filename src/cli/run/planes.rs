@@ -180,7 +180,7 @@ impl Planes {
         };
         let mesh_thread = MeshThread::new(parts, poll, mesh_receiver).context("cannot register the control sockets")?;
         let duplicates = Arc::new(Duplicates::new(DEFAULT_STREAMS, seed));
-        let (arp_proxy, flood_limit) = (config.arp_proxy, config.flood_limit);
+        let (arp_proxy, flood_limit, ack_filter) = (config.arp_proxy, config.flood_limit, config.ack_filter);
         let mut packet_threads = Vec::new();
         let counted = counters.packet.into_iter().zip(counters.load).zip(counters.thread);
         for (n, (((tap, inbox), sockets), ((packet, load), counters))) in
@@ -188,7 +188,7 @@ impl Planes {
         {
             let shared =
                 Shared { macs: Arc::clone(&macs), addresses: Arc::clone(&addresses), duplicates: duplicates.clone(), counters: packet };
-            let settings = Settings { lane: u8::try_from(n + 1)?, relay_budget: DEFAULT_RELAY_BUDGET, arp_proxy, flood_limit };
+            let settings = Settings { lane: u8::try_from(n + 1)?, relay_budget: DEFAULT_RELAY_BUDGET, arp_proxy, flood_limit, ack_filter };
             let parts = PacketParts {
                 tap,
                 sockets,

@@ -78,6 +78,8 @@ impl State {
             }
         }
         self.rejoin.flush(buffer, call.tap);
+        let superseded = std::mem::take(&mut self.rejoin.superseded);
+        self.counters().acks_superseded.add(superseded);
         if let Some(last) = batch {
             last.settle(call.now);
         }

@@ -1,5 +1,6 @@
 //! Real forwarders with real sessions, back to back and in a line.
 
+mod acks;
 mod limits;
 mod multicast;
 mod proxy;

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::crypto::Session;
+use crate::forward::ack_filter::Verdict;
 use crate::forward::checksum::complete;
 use crate::forward::cut::{Cut, Uncut};
 use crate::forward::fib::{Activity, Fib, FibPeer, LinkIndex, Route};
@@ -70,10 +71,33 @@ enum To<'a> {
 
 impl State {
     pub(super) fn tap_frame(&mut self, call: &mut Call<'_, '_>, vnet: &VnetHeader, bytes: &mut [u8]) {
+        let Some(frame) = Frame::parse(bytes) else { return self.counters().drop_runt.inc() };
+        if self.settings.ack_filter {
+            let mut verdict = self.acks.offer(vnet, bytes, &frame);
+            if verdict == Verdict::Follows {
+                self.let_ack_go(call);
+                verdict = self.acks.offer(vnet, bytes, &frame);
+            }
+            match verdict {
+                Verdict::Kept => return,
+                Verdict::Supersedes => return self.counters().acks_superseded.inc(),
+                Verdict::Goes | Verdict::Follows => {}
+            }
+        }
+        self.parsed_frame(call, vnet, bytes, &frame);
+    }
+
+    /// Sends the acknowledgement that was kept back.
+    pub(super) fn let_ack_go(&mut self, call: &mut Call<'_, '_>) {
+        let mut acks = std::mem::take(&mut self.acks);
+        if let Some((vnet, frame, bytes)) = acks.take() {
+            self.parsed_frame(call, &vnet, bytes, &frame);
+        }
+    }
+
+    fn parsed_frame(&mut self, call: &mut Call<'_, '_>, vnet: &VnetHeader, bytes: &mut [u8], frame: &Frame) {
         let now = call.now;
-        let (Some(frame), Some((destination, source))) = (Frame::parse(bytes), macs(bytes)) else {
-            return self.counters().drop_runt.inc();
-        };
+        let Some((destination, source)) = macs(bytes) else { return self.counters().drop_runt.inc() };
         if source[0] & 1 != 0 {
             return self.counters().drop_bad_source.inc();
         }
@@ -92,11 +116,11 @@ impl State {
         if is_about_service(bytes, usize::from(frame.l3)) {
             return self.counters().drop_service_address.inc();
         }
-        if self.resolve(call, bytes, &frame, source) {
+        if self.resolve(call, bytes, frame, source) {
             return;
         }
         let to = if destination[0] & 1 != 0 {
-            self.listen(call, bytes, &frame);
+            self.listen(call, bytes, frame);
             None
         } else {
             match self.shared.macs.lookup(frame.vlan, destination, now) {
@@ -112,8 +136,8 @@ impl State {
             }
         };
         match to {
-            Some(peer) => self.for_peer(call, peer, vnet, bytes, &frame),
-            None => self.flood(call, source, vnet, bytes, &frame),
+            Some(peer) => self.for_peer(call, peer, vnet, bytes, frame),
+            None => self.flood(call, source, vnet, bytes, frame),
         }
     }
 

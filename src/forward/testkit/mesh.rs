@@ -103,7 +103,7 @@ impl Mesh {
                 counters: Arc::new(PacketCounters::default()),
             };
             let forwarder = Forwarder::new(
-                Settings { lane: 1, relay_budget: wiring.relay_budget, arp_proxy: true, flood_limit: wiring.flood_limit },
+                Settings { lane: 1, relay_budget: wiring.relay_budget, arp_proxy: true, flood_limit: wiring.flood_limit, ack_filter: true },
                 shared,
                 fib,
             );
@@ -183,8 +183,16 @@ impl Mesh {
 
     /// Router `n` reads a frame from its TAP.
     pub fn send(&mut self, n: usize, vnet: &VnetHeader, frame: &[u8]) {
+        self.send_burst(n, vnet, &[frame]);
+    }
+
+    /// Router `n` reads frames from its TAP until that is empty.
+    pub fn send_burst(&mut self, n: usize, vnet: &VnetHeader, frames: &[&[u8]]) {
         let node = &mut self.nodes[n];
-        node.forwarder.from_tap(self.now, vnet, &mut frame.to_vec(), &mut node.outbox, &mut node.tap);
+        for frame in frames {
+            node.forwarder.from_tap(self.now, vnet, &mut frame.to_vec(), &mut node.outbox, &mut node.tap);
+        }
+        node.forwarder.end_burst(self.now, &mut node.outbox, &mut node.tap);
     }
 
     /// Router `n` receives datagrams.

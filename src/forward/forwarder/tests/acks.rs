@@ -1,0 +1,75 @@
+//! Acknowledgements that come together: the last goes on, at both ends.
+
+use super::*;
+
+const NUMBER: usize = 14 + 20 + 8;
+
+/// What acknowledges `number`.
+fn ack(number: u8) -> (VnetHeader, Vec<u8>) {
+    let recipe = Recipe { payload: 0, tcp_options: 0, ..Recipe::default() };
+    let mut bytes = recipe.frame();
+    bytes[NUMBER + 3] = number;
+    (recipe.vnet(0), bytes)
+}
+
+fn superseded(mesh: &Mesh, n: usize) -> u64 {
+    mesh.counters(n).acks_superseded.get()
+}
+
+#[test]
+fn of_those_read_in_one_burst_the_last_is_sent() {
+    let mut mesh = line(Wiring::default());
+    let ([(vnet, first), (_, second), (_, third)], data) = ([1, 2, 3].map(ack), Recipe::default());
+    mesh.send_burst(0, &vnet, &[&first, &second, &data.frame(), &third]);
+    mesh.settle();
+    assert_eq!(mesh.nodes[1].tap.take(), [second, data.frame(), third]);
+    assert_eq!((superseded(&mesh, 0), superseded(&mesh, 1), drops(&mesh)), (1, 0, vec![]));
+    // What has nothing behind it waits for nothing.
+    let (vnet, fourth) = ack(4);
+    mesh.send(0, &vnet, &fourth);
+    assert_eq!(mesh.nodes[0].outbox.len(), 1);
+}
+
+#[test]
+fn of_those_received_in_one_batch_the_last_is_written() {
+    for sealed in [true, false] {
+        let mut mesh = line(Wiring { plain: !sealed, ..Wiring::default() });
+        let acks = [1, 2, 3].map(ack);
+        for (vnet, bytes) in &acks {
+            mesh.send(0, vnet, bytes);
+        }
+        mesh.settle();
+        let [.., (vnet, last)] = acks;
+        assert_eq!(mesh.nodes[1].tap.frames, [(vnet, last)]);
+        assert_eq!((superseded(&mesh, 0), superseded(&mesh, 1), drops(&mesh)), (0, 2, vec![]));
+    }
+}
+
+#[test]
+fn those_of_different_senders_are_kept_apart() {
+    let mut mesh = line(three());
+    let (vnet, one) = ack(1);
+    let recipe = Recipe { source: 3, payload: 0, tcp_options: 0, ..Recipe::default() };
+    mesh.send_burst(0, &vnet, &[&one, &one]);
+    mesh.send(2, &recipe.vnet(0), &recipe.frame());
+    mesh.settle();
+    let mut written = mesh.nodes[1].tap.take();
+    written.sort();
+    let mut expected = vec![one.clone(), one, recipe.frame()];
+    expected.sort();
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn switched_off_all_go() {
+    let mut mesh = line(Wiring::default());
+    for node in &mut mesh.nodes {
+        let state = &mut node.forwarder.state;
+        state.settings.ack_filter = false;
+        state.rejoin = crate::forward::rejoin::Rejoin::new(false);
+    }
+    let [(vnet, first), (_, second)] = [1, 2].map(ack);
+    mesh.send_burst(0, &vnet, &[&first, &second]);
+    mesh.settle();
+    assert_eq!(mesh.nodes[1].tap.take(), [first, second]);
+}
