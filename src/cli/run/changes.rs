@@ -2,6 +2,11 @@
 //! milliseconds, and the management plane may be busy with somebody's request, or with the disk; so may the mesh plane be with others' news. So this
 //! thread itself has others stand in for what leads over such an interface, in the Fib that the packet threads read, and then tells the mesh
 //! plane, which decides.
+//!
+//! On two cores, beside two programs that took both, this thread ran 0.01 to 2.2 ms after it was told. The other end of the cable was told by its
+//! kernel up to 78 ms later, and by the mesh, through the third host, 1.3 ms after the cut. A higher priority gained nothing: traffic was silent for
+//! 19 ms at the median of fourteen cuts and 27 at the worst; with all threads at a nice value of -10, which Open vSwitch has, for 24 and 39; and
+//! without any cut for 22 and 36.
 
 use std::sync::Arc;
 use std::time::Duration;
