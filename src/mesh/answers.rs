@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::config::Outbox;
 use super::core::{Member, Mesh};
 use super::guard::Admission;
-use super::handshakes::Way;
+use super::handshakes::{Attempt, Way};
 use super::send::clear;
 use crate::crypto::handshake::FIRST_MESSAGE_LEN;
 use crate::crypto::{Answer, Established, HandshakeError, Next, Pattern, PublicIdentity, PublicKey, Question, Responder, Session, Stamp};
@@ -166,8 +166,9 @@ impl Mesh {
 
     /// Whether our own handshake under way goes before the one of `source`.
     fn yields_to_ours(&self, way: Way, source: PeerName) -> bool {
-        self.own < source
-            && self.attempts.values().any(|attempt| attempt.way == way || (attempt.peer == Some(source) && attempt.pending.is_some()))
+        let counts = |attempt: &Attempt| attempt.way == way && !attempt.is_stale();
+        let proving = |attempt: &Attempt| attempt.peer == Some(source) && attempt.pending.is_some();
+        self.own < source && self.attempts.values().any(|attempt| counts(attempt) || proving(attempt))
     }
 
     /// Checks the initiator that an IK message names; says what is wrong.
@@ -184,13 +185,17 @@ impl Mesh {
         let last = self.members.get(&name).map(|member| member.stamp).unwrap_or_default();
         if stamp <= last {
             self.counters.stale_stamps.inc();
-            if stamp.incarnation < last.incarnation {
+            // Where it is of the same life it may just be late; through relays nobody's log speaks of that.
+            if stamp.incarnation < last.incarnation || matches!(way, Way::Relayed(_)) {
                 self.reject(now, way, shake, Reject::Stale, out);
+            }
+            if stamp.incarnation == last.incarnation {
+                self.call_back(now, name, out);
             }
             return false;
         }
         // Crossing initiations: the lower name's wins. One that travels another way may never arrive, so it crosses nothing.
-        let crossing = self.attempts.values().any(|attempt| attempt.way == way && attempt.pending.is_none());
+        let crossing = self.attempts.values().any(|attempt| attempt.way == way && attempt.pending.is_none() && !attempt.is_stale());
         !(crossing && self.own < name)
     }
 

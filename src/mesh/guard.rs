@@ -6,8 +6,10 @@
 //!
 //! Tokens, and what is served for them, are rationed once more by where they go: whoever floods from one network leaves most of both to the others.
 
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::crypto::retry;
 use crate::forward::fib::NameHash;
@@ -36,6 +38,8 @@ const RELAYED_RATE: (u64, u64) = (500, 500);
 const PLACES: usize = 1024;
 /// Rejects per second.
 const REJECT_RATE: (u64, u64) = (50, 100);
+/// Whoever sends old messages of a member again makes us begin a handshake with that member so often and no more.
+const CALL_BACK_EVERY: Duration = Duration::from_secs(10);
 
 /// What to do with a first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct Guard {
     shares: Box<[Share]>,
     relayed: Share,
     hash: NameHash,
+    /// Whom we called back lately, and when.
+    called_back: BTreeMap<PeerName, Time>,
 }
 
 /// What one network may have.
@@ -93,6 +99,7 @@ impl Guard {
             shares: vec![Share::new(RETRY_RATE_OF_ONE, PROVEN_RATE_OF_ONE); PLACES].into(),
             relayed: Share::new(RELAYED_RATE, RELAYED_RATE),
             hash: NameHash(secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))),
+            called_back: BTreeMap::new(),
         }
     }
 
@@ -125,6 +132,16 @@ impl Guard {
     pub fn ask_again(&mut self, now: Time, way: Way, shake: &Handshake<'_>) -> Option<[u8; TOKEN_LEN]> {
         (self.share(way).retries.take(now, 1) && self.retries.take(now, 1))
             .then(|| retry::token(&self.secret, now, &origin(way), shake.source))
+    }
+
+    /// True where an old message of this member may be answered with a handshake of our own.
+    pub fn may_call_back(&mut self, now: Time, peer: PeerName) -> bool {
+        self.called_back.retain(|_, at| now.since(*at) < CALL_BACK_EVERY);
+        let may = !self.called_back.contains_key(&peer);
+        if may {
+            self.called_back.insert(peer, now);
+        }
+        may
     }
 
     /// True where another reject may be sent.

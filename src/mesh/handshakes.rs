@@ -119,6 +119,12 @@ impl Attempt {
     pub(super) fn parts(&mut self) -> Option<&mut Parts> {
         self.third.is_none().then_some(&mut self.parts)
     }
+
+    /// True where somebody says that the peer has seen a later handshake of ours: then it may be the one whose handshake counts. Where that is a
+    /// lie ours goes on.
+    pub(super) fn is_stale(&self) -> bool {
+        self.refused == Some(Reject::Stale)
+    }
 }
 
 impl Mesh {

@@ -142,6 +142,17 @@ impl Mesh {
         self.handshake_with(now, peer, out);
     }
 
+    /// `peer` began a handshake that is no newer than one before, in the same life. Where that is not a copy of an old message, it was put back to
+    /// an older copy of itself and does not know it: none of our sessions is one of its own, and none of its handshakes counts here. What
+    /// it answers to one of ours is certainly new.
+    pub(super) fn call_back(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+        let Some(way) = self.way_to(peer) else { return };
+        let under_way = self.attempts.values().any(|attempt| attempt.way == way && attempt.peer == Some(peer));
+        if !under_way && self.guard.may_call_back(now, peer) {
+            self.handshake_with(now, peer, out);
+        }
+    }
+
     /// Starts a handshake with a peer whose key is known, by whatever way there is.
     fn handshake_with(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
         let told = self.store.node(peer).map(|node| node.identity);

@@ -1,5 +1,7 @@
 //! What chaos has found, each in as few steps as it takes.
 
+use weave_router::mesh::command::Event;
+
 use super::*;
 
 #[test]
@@ -23,5 +25,41 @@ fn who_said_goodbye_and_lost_its_state_is_let_in_again() {
     }
     let macs = containers(&mut sim);
     all_pairs_exchange_frames(&mut sim, &macs);
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn who_forgot_a_life_that_no_record_tells_of_is_spoken_with() {
+    let (mut sim, hosts) = hosts(822, 10, &RouterOptions::default());
+    for end in &hosts[1..] {
+        sim.wire(*end, hosts[0], Quality::default());
+        sim.connect(*end, hosts[0]);
+    }
+    let mut ends = hosts[1..].to_vec();
+    ends.sort_by_key(|end| sim.name(*end));
+    ends.reverse();
+    let (host, other) = (ends[0], ends[8]);
+    sim.start_all();
+    let macs: Vec<Mac> = ends.iter().map(|end| sim.container(*end)).collect();
+    sim.run_for(ms(1150));
+    // Handshakes are numbered: that with the other one comes after those with everybody else.
+    for mac in &macs[1..] {
+        sim.send(macs[0], *mac, 200);
+        sim.run_for(ms(25));
+    }
+    sim.run_for(ms(50));
+    sim.crash(host);
+    sim.lose_incarnation(host);
+    sim.run_for(seconds(1));
+    sim.start(host);
+    sim.run_for(seconds(3));
+    let arrived = [(0, 8), (8, 0)].map(|(from, to)| {
+        let frame = sim.send(macs[from], macs[to], 200);
+        sim.run_for(seconds(3));
+        sim.arrivals(frame, ends[to])
+    });
+    let heard = sim.log(host).iter().any(|(_, event)| matches!(event, Event::Persist(_)));
+    assert!(!heard, "all that it had said it has said again, so nothing in the mesh tells it of its former life");
+    assert_eq!(arrived, [1, 1], "between {host:?}, which forgot, and {other:?}");
     nothing_went_wrong(&sim);
 }
