@@ -11,7 +11,7 @@
 //!
 //! | state | sends | again |
 //! | --- | --- | --- |
-//! | Asked | first message | after 0.5, 1, 2, 4 s |
+//! | Asked | first message | after 0.5, 1, 2, 4 s; 2 s after the last it has failed |
 //! | Proving | third message and a sealed confirmation | after 0.25, 0.5, 1, 2 s |
 //!
 //! Anybody can say that a handshake was refused. So a refusal ends nothing: it is remembered, and told as the likely reason
@@ -270,6 +270,8 @@ impl Mesh {
         let base = if attempt.third.is_some() { RETRANSMIT_THIRD } else { RETRANSMIT };
         let doublings = match attempt.way {
             Way::Relayed(_) => 0,
+            // Nothing is sent while the last is waited for: a way that opens meanwhile is found by the next attempt.
+            Way::Direct(_) if attempt.third.is_none() && attempt.sent + 1 == attempt.tries => attempt.sent.min(2),
             Way::Direct(_) => attempt.sent.min(4),
         };
         attempt.due = now + base * (1u32 << doublings);

@@ -22,7 +22,7 @@ use world::{Size, World, below};
 /// Within this, a router that cannot be reached any more is given up: twice what an idle link takes to die, which may be the second on the way
 /// to do so.
 const GIVEN_UP: Duration = Duration::from_secs(16);
-/// Within this, one that can be reached is found: an attempt at a host that somebody named takes 16 s to fail, and the longest pause before the next
+/// Within this, one that can be reached is found: an attempt at a host that somebody named takes 10 s to fail, and the longest pause before the next
 /// is 30 s and a quarter of that.
 const FOUND: Duration = Duration::from_secs(56);
 /// The same where links are few: whoever was refused for want of room waits for 60 s and a quarter.

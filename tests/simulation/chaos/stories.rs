@@ -63,3 +63,23 @@ fn who_forgot_a_life_that_no_record_tells_of_is_spoken_with() {
     assert_eq!(arrived, [1, 1], "between {host:?}, which forgot, and {other:?}");
     nothing_went_wrong(&sim);
 }
+
+#[test]
+fn a_way_that_opens_is_found_soon_whenever_that_is() {
+    let mut slowest = Duration::ZERO;
+    for closed in (3..20).map(seconds) {
+        let (mut sim, hosts) = hosts(11, 2, &RouterOptions::default());
+        let wire = sim.wire(hosts[0], hosts[1], Quality::default());
+        sim.connect(hosts[1], hosts[0]);
+        sim.start_all();
+        converge(&mut sim, seconds(2));
+        sim.cut(wire);
+        sim.run_for(closed);
+        sim.mend(wire);
+        let took = converge(&mut sim, seconds(20));
+        slowest = slowest.max(took);
+    }
+    println!("found within {slowest:?}");
+    // The last message but one of an attempt and the last are four seconds apart, and an attempt and the next hardly as much.
+    assert!(slowest < seconds(6), "{slowest:?}");
+}
