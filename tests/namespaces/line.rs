@@ -143,7 +143,7 @@ fn a_ring_goes_round_a_cut_that_the_kernel_tells_of_at_once_and_heals() {
         println!("{silence:?} without an answer");
         // Fifty milliseconds are promised. The kernel alone takes 4 to 32 ms to set an interface down before it says so; on a quiet machine packets
         // go round half a millisecond later. With two programs that take both cores it was 17 to 40 ms, and 25 to 35 without any cut: what is left
-        // is how long they keep everybody's packets waiting. Where more is built beside, 90 were seen. Heartbeats alone would take half a second.
+        // is how long they keep everybody's packets waiting. On another day 51 to 90 were seen. Heartbeats alone would take half a second.
         assert!(silence < Duration::from_millis(150), "the cut interrupted traffic for {silence:?}");
         let pulse = Pulse::start(&lab.namespace("c1"), &lab.namespace("c3"), far, Duration::from_millis(10));
         lab.mend(&three.wires[2]).expect("mended");
