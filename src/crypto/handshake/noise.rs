@@ -68,7 +68,7 @@ fn build(
 ) -> Result<HandshakeState, HandshakeError> {
     let params = pattern.name().parse().expect("the names of our patterns are well formed");
     let prologue = [PROLOGUE_LABEL, local.network.as_bytes()].concat();
-    let mut builder = Builder::with_resolver(params, Box::new(Resolver(seed.clone())))
+    let mut builder = Builder::with_resolver(params, Box::new(Resolver { seed: seed.clone(), own: local.identity.public().noise }))
         .local_private_key(local.identity.noise_secret())?
         .prologue(&prologue)?;
     if let Some(remote) = remote {
@@ -78,15 +78,19 @@ fn build(
 }
 
 /// Our generator and X25519; cipher and hash are snow's own.
-struct Resolver(Seed);
+struct Resolver {
+    seed: Seed,
+    /// The public half of this router's static key: known, so it need not be computed for each handshake.
+    own: [u8; 32],
+}
 
 impl CryptoResolver for Resolver {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(Generator(ChaCha20Rng::from_seed(*self.0.0))))
+        Some(Box::new(Generator(ChaCha20Rng::from_seed(*self.seed.0))))
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        matches!(choice, DHChoice::Curve25519).then(|| Box::new(X25519::from([0; 32])) as Box<dyn Dh>)
+        matches!(choice, DHChoice::Curve25519).then(|| Box::new(X25519::none_yet(self.own)) as Box<dyn Dh>)
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -111,13 +115,14 @@ impl Random for Generator {
 struct X25519 {
     secret: StaticSecret,
     public: [u8; 32],
+    /// The public half of the only key that is ever set and not generated.
+    own: [u8; 32],
 }
 
-impl From<[u8; 32]> for X25519 {
-    fn from(secret: [u8; 32]) -> X25519 {
-        let secret = StaticSecret::from(secret);
-        let public = PublicKey::from(&secret).to_bytes();
-        X25519 { secret, public }
+impl X25519 {
+    /// Without a key until one is set or generated.
+    fn none_yet(own: [u8; 32]) -> X25519 {
+        X25519 { secret: StaticSecret::from([0; 32]), public: [0; 32], own }
     }
 }
 
@@ -135,13 +140,15 @@ impl Dh for X25519 {
     }
 
     fn set(&mut self, privkey: &[u8]) {
-        *self = X25519::from(*privkey.first_chunk().expect("a private key has 32 bytes"));
+        self.secret = StaticSecret::from(*privkey.first_chunk::<32>().expect("a private key has 32 bytes"));
+        self.public = self.own;
     }
 
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
         let mut secret = Zeroizing::new([0; 32]);
         rng.try_fill_bytes(&mut *secret)?;
-        *self = X25519::from(*secret);
+        self.secret = StaticSecret::from(*secret);
+        self.public = PublicKey::from(&self.secret).to_bytes();
         Ok(())
     }
 
