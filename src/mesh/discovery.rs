@@ -167,13 +167,12 @@ impl Mesh {
         let linked = |name: PeerName| self.adjacencies.get(&name).is_some_and(|adjacency| adjacency.is_link());
         let avoided = |name: PeerName| self.discovery.avoid.get(&name).is_some_and(|(until, _)| now < *until);
         let open = |name: PeerName| name != self.own && !linked(name) && !avoided(name) && !self.targets.contains(&Goal::Peer(name));
-        let nodes = self.store.nodes().filter(|node| node.reachable && open(node.name));
         let candidate = |name: PeerName| Candidate {
             name,
             has_room: self.store.links_of(name).take(limit).count() < limit,
             cost: self.routes.get(name).map_or(u32::MAX, |route| route.cost),
         };
-        nodes.map(|node| candidate(node.name)).collect()
+        self.store.reached().filter(|name| open(*name)).map(candidate).collect()
     }
 
     /// A large mesh: as many links as are lacking.
@@ -237,7 +236,7 @@ impl Mesh {
 
     /// Tries somebody who could be reached and cannot be now.
     fn seek_missed(&mut self, now: Time) {
-        let missed: Vec<PeerName> = self.store.nodes().filter(|node| !node.reachable).map(|node| node.name).collect();
+        let missed: Vec<PeerName> = self.store.missed().collect();
         if missed.is_empty() {
             self.discovery.missed = (now, MISSED_FIRST);
             return;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A router's name: the first 48 bits of a hash of its public key, made unicast and locally administered,
 /// printed like a MAC address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct PeerName(pub [u8; 6]);
 
 impl PeerName {
@@ -30,6 +30,19 @@ impl PeerName {
     pub fn from_u64(value: u64) -> PeerName {
         let b = value.to_be_bytes();
         PeerName([b[2], b[3], b[4], b[5], b[6], b[7]])
+    }
+}
+
+// Every table of the mesh is searched by name: numbers are compared in one step, and in the order of their bytes.
+impl Ord for PeerName {
+    fn cmp(&self, other: &PeerName) -> std::cmp::Ordering {
+        self.to_u64().cmp(&other.to_u64())
+    }
+}
+
+impl PartialOrd for PeerName {
+    fn partial_cmp(&self, other: &PeerName) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 

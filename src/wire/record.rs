@@ -31,7 +31,7 @@ const SIGNATURE: usize = 64;
 pub const MAX_BODY: usize = MAX_RECORD - HEAD - SIGNATURE;
 
 /// Which record of its origin this is; unique within a mesh, as two routers of one name never coexist.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RecordId {
     /// The origin's name.
     pub name: PeerName,
@@ -66,6 +66,25 @@ impl RecordId {
     pub fn bucket(self) -> u8 {
         let word = self.name.to_u64() ^ u64::from(self.kind) << 48 ^ u64::from(self.chunk) << 40;
         word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0]
+    }
+}
+
+impl RecordId {
+    /// Name, kind and chunk as one number, which orders as they do one after the other.
+    fn order(self) -> u128 {
+        u128::from(self.name.to_u64()) << 24 | u128::from(self.kind) << 16 | u128::from(self.chunk)
+    }
+}
+
+impl Ord for RecordId {
+    fn cmp(&self, other: &RecordId) -> std::cmp::Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for RecordId {
+    fn partial_cmp(&self, other: &RecordId) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -317,6 +336,19 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn records_are_in_the_order_of_name_kind_and_chunk(
+            a in (proptest::array::uniform6(0u8..3), 0u8..3, 0u16..3),
+            b in (proptest::array::uniform6(proptest::num::u8::ANY), proptest::num::u8::ANY, proptest::num::u16::ANY),
+        ) {
+            let id = |(name, kind, chunk)| RecordId { name: PeerName(name), kind, chunk };
+            let near = (a.0, a.1, a.2 + 1);
+            for other in [a, near, b] {
+                proptest::prop_assert_eq!(id(a).cmp(&id(other)), a.cmp(&other));
+                proptest::prop_assert_eq!(PeerName(a.0).cmp(&PeerName(other.0)), a.0.cmp(&other.0));
+            }
+        }
+
         #[test]
         fn what_parses_is_written_back_the_same(kind in 0u8..6, body in proptest::collection::vec(0u8..8, 0..64)) {
             if let Ok(parsed) = Body::parse(kind, 0, &body) {

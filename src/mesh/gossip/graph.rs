@@ -31,7 +31,7 @@ impl Store {
     /// Somebody is no member any more. What leads there is carried on: all must agree on what they hold.
     pub(super) fn members_changed(&mut self) {
         self.cut = true;
-        self.origins.keys().copied().collect::<Vec<_>>().into_iter().for_each(|name| self.weigh(name));
+        self.origins.keys().copied().collect::<Vec<_>>().into_iter().for_each(|name| self.weigh(name, true));
     }
 
     /// Brings up to date which origins are reachable, and with that what the tree covers. Whoever may not be a member here is one for
@@ -55,9 +55,9 @@ impl Store {
         }
     }
 
-    /// The routers of the graph.
+    /// The routers of the graph, as they were weighed.
     fn in_graph(&self) -> impl Iterator<Item = (&PeerName, &Origin)> {
-        self.origins.iter().filter(|(name, origin)| self.is_in_graph(**name, origin))
+        self.origins.iter().filter(|(_, origin)| origin.weighs)
     }
 
     fn is_in_graph(&self, name: PeerName, origin: &Origin) -> bool {
@@ -65,20 +65,23 @@ impl Store {
     }
 
     fn graph(&self) -> Topology {
-        let links = self.in_graph().map(|(name, origin)| (*name, links_in(origin).copied()));
-        let closed: Vec<PeerName> = self.in_graph().filter(|(_, origin)| origin.closed).map(|(name, _)| *name).collect();
-        let built = Topology::build(links);
+        let mut closed: Vec<PeerName> = Vec::new();
+        let built = Topology::build(self.in_graph().map(|(name, origin)| {
+            closed.extend(origin.closed.then_some(*name));
+            (*name, links_in(origin).copied())
+        }));
         if closed.is_empty() { built } else { built.closed_to_transit(|name| closed.binary_search(&name).is_ok()) }
     }
 
-    /// Brings up to date what a router is in the graph.
-    pub(super) fn weigh(&mut self, name: PeerName) {
+    /// Brings up to date what a router is in the graph, where more than its links is `anew`.
+    pub(super) fn weigh(&mut self, name: PeerName, anew: bool) {
         let Some(origin) = self.origins.get(&name) else { return };
-        let closed = is_closed(origin);
-        let is = if self.is_in_graph(name, origin) { weight(name, origin, closed) } else { 0 };
+        let closed = if anew { is_closed(origin) } else { origin.closed };
+        let weighs = self.is_in_graph(name, origin);
+        let is = if weighs { weight(name, origin, closed) } else { 0 };
         if let Some(origin) = self.origins.get_mut(&name) {
             self.graph_key = self.graph_key.wrapping_sub(origin.in_graph).wrapping_add(is);
-            (origin.in_graph, origin.closed) = (is, closed);
+            (origin.in_graph, origin.weighs, origin.closed) = (is, weighs, closed);
         }
     }
 }

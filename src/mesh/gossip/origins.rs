@@ -7,7 +7,7 @@ use super::pace::origin_share;
 use crate::crypto::PublicKey;
 use crate::forward::limit::TokenBucket;
 use crate::time::Time;
-use crate::wire::body::{Body, LEFT};
+use crate::wire::body::{Body, LEFT, NODE};
 use crate::wire::record::{Edition, Record, RecordId};
 
 /// How an edition compares with what is kept.
@@ -37,6 +37,8 @@ pub(super) struct Origin {
     first: Option<Time>,
     /// What it is in the graph, as a number.
     pub(super) in_graph: u64,
+    /// True where it is in the graph.
+    pub(super) weighs: bool,
     /// True where it says that it passes nothing on.
     pub(super) closed: bool,
     /// When the newest of its records came.
@@ -57,6 +59,7 @@ impl Origin {
             unreachable_since,
             first: unreachable_since,
             in_graph,
+            weighs: false,
             closed: false,
             heard,
             restless: Time::ZERO,
@@ -67,6 +70,11 @@ impl Origin {
     /// True where no route has led there since it was first heard of.
     pub(super) fn is_stranger(&self) -> bool {
         self.unreachable_since.is_some() && self.unreachable_since == self.first
+    }
+
+    /// True where it has said who it is.
+    pub(super) fn is_introduced(&self) -> bool {
+        self.records.contains_key(&(NODE, 0))
     }
 
     /// The LEFT record, where this incarnation has gone.

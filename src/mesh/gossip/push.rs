@@ -7,7 +7,7 @@
 //! News are passed on at once, unless there are more of them than in a mesh where little happens: then those of [`HOLD`] together, of each record the
 //! newest edition, and to nobody who has brought it meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ const MOST_COUNTED: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     /// By the bytes that tell records apart: the record, and how often it came from others than its origin.
-    seen: BTreeMap<[u8; KEY], (Arc<Record>, usize)>,
+    seen: HashMap<[u8; KEY], (Arc<Record>, usize)>,
 }
 
 /// Type, chunk and the first half of the origin's key.
@@ -50,12 +50,6 @@ impl Copies {
         if let Some(key) = record.bytes().first_chunk() {
             self.seen.insert(*key, (record, count));
         }
-    }
-
-    /// The id of these bytes, where they may be one of the newest records.
-    pub(super) fn known(&self, bytes: &[u8]) -> Option<RecordId> {
-        let (record, _) = self.seen.get(bytes.first_chunk::<KEY>()?)?;
-        Some(record.id())
     }
 
     /// Another copy came; the number of it. Old records are not counted: they have come more often than need be.
@@ -121,13 +115,31 @@ impl Store {
         }
     }
 
-    /// A record came again. One copy too many, where it was not asked for, is the last of that neighbour.
+    /// Which record these bytes are, where it is one of the newest and still held, and how many copies of it have come with this one.
+    pub(super) fn copy_of(&mut self, from: PeerName, bytes: &[u8]) -> Option<(RecordId, usize)> {
+        let (record, count) = self.copies.seen.get_mut(bytes.first_chunk::<KEY>()?)?;
+        let id = record.id();
+        let held = self.origins.get(&id.name)?.records.get(&(id.kind, id.chunk))?;
+        if !Arc::ptr_eq(held, record) || record.bytes() != bytes {
+            return None;
+        }
+        *count += usize::from(id.name != from);
+        Some((id, *count))
+    }
+
+    /// A record came again, one that is not among the newest perhaps.
     pub(super) fn copied(&mut self, from: PeerName, id: RecordId, out: &mut Output) {
+        let Some(record) = self.origins.get(&id.name).and_then(|origin| origin.records.get(&(id.kind, id.chunk))) else { return };
+        let copies = if id.name == from { 0 } else { self.copies.again(record) };
+        self.had(from, id, copies, out);
+    }
+
+    /// A neighbour had a record, too. One copy too many, where it was not asked for, is the last of that neighbour.
+    pub(super) fn had(&mut self, from: PeerName, id: RecordId, copies: usize, out: &mut Output) {
         if let Some((_, had)) = self.held.records.get_mut(&id) {
             had.push(from);
         }
-        let Some(record) = self.origins.get(&id.name).and_then(|origin| origin.records.get(&(id.kind, id.chunk))) else { return };
-        if id.name == from || self.copies.again(record) <= SOURCES {
+        if id.name == from || copies <= SOURCES {
             return;
         }
         let sources = self.neighbours.values().filter(|neighbour| neighbour.is_source).count();

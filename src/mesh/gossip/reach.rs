@@ -1,7 +1,7 @@
 //! Which routers the links lead to from this one, kept up to date record by record: most news of links changes nothing, and to find
 //! that out must not cost a walk over the whole mesh.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::wire::PeerName;
 
@@ -22,9 +22,9 @@ struct Row {
 pub(super) struct Reach {
     /// This router is number 0.
     rows: Vec<Row>,
-    numbers: BTreeMap<PeerName, u32>,
+    numbers: HashMap<PeerName, u32>,
     free: Vec<u32>,
-    /// A way was cut: all are to be looked for anew.
+    /// A way was cut, and no other was found at once: all are to be looked for anew.
     cut: bool,
     /// Routers that a way leads to since they were last asked for, or leads to no more.
     changed: BTreeSet<PeerName>,
@@ -34,7 +34,7 @@ impl Reach {
     /// Only this router.
     pub(super) fn new(own: PeerName) -> Reach {
         let rows = vec![Row { name: own, parent: Some(0), ..Row::default() }];
-        Reach { rows, numbers: BTreeMap::from([(own, 0)]), free: Vec::new(), cut: false, changed: BTreeSet::new() }
+        Reach { rows, numbers: HashMap::from([(own, 0)]), free: Vec::new(), cut: false, changed: BTreeSet::new() }
     }
 
     /// True where a way leads to `name`, as of the last call of [`Reach::take_changed`].
@@ -48,13 +48,20 @@ impl Reach {
         said.dedup();
         let number = self.number(name);
         let Some(row) = self.rows.get_mut(number as usize) else { return false };
-        let before = std::mem::replace(&mut row.said, said.clone().into());
-        let mut parted = false;
-        for other in before.iter().filter(|other| said.binary_search(other).is_err()) {
-            parted |= self.part(number, *other);
+        if *row.said == *said {
+            return false;
         }
-        for other in said.iter().filter(|other| before.binary_search(other).is_err() && **other != name) {
-            self.join(number, name, *other);
+        let said: Box<[PeerName]> = said.into();
+        let before = std::mem::take(&mut row.said);
+        let gone: Vec<PeerName> = before.iter().filter(|other| said.binary_search(other).is_err()).copied().collect();
+        let fresh: Vec<PeerName> = said.iter().filter(|other| before.binary_search(other).is_err() && **other != name).copied().collect();
+        row.said = said;
+        let mut parted = false;
+        for other in gone {
+            parted |= self.part(number, other);
+        }
+        for other in fresh {
+            self.join(number, name, other);
         }
         parted
     }
@@ -116,10 +123,39 @@ impl Reach {
             if let Some(at) = row.links.iter().position(|link| *link == two) {
                 row.links.swap_remove(at);
                 parted = true;
-                self.cut |= row.parent == Some(two) && one != 0;
+                if row.parent == Some(two) && one != 0 && !self.cut {
+                    self.mend(one);
+                }
             }
         }
         parted
+    }
+
+    /// The way to a router was cut. Mostly another of its links leads there, too, and to those behind it as before.
+    fn mend(&mut self, number: u32) {
+        let row = &self.rows[number as usize];
+        let name = row.name;
+        let other = row.links.iter().copied().find(|link| self.is_reached(*link) && !self.is_behind(*link, number));
+        // Whoever has no link has nobody behind it.
+        let alone = row.links.is_empty();
+        match self.rows.get_mut(number as usize) {
+            Some(row) if other.is_some() || alone => row.parent = other,
+            Some(_) | None => self.cut = true,
+        }
+        if alone {
+            self.changed.insert(name);
+        }
+    }
+
+    /// True where the way to a router leads through that one.
+    fn is_behind(&self, mut number: u32, through: u32) -> bool {
+        while number != 0 && number != through {
+            match self.rows.get(number as usize).and_then(|row| row.parent) {
+                Some(parent) => number = parent,
+                None => return true,
+            }
+        }
+        number == through
     }
 
     /// A link that one end advertises, and the other perhaps.
@@ -139,8 +175,9 @@ impl Reach {
 
     /// A way leads from `from` to `to`, and to what lies behind.
     fn grow(&mut self, from: u32, to: u32) {
-        let mut queue = vec![(from, to)];
-        while let Some((from, to)) = queue.pop() {
+        // Those near first, so that all ways are short.
+        let mut queue = VecDeque::from([(from, to)]);
+        while let Some((from, to)) = queue.pop_front() {
             let row = &mut self.rows[to as usize];
             if row.parent.is_none() {
                 row.parent = Some(from);
@@ -154,6 +191,8 @@ impl Reach {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -102,7 +102,7 @@ impl Store {
             counters: Arc::default(),
             config,
         };
-        store.weigh(own);
+        store.weigh(own, true);
         store
     }
 
@@ -134,6 +134,17 @@ impl Store {
     /// Every member whose NODE record is held and which has not left, this router included, ascending by name.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
         self.origins.iter().filter(|(_, origin)| self.allows(origin)).filter_map(|(name, origin)| view(*name, origin))
+    }
+
+    /// The names of those that links lead to, as of the last look, this router's among them.
+    pub fn reached(&self) -> impl Iterator<Item = PeerName> {
+        let is_member = |origin: &Origin| origin.unreachable_since.is_none() && origin.is_introduced() && self.allows(origin);
+        self.origins.iter().filter(move |(_, origin)| is_member(origin)).map(|(name, _)| *name)
+    }
+
+    /// And of those that no way leads to.
+    pub fn missed(&self) -> impl Iterator<Item = PeerName> {
+        self.unreached().filter(|(_, origin)| origin.is_introduced() && self.allows(origin)).map(|(name, _)| *name)
     }
 
     /// Routers of which something is held.
@@ -263,12 +274,11 @@ impl Store {
 
     /// Takes records of a neighbour and passes on what was new.
     fn on_records(&mut self, now: Time, from: PeerName, records: &[&[u8]], out: &mut Output) {
-        let (mut accepted, mut heard) = (Vec::new(), Vec::new());
+        let (mut accepted, mut heard) = (Vec::new(), Vec::with_capacity(records.len()));
         for bytes in records {
-            let known = self.copies.known(bytes);
-            if let Some(id) = known.filter(|id| self.record(*id).is_some_and(|record| record.bytes() == *bytes)) {
+            if let Some((id, copies)) = self.copy_of(from, bytes) {
                 self.counters.record_duplicate.inc();
-                self.copied(from, id, out);
+                self.had(from, id, copies, out);
                 heard.push(id);
                 continue;
             }
@@ -402,7 +412,9 @@ impl Store {
         }
         self.asked.remove(&id);
         let whole = restarted || id.kind == LEFT;
-        self.weigh(id.name);
+        if whole || id.kind == NODE || id.kind == LINKS {
+            self.weigh(id.name, id.kind != LINKS || restarted);
+        }
         if id.kind == LINKS && id.name != self.own && void.iter().any(|old| old.id() == id) {
             self.note_unrest(now, id.name);
         }

@@ -202,6 +202,25 @@ fn a_link_needs_both_ends_and_the_worse_end_counts() {
 }
 
 #[test]
+fn names_are_found_wherever_they_are_and_no_others() {
+    let hash = |index: u64| index.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    let spread = |index: u64| PeerName(std::array::from_fn(|at| hash(index)[at]));
+    let close = |index: u64| PeerName::from_u64(0x0200_0000_0000 + index);
+    let all: Vec<PeerName> = (1..300).map(spread).chain((0..40).map(close)).chain([PeerName([0xff; 6]), PeerName::NONE]).collect();
+    let hub = all[0];
+    let link = |neighbour| LinkEntry { neighbour, cost: 1, max_datagram: 1472 };
+    let strangers = (1000..1300).map(spread).chain((40..60).map(close));
+    let said: Vec<LinkEntry> = all[1..].iter().copied().chain(strangers).map(link).collect();
+    let rows = all.iter().map(|name| (*name, if *name == hub { said.clone() } else { vec![link(hub)] }));
+    let topology = Topology::build(rows.map(|(name, row)| (name, row.into_iter())));
+    let linked: Vec<PeerName> =
+        topology.edges(topology.index(hub).expect("it is there")).iter().map(|edge| topology.names()[edge.to as usize]).collect();
+    let mut others = all[1..].to_vec();
+    others.sort_unstable();
+    assert_eq!(linked, others);
+}
+
+#[test]
 fn ties_go_to_fewer_hops_then_the_lower_name() {
     // 0-3 costs 2 by one hop, or through 1 or 2 by two hops.
     let graph = vec![(0, 3, 2), (0, 1, 1), (1, 3, 1), (0, 2, 1), (2, 3, 1), (3, 4, 1)];

@@ -39,13 +39,12 @@ impl Topology {
         all.sort_by_key(|(name, _)| *name);
         all.dedup_by_key(|(name, _)| *name);
         let names: Vec<PeerName> = all.iter().map(|(name, _)| *name).collect();
-        // Numbers are found faster than names.
-        let numbers: Vec<u64> = names.iter().map(|name| name.to_u64()).collect();
+        let index = Index::new(&names);
         // What all advertise, in one piece: `rows[i]` is that of router `i`.
         let (mut advertised, mut rows) = (Vec::with_capacity(links.len()), Vec::with_capacity(all.len()));
         for (name, said) in all {
             let start = advertised.len();
-            direct(&numbers, name, links.get(said).unwrap_or_default(), &mut advertised);
+            direct(&index, name, links.get(said).unwrap_or_default(), &mut advertised);
             rows.push(start..advertised.len());
         }
         let (mut starts, mut edges) = (Vec::with_capacity(rows.len() + 1), Vec::with_capacity(advertised.len()));
@@ -108,11 +107,43 @@ impl Topology {
     }
 }
 
+/// Where names are among all, ascending. They are hashes, so their first bits tell about where to look.
+struct Index {
+    numbers: Vec<u64>,
+    /// Those with the same first bits are `numbers[starts[bits]..starts[bits + 1]]`.
+    starts: Vec<u32>,
+    shift: u32,
+}
+
+impl Index {
+    fn new(names: &[PeerName]) -> Index {
+        let numbers: Vec<u64> = names.iter().map(|name| name.to_u64()).collect();
+        // Two bits are the same in all names.
+        let bits = (numbers.len().max(1).ilog2() + 3).min(24);
+        let shift = 48 - bits;
+        let mut starts = vec![0; (1 << bits) + 1];
+        for number in &numbers {
+            starts[(number >> shift) as usize + 1] += 1;
+        }
+        for at in 1..starts.len() {
+            starts[at] += starts[at - 1];
+        }
+        Index { numbers, starts, shift }
+    }
+
+    fn find(&self, name: PeerName) -> Option<u32> {
+        let (number, bits) = (name.to_u64(), (name.to_u64() >> self.shift) as usize);
+        let (start, end) = (self.starts[bits], self.starts[bits + 1]);
+        let near = self.numbers.get(start as usize..end as usize)?;
+        let at = near.binary_search(&number).ok()?;
+        Some(start + u32::try_from(at).ok()?)
+    }
+}
+
 /// Adds one router's links by index, ascending and each once: of two that name the same neighbour the worse values hold.
-fn direct(numbers: &[u64], from: PeerName, links: &[LinkEntry], all: &mut Vec<Edge>) {
+fn direct(index: &Index, from: PeerName, links: &[LinkEntry], all: &mut Vec<Edge>) {
     let edge = |link: &LinkEntry| {
-        let to = numbers.binary_search(&link.neighbour.to_u64()).ok()?;
-        let to = u32::try_from(to).ok().filter(|_| link.neighbour != from)?;
+        let to = index.find(link.neighbour).filter(|_| link.neighbour != from)?;
         Some(Edge { to, cost: link.cost.max(1), max_datagram: link.max_datagram })
     };
     let start = all.len();
