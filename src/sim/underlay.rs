@@ -1,6 +1,6 @@
 //! The networks between routers, and what happens to a datagram on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ pub struct Wire {
 #[derive(Default)]
 pub struct Underlay {
     pub wires: Vec<Wire>,
-    owners: BTreeMap<Address, (WireId, RouterId)>,
+    owners: HashMap<Address, (WireId, RouterId)>,
     /// Addresses that hosts have given up.
     retired: BTreeSet<Address>,
     /// Routers on different sides of a partition do not hear each other; all are on side 0 at first.
@@ -227,10 +227,10 @@ impl Underlay {
             // The ends of a connection call it by different ports; here each pair of hosts has one.
             return Some(self.over(&[wire], router, Address::tcp(own.socket_addr(), TCP_PORT), owner));
         }
-        if self.shares_network(router, to) {
-            let (wire, owner) = *self.owners.get(&to)?;
-            let from = *self.wires[wire.0].members.get(&router)?;
-            return Some(self.over(&[wire], router, from, owner));
+        if let Some((wire, owner)) = self.owners.get(&to).copied()
+            && let Some(from) = self.wires[wire.0].members.get(&router)
+        {
+            return Some(self.over(&[wire], router, *from, owner));
         }
         let (mut wires, mut from) = (Vec::new(), None);
         let inside = |nat: &&mut Translator| self.wires[nat.inside.0].members.contains_key(&router);

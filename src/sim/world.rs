@@ -18,7 +18,7 @@ use rand_core::{Rng, SeedableRng};
 use crate::mesh::command::{Command, Event, LocalMac, Target};
 use crate::time::Time;
 use crate::wire::header::BadHeader;
-use crate::wire::{Address, Header, Kind, VnetHeader};
+use crate::wire::{Address, Header, Kind, TAG_LEN, VnetHeader};
 
 use super::ethernet::Seen;
 use super::frames::Frames;
@@ -72,7 +72,7 @@ pub struct Captured {
 const MOST_WAKES: u32 = 1000;
 
 enum Happening {
-    Arrival { to: RouterId, life: u32, from: Address, bytes: Vec<u8>, segment: usize },
+    Arrival { to: RouterId, life: u32, from: Address, bytes: Vec<u8>, segment: usize, control: bool },
     Wake { router: RouterId },
     Command { router: RouterId, life: u32, command: Command },
     TooBig { router: RouterId, life: u32, address: Address },
@@ -292,13 +292,12 @@ impl Sim {
     /// What a router that still lives is to be fed, where something comes to it.
     fn input_of(&mut self, happening: Happening) -> Option<(RouterId, Input)> {
         let (router, life, input) = match happening {
-            Happening::Arrival { to, life, from, bytes, segment } => {
+            Happening::Arrival { to, life, from, bytes, segment, control } => {
                 if !self.lives(to, life) {
                     return None;
                 }
                 self.arrived += 1;
                 let misplaced = self.options.misplaced;
-                let control = Header::parse(&bytes).map_or_else(|bad| bad != BadHeader::Kind, |header| header.kind.is_control());
                 let control = control && !chance(&mut self.rng, misplaced);
                 (to, life, Input::Datagrams { from, bytes, segment, control })
             }
@@ -385,7 +384,9 @@ impl Sim {
 
     /// Sends a run of datagrams. Those that arrive together arrive as one batch, as with a kernel that merges them.
     fn send_run(&mut self, router: RouterId, to: Address, bytes: &[u8], segment: usize) {
-        self.witness.note(self.now, router, 1, bytes);
+        // Its end is the tag, which differs where anything of it does.
+        let told = if self.options.memory { bytes } else { &bytes[bytes.len().saturating_sub(TAG_LEN)..] };
+        self.witness.note(self.now, router, 1, told);
         if self.options.memory {
             *self.sent_to.entry((router, to)).or_default() += bytes.len();
         }
@@ -434,7 +435,9 @@ impl Sim {
         }
         for (after, bytes) in batches {
             let segment = segment.min(bytes.len());
-            self.queue.push(self.now + after, Happening::Arrival { to: passage.to, life, from: passage.from, bytes, segment });
+            // Looked at while it is at hand: when it arrives it has to be fetched from memory anew.
+            let control = Header::parse(&bytes).map_or_else(|bad| bad != BadHeader::Kind, |header| header.kind.is_control());
+            self.queue.push(self.now + after, Happening::Arrival { to: passage.to, life, from: passage.from, bytes, segment, control });
         }
     }
 
