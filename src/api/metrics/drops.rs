@@ -93,6 +93,7 @@ mod tests {
             "forward",
             &[
                 "flooded_unknown_unicast",
+                "acks_superseded",
                 "flooded_multicast",
                 "multicast_to_members",
                 "multicast_kept_home",
