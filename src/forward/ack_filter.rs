@@ -5,10 +5,17 @@
 //! to come. Each that is left out saves two TAP calls, a seal, a datagram and a pass through two TCP stacks. That is worth having
 //! because a receiver of super frames answers each by an acknowledgement, and a loaded router finds several at once.
 //!
-//! This is the "conservative" filter of `sch_cake` (Høiland-Jørgensen et al., "Piece of CAKE", 2018, section III-D; the idea is in RFC 3449,
-//! section 5.2.1), and stricter: only two that follow each other directly are looked at, so no order changes, and everything that
-//! may say more than "received up to here" is let through: a repeated number (loss), SACK blocks, ECE and the other flags of ECN and AccECN
-//! (lost or marked), any option but timestamps, a number that goes back.
+//! `sch_cake` does so, and its "aggressive" filter too keeps one (Høiland-Jørgensen et al., "Piece of CAKE", 2018, section III-D; the idea is in RFC
+//! 3449, section 5.2.1). This one is stricter: only two that follow each other directly are looked at, so no order changes, and what
+//! may say more than "received so far" is let through: a repeated number where nothing is missing, ECE and the other flags of ECN and
+//! AccECN, options but timestamps and SACK, a number that goes back.
+//!
+//! # Where something is missing
+//!
+//! Then acknowledgements name what came behind the gap (SACK, RFC 2018), and mostly repeat one number. The later one makes the earlier needless
+//! where it names all that the earlier did, and more. Two things go on in any case: news of what came twice (D-SACK, RFC 2883), which only one
+//! acknowledgement names, and repetitions of a number until [`COUNTED`] bytes lie behind the gap, since there are senders that look for
+//! three of them.
 
 use std::ops::Range;
 
@@ -16,21 +23,97 @@ use crate::wire::VnetHeader;
 
 use super::frame::{Frame, Net, Transport, be32};
 
-/// The longest one: Ethernet with two tags, IPv6, TCP with timestamps; IPv4 with all its options is 8 bytes more.
-const LONGEST: usize = 14 + 8 + 60 + 32;
+/// The longest one: Ethernet with two tags, IPv4 with all its options, TCP with all of its own.
+const LONGEST: usize = 14 + 8 + 60 + 60;
 /// Offset of the acknowledgement number in a TCP header.
 const NUMBER: usize = 8;
 /// Offset of the flags, behind the header's length and the flag AE (RFC 9768).
 const FLAGS: usize = 13;
 /// The flags of one: ACK and nothing else.
 const ACK: u8 = 0x10;
-/// Header without options, and with timestamps alone.
+/// A header without options.
 const PLAIN: usize = 20;
-const STAMPED: usize = 32;
 /// How the timestamps' option begins, as everybody writes it: two no-operations, kind 8, length 10 (RFC 7323, appendix A).
 const STAMPS: [u8; 4] = [1, 1, 8, 10];
+/// Its length with them.
+const STAMPED: usize = 12;
+/// How the SACK option begins, as everybody writes it behind the timestamps: two no-operations, kind 5 (RFC 2018, section 3).
+const SACK: [u8; 3] = [1, 1, 5];
+/// Bytes of a block, and most blocks.
+const BLOCK: usize = 8;
+const MOST_BLOCKS: usize = 4;
 /// Half of the sequence space: what is further ahead is behind (RFC 9293, section 3.4).
 const HALF: u32 = 1 << 31;
+/// Three of the largest segments that there are on Ethernet.
+const COUNTED: u32 = 3 * 9000;
+
+/// A pure acknowledgement's own words.
+struct Said {
+    /// All before this came.
+    number: u32,
+    stamped: bool,
+    /// And these did, from and up to.
+    blocks: [(u32, u32); MOST_BLOCKS],
+    count: usize,
+}
+
+impl Said {
+    /// `None` where the options are others than timestamps and SACK, or malformed.
+    fn parse(tcp: &[u8]) -> Option<Said> {
+        let number = be32(tcp, NUMBER)?;
+        let mut options = tcp.get(PLAIN..)?;
+        let stamped = options.starts_with(&STAMPS);
+        if stamped {
+            options = options.get(STAMPED..)?;
+        }
+        let mut said = Said { number, stamped, blocks: [(0, 0); MOST_BLOCKS], count: 0 };
+        if options.is_empty() {
+            return Some(said);
+        }
+        let (length, blocks) = options.strip_prefix(&SACK)?.split_first()?;
+        said.count = blocks.len() / BLOCK;
+        if !(1..=MOST_BLOCKS).contains(&said.count) || blocks.len() % BLOCK != 0 || usize::from(*length) != 2 + blocks.len() {
+            return None;
+        }
+        for (room, block) in said.blocks.iter_mut().zip(blocks.chunks_exact(BLOCK)) {
+            *room = (be32(block, 0)?, be32(block, 4)?);
+            if !is_before(room.0, room.1) {
+                return None;
+            }
+        }
+        Some(said)
+    }
+
+    fn blocks(&self) -> &[(u32, u32)] {
+        self.blocks.get(..self.count).unwrap_or(&[])
+    }
+
+    /// True where the first block says what came twice: it lies before the number, or in the second (RFC 2883, section 4).
+    fn tells_of_copies(&self) -> bool {
+        let Some((first, others)) = self.blocks().split_first() else { return false };
+        is_before(first.0, self.number) || others.first().is_some_and(|second| holds(*second, *first))
+    }
+
+    /// Bytes behind the first gap.
+    fn behind(&self) -> u32 {
+        self.blocks().iter().fold(0, |sum, (from, to)| sum.saturating_add(to.wrapping_sub(*from)))
+    }
+
+    /// True where all that the other names is named here.
+    fn covers(&self, other: &Said) -> bool {
+        other.blocks().iter().all(|block| !is_before(self.number, block.1) || self.blocks().iter().any(|own| holds(*own, *block)))
+    }
+}
+
+/// True where `one` comes before `other` in the sequence space.
+fn is_before(one: u32, other: u32) -> bool {
+    (1..HALF).contains(&other.wrapping_sub(one))
+}
+
+/// True where one block lies in another.
+fn holds(outer: (u32, u32), inner: (u32, u32)) -> bool {
+    !is_before(inner.0, outer.0) && !is_before(outer.1, inner.1)
+}
 
 /// True for a TCP segment that acknowledges and says nothing else.
 pub fn is_pure_ack(bytes: &[u8], frame: &Frame) -> bool {
@@ -41,27 +124,30 @@ pub fn is_pure_ack(bytes: &[u8], frame: &Frame) -> bool {
         && frame.ip_end as usize == end
         && bytes.len() <= LONGEST
         && bytes.get(l4 + FLAGS) == Some(&ACK)
-        && match end - l4 {
-            PLAIN => true,
-            STAMPED => bytes.get(l4 + PLAIN..l4 + PLAIN + STAMPS.len()) == Some(&STAMPS),
-            _ => false,
-        }
+        && bytes.get(l4..).and_then(Said::parse).is_some()
 }
 
 /// True where `new` makes `old` needless. Both are pure acknowledgements, and `frame` says where things lie in `new`.
 pub fn supersedes(old: &[u8], new: &[u8], frame: &Frame) -> bool {
     let (l3, l4) = (usize::from(frame.l3), usize::from(frame.l4));
     let same = |range: Range<usize>| old.get(range.clone()) == new.get(range);
-    // All but the IPv4 identification and the header's checksum.
+    // All but the lengths, the IPv4 identification and the header's checksum.
     let network = match frame.net {
-        Net::V4 => same(0..l3 + 4) && same(l3 + 6..l3 + 10) && same(l3 + 12..l4),
-        Net::V6 => same(0..l4),
+        Net::V4 => same(0..l3 + 2) && same(l3 + 6..l3 + 10) && same(l3 + 12..l4),
+        Net::V6 => same(0..l3 + 4) && same(l3 + 6..l4),
         Net::Other => false,
     };
-    // All but the number, the window, the checksum and the timestamps, which are the newer the better.
-    let transport = same(l4..l4 + NUMBER) && same(l4 + NUMBER + 4..l4 + FLAGS + 1);
-    let (Some(was), Some(is)) = (be32(old, l4 + NUMBER), be32(new, l4 + NUMBER)) else { return false };
-    old.len() == new.len() && network && transport && (1..HALF).contains(&is.wrapping_sub(was))
+    // Ports, sequence number, reserved bits and flags; window, checksum and timestamps are the newer the better.
+    let low = |bytes: &[u8]| bytes.get(l4 + FLAGS - 1).map(|byte| byte & 0x0f);
+    let transport = same(l4..l4 + NUMBER) && low(old) == low(new) && same(l4 + FLAGS..l4 + FLAGS + 1);
+    if !(network && transport) {
+        return false;
+    }
+    let said = |bytes: &[u8]| bytes.get(l4..).and_then(Said::parse);
+    let (Some(old), Some(new)) = (said(old), said(new)) else { return false };
+    let goes_ahead = is_before(old.number, new.number);
+    let names_more = old.number == new.number && old.behind() >= COUNTED && new.behind() > old.behind();
+    old.stamped == new.stamped && !old.tells_of_copies() && (goes_ahead || names_more) && new.covers(&old)
 }
 
 /// The last acknowledgement of a burst, until it is known what comes behind it.

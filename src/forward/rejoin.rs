@@ -132,7 +132,7 @@ impl Rejoin {
         let alike = piece.form == Form::Whole && piece.key == self.piece.key;
         let supersedes = alike && is_pure_ack(new, &frame) && supersedes(old, new, &frame);
         if supersedes {
-            (self.piece, self.first) = (piece, range);
+            (self.piece, self.frame, self.first) = (piece, frame, range);
             self.superseded += 1;
         }
         supersedes

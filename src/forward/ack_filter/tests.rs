@@ -7,7 +7,12 @@ const NONE: VnetHeader = VnetHeader { flags: 0, gso_type: 0, hdr_len: 0, gso_siz
 
 /// A pure acknowledgement of `number` as the station `source` sends it, with timestamps where `stamp` is one.
 fn ack(v6: bool, source: u8, number: u32, stamp: Option<u32>) -> Vec<u8> {
-    let tcp_options = if stamp.is_some() { 3 } else { 0 };
+    sack(v6, source, number, stamp, &[])
+}
+
+/// The same, which names what came behind a gap, too.
+fn sack(v6: bool, source: u8, number: u32, stamp: Option<u32>, blocks: &[(u32, u32)]) -> Vec<u8> {
+    let tcp_options = if stamp.is_some() { 3 } else { 0 } + if blocks.is_empty() { 0 } else { 1 + 2 * blocks.len() };
     let recipe = Recipe { v6, source, payload: 0, tcp_options, id: number as u16, ..Recipe::default() };
     let mut bytes = recipe.frame();
     let l4 = l4(&bytes);
@@ -17,6 +22,12 @@ fn ack(v6: bool, source: u8, number: u32, stamp: Option<u32>) -> Vec<u8> {
     if let Some(stamp) = stamp {
         bytes[l4 + PLAIN..l4 + PLAIN + 4].copy_from_slice(&STAMPS);
         bytes[l4 + PLAIN + 4..l4 + PLAIN + 8].copy_from_slice(&stamp.to_be_bytes());
+    }
+    if !blocks.is_empty() {
+        let at = l4 + PLAIN + if stamp.is_some() { STAMPED } else { 0 };
+        bytes[at..at + 4].copy_from_slice(&[1, 1, 5, 2 + (blocks.len() * BLOCK) as u8]);
+        let said: Vec<u8> = blocks.iter().flat_map(|(from, to)| [from.to_be_bytes(), to.to_be_bytes()].concat()).collect();
+        bytes[at + 4..at + 4 + said.len()].copy_from_slice(&said);
     }
     bytes
 }
@@ -93,17 +104,17 @@ fn what_may_say_more_goes_on() {
         ("CWR", changed(FLAGS, 0x90)),
         ("AE of AccECN", changed(12, 0x81)),
         ("a sequence number that has moved on", changed(7, 0xee)),
-        ("an option that is not timestamps", changed(PLAIN + 2, 5)),
+        ("an option that is not timestamps", changed(PLAIN + 2, 30)),
     ] {
         assert!(!is_needless(&old, &bytes), "{what}");
         assert_eq!(filtered(&[old.clone(), bytes.clone()]), [old.clone(), bytes], "{what}");
     }
-    // SACK blocks are 12 bytes more than timestamps; data makes it none; so does a fragment.
+    // Other options, data, a fragment, another protocol.
     let data = Recipe { payload: 1, tcp_options: 0, ..Recipe::default() }.frame();
-    let sack = Recipe { payload: 0, tcp_options: 6, ..Recipe::default() }.frame();
+    let odd = Recipe { payload: 0, tcp_options: 6, ..Recipe::default() }.frame();
     let mut fragment = ack(false, 1, 2000, None);
     fragment[20] |= 0x20;
-    for bytes in [data, sack, fragment, Recipe { payload: 0, tcp: false, ..Recipe::default() }.frame()] {
+    for bytes in [data, odd, fragment, Recipe { payload: 0, tcp: false, ..Recipe::default() }.frame()] {
         assert!(!is_pure(&bytes));
     }
     // Marked by a router on its way (ECN).
@@ -117,11 +128,72 @@ fn what_may_say_more_goes_on() {
 }
 
 #[test]
+fn what_is_missing_is_told_as_well_by_the_later_one() {
+    // A gap behind `number`, and `COUNTED` bytes and more behind the gap.
+    let old = sack(false, 1, 1000, Some(5), &[(3000, 40_000)]);
+    let said = |number: u32, blocks: &[(u32, u32)]| sack(false, 1, number, Some(6), blocks);
+    for (what, new, needless) in [
+        ("more behind the same gap", said(1000, &[(3000, 41_000)]), true),
+        ("another gap", said(1000, &[(42_000, 43_000), (3000, 40_000)]), true),
+        ("the gap is filled", ack(false, 1, 40_000, Some(6)), true),
+        ("filled, and the next is there", said(40_000, &[(42_000, 43_000)]), true),
+        ("half filled", said(2000, &[(3000, 40_000)]), true),
+        ("filled, but what came behind is not said", ack(false, 1, 39_999, Some(6)), false),
+        ("what came behind is not said", said(2000, &[(3000, 39_999)]), false),
+        ("only in part", said(2000, &[(3001, 41_000)]), false),
+        ("no more than before", said(1000, &[(3000, 40_000)]), false),
+        ("no block at all", ack(false, 1, 1000, Some(6)), false),
+    ] {
+        assert_eq!(is_needless(&old, &new), needless, "{what}");
+        let expected = if needless { vec![new.clone()] } else { vec![old.clone(), new.clone()] };
+        assert_eq!(filtered(&[old.clone(), new]), expected, "{what}");
+    }
+}
+
+#[test]
+fn repetitions_that_may_be_counted_go_on() {
+    let behind = |bytes: u32| sack(false, 1, 1000, Some(5), &[(3000, 3000 + bytes)]);
+    let first = [ack(false, 1, 1000, Some(5)), behind(1448), behind(2 * 1448), behind(3 * 1448)];
+    assert_eq!(filtered(&first), first);
+    assert!(!is_needless(&behind(COUNTED - 1), &behind(COUNTED)));
+    assert!(is_needless(&behind(COUNTED), &behind(COUNTED + 1)));
+}
+
+#[test]
+fn news_of_copies_go_on() {
+    let next = sack(false, 1, 90_000, Some(6), &[(95_000, 99_000)]);
+    for blocks in [&[(500, 1000)][..], &[(500, 1500)], &[(50_000, 51_000), (40_000, 80_000)]] {
+        let old = sack(false, 1, 1000, Some(5), blocks);
+        assert!(is_pure(&old) && !is_needless(&old, &next), "{blocks:?}");
+    }
+    let fresh = sack(false, 1, 1000, Some(5), &[(50_000, 51_000), (40_000, 45_000)]);
+    assert!(is_needless(&fresh, &next));
+}
+
+#[test]
+fn malformed_blocks_make_it_none() {
+    let good = sack(false, 1, 1000, Some(5), &[(3000, 4000), (5000, 6000)]);
+    assert!(is_pure(&good));
+    let at = l4(&good) + PLAIN + STAMPED;
+    for (offset, value) in [(0, 0), (2, 4), (3, 17), (3, 10), (3, 0), (3, 255)] {
+        let mut bad = good.clone();
+        bad[at + offset] = value;
+        assert!(!is_pure(&bad), "{offset}: {value}");
+    }
+    for block in [(4000, 4000), (4000, 3000)] {
+        assert!(!is_pure(&sack(false, 1, 1000, Some(5), &[block])), "{block:?}");
+    }
+    let round = sack(false, 1, u32::MAX - 10, None, &[(u32::MAX - 5, 20), (100, 200), (300, 400), (500, 600)]);
+    assert!(is_pure(&round));
+}
+
+#[test]
 fn the_longest_fits() {
     let tags = vec![5, 6];
     for recipe in [
         Recipe { v6: true, tags: tags.clone(), payload: 0, tcp_options: 0, ..Recipe::default() },
         Recipe { ip_options: 10, tags, payload: 0, tcp_options: 0, ..Recipe::default() },
+        Recipe { ip_options: 10, payload: 0, tcp_options: 0, ..Recipe::default() },
     ] {
         let first = recipe.frame();
         let mut second = first.clone();
@@ -136,6 +208,7 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
     (any::<bool>(), 1u8..3, 0u32..20, any::<bool>(), 0u8..10).prop_map(|(v6, source, number, stamped, kind)| {
         let mut bytes = ack(v6, source, number * 1000, stamped.then_some(number));
         match kind {
+            3 => bytes = sack(v6, source, 5000, stamped.then_some(number), &[(9000, 10_000 + 3000 * number)]),
             0 => bytes = Recipe { v6, source, ..Recipe::default() }.frame(),
             1 => bytes = Recipe { v6, source, tcp: false, ..Recipe::default() }.frame(),
             2 => {
@@ -156,5 +229,29 @@ proptest! {
         let stays = |(n, bytes): (usize, &Vec<u8>)| burst.get(n + 1).is_none_or(|next| !is_needless(bytes, next));
         let expected: Vec<Vec<u8>> = burst.iter().enumerate().filter(|one| stays((one.0, one.1))).map(|(_, bytes)| bytes.clone()).collect();
         prop_assert_eq!(filtered(&burst), expected);
+    }
+}
+
+/// Blocks of thousands behind a number of thousands.
+fn said() -> impl Strategy<Value = (u32, Vec<(u32, u32)>)> {
+    let block = (0u32..40, 1u32..40).prop_map(|(from, length)| (from * 1000, (from + length) * 1000));
+    (0u32..40, proptest::collection::vec(block, 0..4)).prop_map(|(number, blocks)| (number * 1000, blocks))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_left_out_is_said_again(old in said(), new in said(), start in prop_oneof![Just(0u32), any::<u32>()]) {
+        let shifted = |(number, blocks): &(u32, Vec<(u32, u32)>)| {
+            let blocks: Vec<_> = blocks.iter().map(|(from, to)| (from.wrapping_add(start), to.wrapping_add(start))).collect();
+            sack(false, 1, number.wrapping_add(start), Some(1), &blocks)
+        };
+        if is_needless(&shifted(&old), &shifted(&new)) {
+            let tells = |(number, blocks): &(u32, Vec<(u32, u32)>), at: u32| at < *number || blocks.iter().any(|(from, to)| (*from..*to).contains(&at));
+            for at in (0..80_000).step_by(500) {
+                prop_assert!(!tells(&old, at) || tells(&new, at), "{} is not said again", at);
+            }
+        }
     }
 }
