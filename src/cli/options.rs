@@ -214,8 +214,7 @@ pub struct RunOptions {
     #[arg(long, env = "WEAVE_FASTDP_PORT", value_name = "UDP PORT", default_value_t = device::PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub fastdp_port: u16,
     /// Underlay networks, as ADDRESS/BITS, within which unicast frames go in clear, by the kernel with --fastdp, else by the router; both ends
-    /// must trust the other's address; repeatable
-    /// [default: none]
+    /// must trust the other's address; repeatable [default: none]
     #[arg(long, env = "WEAVE_TRUSTED_SUBNETS", value_name = "CIDR,...", value_delimiter = ',')]
     pub trusted_subnets: Vec<String>,
     /// Most links that this router keeps, in links, 1 to 4096; configured peers are always tried
@@ -253,8 +252,7 @@ pub struct RunOptions {
     /// what exceeds that is dropped; 0 is no limit
     #[arg(long, env = "WEAVE_FLOOD_LIMIT", value_name = "FRAMES", default_value_t = DEFAULT_FLOOD_LIMIT)]
     pub flood_limit: u64,
-    /// Of several TCP acknowledgements of one flow that wait together, pass on only the last, which says what the others do; no pure
-    /// acknowledgement waits for another
+    /// Of TCP acknowledgements of one flow that came together pass on the last alone, which says what the others do
     #[arg(long, env = "WEAVE_ACK_FILTER", value_name = "on|off", value_parser = switch, action = clap::ArgAction::Set, default_value = "on")]
     pub ack_filter: bool,
     /// Segmentation and checksum offloads: auto tries each and gives up what fails, off uses none, a comma list switches single ones
