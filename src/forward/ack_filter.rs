@@ -14,7 +14,7 @@
 //!
 //! Then acknowledgements name what came behind the gap (SACK, RFC 2018), and mostly repeat one number. The later one makes the earlier needless
 //! where it names all that the earlier did, and more. Two things go on in any case: news of what came twice (D-SACK, RFC 2883), which only one
-//! acknowledgement names, and repetitions of a number until [`COUNTED`] bytes lie behind the gap, since there are senders that look for
+//! acknowledgement names, and repetitions of a number until 27,000 bytes lie behind the gap, since there are senders that look for
 //! three of them.
 
 use std::ops::Range;
