@@ -50,7 +50,7 @@
 //! * `IFF_NAPI` joins what is written to the TAP, and that is joined already: it changes nothing. `IFF_NAPI_FRAGS` takes at most 17 parts of a page
 //!   each, and a re-joined super frame has up to 48.
 //! * `MSG_ZEROCOPY` costs a quarter: pages are pinned and completions read for each send, and a virtual link copies the bytes all the same.
-//! * Larger batches saved calls and nothing else, while each super frame was acknowledged by a frame of its own. Now they are 128 KiB: see below.
+//! * Larger batches saved calls and nothing else, while each super frame was acknowledged by a frame of its own. Now they are 128 KiB: see above.
 //! * The fair queues cost this stream nothing that shows.
 //! * io_uring was measured call by call (a loop of 16 TAP calls or 4 UDP ones, on one core of a 2-core Xeon, ordinary calls and a ring taking turns fifteen
 //!   times, medians of four such runs; CPU of a ring to that of calls): TAP writes of 60,000 bytes 0.96 to 1.00, of 64 bytes 0.88 to 1.00; a send and a read

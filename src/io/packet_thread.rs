@@ -399,7 +399,9 @@ impl PacketThread {
 
     /// Sends what lies in the outbox and hands the mesh plane what is its business.
     fn flush(&mut self) {
-        self.forwarder.end_burst(self.clock.now(), &mut self.out, &mut self.port);
+        if self.forwarder.keeps_back() {
+            self.forwarder.end_burst(self.clock.now(), &mut self.out, &mut self.port);
+        }
         if !self.out.is_empty() {
             self.port.since.udp_tx_bytes += self.out.bytes() as u64;
             self.sockets.send(self.out.runs().map(|(to, bytes, segment)| Run { segment, ..Run::single(to, bytes) }));
