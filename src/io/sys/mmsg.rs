@@ -10,8 +10,8 @@ use super::check;
 
 /// Most messages of one [`send`].
 pub const SEND_BATCH: usize = 64;
-/// Most messages of one [`receive`]: prototypes with 16 were not faster, with 1 they were slower.
-pub const RECV_BATCH: usize = 8;
+/// Most messages of one [`receive`].
+pub const RECV_BATCH: usize = 32;
 
 /// One message to send.
 #[derive(Clone, Copy, Debug)]
@@ -197,14 +197,20 @@ fn put<T: Copy>(control: &mut [u64; SEND_CONTROL], at: usize, level: i32, kind: 
     at + space
 }
 
-/// Receives up to [`RECV_BATCH`] messages without waiting, one into each `size` bytes of `buffers`, and tells `handler` of them.
-/// How many came; `WouldBlock` where there were none.
-pub fn receive(fd: BorrowedFd<'_>, buffers: &mut [u8], size: usize, mut handler: impl FnMut(Arrival)) -> io::Result<usize> {
+/// Receives up to `most` messages, and never more than [`RECV_BATCH`], without waiting, one into the first `size` bytes of each `stride` bytes of
+/// `buffers`, and tells `handler` of them. How many came; `WouldBlock` where there were none.
+pub fn receive(
+    fd: BorrowedFd<'_>,
+    buffers: &mut [u8],
+    (size, stride): (usize, usize),
+    most: usize,
+    mut handler: impl FnMut(Arrival),
+) -> io::Result<usize> {
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; RECV_BATCH];
     let mut slots = [const { MaybeUninit::<Slot<RECV_CONTROL>>::uninit() }; RECV_BATCH];
     let mut count = 0;
-    for ((header, slot), buffer) in headers.iter_mut().zip(&mut slots).zip(buffers.chunks_exact_mut(size)) {
-        let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    for ((header, slot), buffer) in headers.iter_mut().zip(&mut slots).zip(buffers.chunks_exact_mut(stride)).take(most) {
+        let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len().min(size) };
         let slot = slot.write(Slot { name: Name::empty(), part, control: [0; RECV_CONTROL] });
         point(header, slot, size_of::<Name>(), size_of::<[u64; RECV_CONTROL]>());
         count += 1;
@@ -215,7 +221,7 @@ pub fn receive(fd: BorrowedFd<'_>, buffers: &mut [u8], size: usize, mut handler:
         libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr().cast(), count, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
     })?;
     let got = got.unsigned_abs() as usize;
-    for ((header, slot), start) in headers.iter().zip(&slots).zip((0..).step_by(size)).take(got) {
+    for ((header, slot), start) in headers.iter().zip(&slots).zip((0..).step_by(stride)).take(got) {
         // SAFETY: recvmmsg took `got` of the `count` headers, all of which were filled in above, each with its slot.
         let (header, name) = unsafe { (header.assume_init_ref(), slot.assume_init_ref().name) };
         let len = header.msg_len as usize;

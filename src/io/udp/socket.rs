@@ -22,6 +22,12 @@ use crate::wire::address::Address;
 
 /// Room for one message: loopback and veth hand over joined buffers of any size that IP can have.
 const RECV_SIZE: usize = 65_536;
+/// From the room of one message to that of the next: not so many bytes that all begin in the same few places of a CPU's cache.
+const RECV_STRIDE: usize = RECV_SIZE + 24 * 64;
+/// Messages of one call while they are joined ones, of up to 64 KiB: more of them would keep the other direction waiting, and gain nothing.
+const RECV_FEW: usize = 8;
+/// Longer messages, in the mean, are joined ones.
+const RECV_SMALL: usize = 4096;
 /// Bytes of room in each direction, asked from the kernel: with the default of 212 KiB, TCP over the mesh sees loss at multi-gigabit rates.
 pub(super) const SOCKET_BUFFER: i32 = 8 << 20;
 /// Addresses remembered as too small for a datagram, or without a way, until the caller asks; the others come again with the next datagram.
@@ -32,6 +38,8 @@ pub struct UdpSocket {
     socket: Socket,
     local: SocketAddr,
     buffers: Box<[u8]>,
+    /// Messages that the next call takes at most.
+    batch: usize,
     /// What the last call has received.
     messages: Vec<Received>,
     /// For the control socket: senders of the last call, and the address of this host that each has sent to.
@@ -91,7 +99,7 @@ impl UdpSocket {
         // Setting "no segmentation" by default changes nothing, but fails where the kernel knows no segmentation.
         let gso = probed(policy, Kind::Gso, "UDP_SEGMENT", || sockopt::set(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0));
         let gro = probed(policy, Kind::Gro, "UDP_GRO", || sockopt::set(fd, libc::SOL_UDP, libc::UDP_GRO, 1));
-        let buffers = vec![0; RECV_BATCH * RECV_SIZE].into_boxed_slice();
+        let buffers = vec![0; RECV_BATCH * RECV_STRIDE].into_boxed_slice();
         if control && local.ip().is_unspecified() {
             let (level, option) =
                 if local.is_ipv4() { (libc::IPPROTO_IP, libc::IP_PKTINFO) } else { (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) };
@@ -102,6 +110,7 @@ impl UdpSocket {
             socket,
             local,
             buffers,
+            batch: RECV_FEW,
             messages,
             heard,
             control,
@@ -131,7 +140,7 @@ impl UdpSocket {
         OffloadReport { gso: self.gso.clone(), gro: self.gro.clone() }
     }
 
-    /// Receives up to [`RECV_BATCH`] messages.
+    /// Receives a batch of messages: as many more of single datagrams as it takes for them to be joined to super frames as long as those of the kernel.
     pub fn recv(&mut self) -> io::Result<Batch<'_>> {
         let (counters, dropped, messages) = (&self.counters, &mut self.dropped, &mut self.messages);
         let (heard, bound) = (&mut self.heard, self.control.then_some(self.local.ip()));
@@ -139,7 +148,7 @@ impl UdpSocket {
         messages.clear();
         heard.clear();
         counters.receive_calls.inc();
-        let result = mmsg::receive(self.socket.as_fd(), &mut self.buffers, RECV_SIZE, |message| {
+        let result = mmsg::receive(self.socket.as_fd(), &mut self.buffers, (RECV_SIZE, RECV_STRIDE), self.batch, |message| {
             if let Some(now) = message.dropped {
                 counters.kernel_drops.add(now.wrapping_sub(*dropped).into());
                 *dropped = now;
@@ -162,7 +171,9 @@ impl UdpSocket {
             }
             Ok(received) => received,
         };
-        Ok(Batch { buffer: &mut self.buffers, messages: &self.messages, more: received == RECV_BATCH })
+        let more = received == self.batch;
+        self.batch = next_batch(self.batch, received, self.messages.iter().map(|message| message.range.len()).sum());
+        Ok(Batch { buffer: &mut self.buffers, messages: &self.messages, more })
     }
 
     /// The address of this host that `peer` has sent to in the last call.
@@ -282,6 +293,19 @@ where
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return (sent, messages.next().map(|message| (message, error))),
         }
+    }
+}
+
+/// How many messages the next call takes, after one that took at most `batch` and got `received` of so many `bytes` together.
+pub(super) fn next_batch(batch: usize, received: usize, bytes: usize) -> usize {
+    if bytes > received * RECV_SMALL {
+        RECV_FEW
+    } else if received == batch {
+        (batch * 2).min(RECV_BATCH)
+    } else if received < batch / 4 {
+        (batch / 2).max(RECV_FEW)
+    } else {
+        batch
     }
 }
 

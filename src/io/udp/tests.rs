@@ -271,3 +271,44 @@ fn a_peer_is_answered_from_the_address_it_has_asked() {
         assert_eq!(answers_from(&peer, &mut group.packet[0]), kernel);
     }
 }
+
+#[test]
+fn single_datagrams_come_in_larger_batches_and_all_of_them_come() {
+    let mut group = open(1, OffloadPolicy::Off);
+    let to = address(&group);
+    let sender = StdSocket::bind((LOCALHOST, 0)).expect("a sender");
+    let socket = &mut group.packet[0].sockets()[0];
+    let (mut sent, mut sizes) = (0u32, Vec::new());
+    for _ in 0..4 {
+        let start = sent;
+        for _ in 0..100 {
+            let text = [&[0x10 | Kind::DataDirect as u8, 0, 0x10, 0][..], &sent.to_be_bytes(), &[7; 1400]].concat();
+            sender.send_to(&text, to.socket_addr()).expect("sent");
+            sent += 1;
+        }
+        let mut next = start;
+        while next < sent {
+            let Batch { buffer, messages, more } = socket.recv().expect("a working socket");
+            for message in messages {
+                let text = &buffer[message.range.clone()];
+                assert_eq!((text.len(), &text[4..8]), (1408, &next.to_be_bytes()[..]), "each once and in order");
+                next += 1;
+            }
+            assert!(more || next == sent, "the queue was not empty");
+            sizes.push(messages.len());
+        }
+    }
+    assert_eq!(sizes.iter().max(), Some(&crate::io::sys::mmsg::RECV_BATCH), "{sizes:?}");
+}
+
+#[test]
+fn joined_messages_come_in_small_batches() {
+    use super::socket::next_batch;
+    use crate::io::sys::mmsg::RECV_BATCH;
+    let few = next_batch(RECV_BATCH, 3, 3 * 60_000);
+    assert!(few < RECV_BATCH, "of joined ones few are enough");
+    let after = |batch, received| next_batch(batch, received, received * 1400);
+    assert_eq!((after(few, few), after(few, few - 1)), (2 * few, few), "more only where more was there");
+    assert_eq!(after(RECV_BATCH, RECV_BATCH), RECV_BATCH);
+    assert_eq!((after(RECV_BATCH, 1), after(few, 0)), (RECV_BATCH / 2, few));
+}
