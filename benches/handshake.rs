@@ -10,7 +10,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 use weave_router::crypto::handshake::{Classic, Exchange, Initiator, Local, Next, Offer, Pattern, Responder, Stamp, Start};
 use weave_router::crypto::kem::{Coins, Decapsulator, encapsulate};
-use weave_router::crypto::{Identity, Providers, Psk, Psks, Suite, SuiteTiming};
+use weave_router::crypto::{Arithmetic, Identity, Providers, Psk, Psks, Suite, SuiteTiming};
 use weave_router::wire::HEADER_LEN;
 use weave_router::wire::handshake::{Handshake, PREFIX_LEN, Type};
 
@@ -54,6 +54,7 @@ fn local(seed: u8) -> Local {
         offer: Offer { version_min: 1, version_max: 1, features: 0, suites, lanes: 1, plain: false, nickname: Some("h1".into()) },
         classic: Classic::Only,
         providers: Providers::default(),
+        arithmetic: Arithmetic::True,
     }
 }
 

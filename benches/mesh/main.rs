@@ -11,6 +11,7 @@
 //!
 //! * `--routers N` (1000), `--limit LINKS` (16), `--sites N` (1: all reach all; with more each router is in one network and every
 //!   fourth in two), `--seed N`
+//! * `--true-handshakes`: with the arithmetic of the key exchanges, which changes nothing but the time that it takes here
 //! * `--quick`: 100 routers, for CI
 //! * `--snapshot`: writes what was measured to the snapshot
 //! * `--check`: exit 1 where a bar is not met
@@ -35,6 +36,8 @@ pub struct Asked {
     pub limit: usize,
     /// Networks of the underlay.
     pub sites: usize,
+    /// True for handshakes with all their arithmetic.
+    pub true_handshakes: bool,
     /// Decides the run.
     pub seed: u64,
     quick: bool,
@@ -53,7 +56,8 @@ fn main() -> ExitCode {
 }
 
 fn asked(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
-    let mut asked = Asked { routers: 1000, limit: 16, sites: 1, seed: 1, quick: figures::is_quick(), write: false, json: None };
+    let mut asked =
+        Asked { routers: 1000, limit: 16, sites: 1, true_handshakes: false, seed: 1, quick: figures::is_quick(), write: false, json: None };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{arg} takes a number"));
@@ -64,6 +68,7 @@ fn asked(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
             "--routers" => asked.routers = number(value()?)?,
             "--limit" => asked.limit = number(value()?)?,
             "--sites" => asked.sites = number(value()?)?,
+            "--true-handshakes" => asked.true_handshakes = true,
             "--seed" => asked.seed = number(value()?)? as u64,
             "--json" => asked.json = Some(value()?),
             other => return Err(format!("{other} is not an option; see the head of benches/mesh/main.rs")),

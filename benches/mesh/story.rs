@@ -28,7 +28,14 @@ struct Story<'a> {
 
 /// Plays it.
 pub fn run(asked: &Asked, wall: &Stopwatch) -> Result<Figures, String> {
-    let plan = Plan { routers: asked.routers, conn_limit: asked.limit, sites: asked.sites, quality: Quality::wide(), seed: asked.seed };
+    let plan = Plan {
+        routers: asked.routers,
+        conn_limit: asked.limit,
+        sites: asked.sites,
+        quality: Quality::wide(),
+        simulated_handshakes: !asked.true_handshakes,
+        seed: asked.seed,
+    };
     let mut story = Story { mesh: Large::new(plan), figures: Figures::new(), wall };
     story.during("cold start", |mesh| {
         mesh.start();

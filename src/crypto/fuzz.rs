@@ -9,7 +9,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use super::aead::Providers;
-use super::handshake::{self, Classic, Exchange, Initiator, Local, Next, Offer, Pattern, Responder, Stamp, Start};
+use super::handshake::{self, Arithmetic, Classic, Exchange, Initiator, Local, Next, Offer, Pattern, Responder, Stamp, Start};
 use super::identity::{Identity, PublicIdentity};
 use super::psk::Psks;
 use super::session::Session;
@@ -97,6 +97,7 @@ fn ends() -> &'static (Local, Local) {
         },
         classic: Classic::Accepted,
         providers: Providers::default(),
+        arithmetic: Arithmetic::True,
     };
     ENDS.get_or_init(|| (local(1), local(2)))
 }

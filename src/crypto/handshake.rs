@@ -16,6 +16,7 @@
 //! An XX initiator has its session before it knows whether the responder shares the password: the keys depend on it, so
 //! nothing is given away, and [`Session::is_confirmed`] stays false until a datagram from the responder opens.
 
+mod arithmetic;
 mod error;
 mod exchange;
 mod noise;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use rand_core::Rng;
 use snow::HandshakeState;
 
+pub use arithmetic::Arithmetic;
 pub use error::HandshakeError;
 use exchange::check_exchange;
 pub use exchange::{Classic, Exchange};
@@ -77,6 +79,8 @@ pub struct Local {
     pub classic: Classic,
     /// Which library computes each suite here.
     pub providers: Providers,
+    /// How keys are agreed on.
+    pub arithmetic: Arithmetic,
 }
 
 /// A handshake that is over: who the peer is, and the session with it.
@@ -130,7 +134,7 @@ impl Initiator {
         let psk = own_psk(local, psk_index)?;
         let mut noise = noise::initiator(local, Pattern::Xx, None, &Seed::draw(rng))?;
         noise.set_psk(Pattern::Xx.psk_position(), psk.key())?;
-        let kem = (exchange == Exchange::Hybrid).then(|| Decapsulator::generate(rng));
+        let kem = (exchange == Exchange::Hybrid).then(|| local.arithmetic.decapsulator(rng));
         let versions = Some((local.offer.version_min, local.offer.version_max));
         let payload = Payload { versions, kem_key: kem.as_ref().map(Decapsulator::key), ..Payload::default() };
         let message = write(&mut noise, &payload, exchange.first_len() - XX_ONE_OVERHEAD)?;
@@ -146,7 +150,7 @@ impl Initiator {
         noise.set_psk(Pattern::Ik.psk_position(), psk.key())?;
         let mut payload = own_payload(local, stamp, local_index);
         payload.psk_hint = Some(psk.hint(&hint_salt(local.identity.public(), stamp)));
-        let kem = (exchange == Exchange::Hybrid).then(|| Decapsulator::generate(rng));
+        let kem = (exchange == Exchange::Hybrid).then(|| local.arithmetic.decapsulator(rng));
         payload.kem_key = kem.as_ref().map(Decapsulator::key);
         let message = write(&mut noise, &payload, exchange.first_len() - IK_ONE_OVERHEAD)?;
         Ok((Initiator { noise, pattern: Pattern::Ik, peer: Some(*peer), psk_index, stamp, local_index, kem }, message))
@@ -260,7 +264,8 @@ impl Question {
         }
         let mut secret = None;
         if let Some((key, coins)) = &self.kem {
-            let (text, shared) = kem::encapsulate(key, coins).ok_or(HandshakeError::Malformed("its post-quantum key is none"))?;
+            let (text, shared) =
+                local.arithmetic.encapsulate(key, coins).ok_or(HandshakeError::Malformed("its post-quantum key is none"))?;
             payload.kem_text = Some(text);
             secret = Some(shared);
         }
@@ -378,7 +383,7 @@ fn check_identity(local: &Local, identity: &PublicIdentity, proved: &[u8]) -> Re
     if identity.key == local.identity.public().key {
         return Err(HandshakeError::OwnKey);
     }
-    if identity.noise != *proved || !identity.verify() {
+    if identity.noise != *proved || !local.arithmetic.certifies(identity) {
         return Err(HandshakeError::Certificate);
     }
     Ok(())

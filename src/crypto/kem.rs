@@ -14,6 +14,7 @@ use std::fmt;
 use ml_kem::kem::{Decapsulate, KeyExport};
 use ml_kem::{B32, DecapsulationKey768, EncapsulationKey768, Seed};
 use rand_core::Rng;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Bytes of an encapsulation key.
@@ -44,25 +45,46 @@ impl fmt::Debug for Secret {
 }
 
 /// The initiator's key pair for one handshake; wiped when dropped.
-pub struct Decapsulator(Box<DecapsulationKey768>);
+pub struct Decapsulator(Pair);
+
+enum Pair {
+    True(Box<DecapsulationKey768>),
+    /// No secret at all: see [`simulate`].
+    Simulated(Key),
+}
 
 impl Decapsulator {
     /// A key pair from fresh randomness.
     pub fn generate(rng: &mut dyn Rng) -> Decapsulator {
         let mut seed = Zeroizing::new(Seed::default());
         rng.fill_bytes(&mut seed);
-        Decapsulator(Box::new(DecapsulationKey768::from_seed(*seed)))
+        Decapsulator(Pair::True(Box::new(DecapsulationKey768::from_seed(*seed))))
+    }
+
+    /// A key for [`simulate`], from as much randomness.
+    pub(super) fn simulate(rng: &mut dyn Rng) -> Decapsulator {
+        let mut key = [0; KEY_LEN];
+        rng.fill_bytes(&mut key[..64]);
+        Decapsulator(Pair::Simulated(Box::new(key)))
     }
 
     /// The encapsulation key, for the other end.
     pub fn key(&self) -> Key {
-        Box::new(self.0.encapsulation_key().to_bytes().into())
+        match &self.0 {
+            Pair::True(pair) => Box::new(pair.encapsulation_key().to_bytes().into()),
+            Pair::Simulated(key) => key.clone(),
+        }
     }
 
     /// The secret in a ciphertext. One that was made for another key, or was changed, gives another secret (FIPS 203, section 6.3).
     pub fn open(&self, text: &Ciphertext) -> Secret {
-        let shared = Zeroizing::new(self.0.decapsulate(&(**text).into()));
-        Secret(Zeroizing::new((*shared).into()))
+        match &self.0 {
+            Pair::True(pair) => {
+                let shared = Zeroizing::new(pair.decapsulate(&(**text).into()));
+                Secret(Zeroizing::new((*shared).into()))
+            }
+            Pair::Simulated(key) => in_common(key, text),
+        }
     }
 }
 
@@ -98,6 +120,19 @@ pub fn encapsulate(key: &Key, coins: &Coins) -> Option<(Ciphertext, Secret)> {
     let (text, shared) = key.encapsulate_deterministic(&coins);
     let shared = Zeroizing::new(shared);
     Some((Box::new(text.into()), Secret(Zeroizing::new((*shared).into()))))
+}
+
+/// In place of [`encapsulate`] where nothing is to be kept from anybody: the secret is the hash of what travels.
+pub(super) fn simulate(key: &Key, coins: &Coins) -> (Ciphertext, Secret) {
+    let mut text = [0; CIPHERTEXT_LEN];
+    text[..32].copy_from_slice(&*coins.0);
+    let text = Box::new(text);
+    let secret = in_common(key, &text);
+    (text, secret)
+}
+
+fn in_common(key: &Key, text: &Ciphertext) -> Secret {
+    Secret(Zeroizing::new(Sha256::new().chain_update(**key).chain_update(**text).finalize().into()))
 }
 
 #[cfg(test)]

@@ -79,7 +79,8 @@ pub mod window;
 
 pub use aead::{Provider, Providers};
 pub use handshake::{
-    Answer, Classic, Established, Exchange, HandshakeError, Initiator, Local, Next, Offer, Pattern, Question, Responder, Stamp, Start,
+    Answer, Arithmetic, Classic, Established, Exchange, HandshakeError, Initiator, Local, Next, Offer, Pattern, Question, Responder, Stamp,
+    Start,
 };
 pub use identity::{Ed25519, Identity, PublicIdentity, PublicKey, Signatures, SimulatedSignatures};
 pub use psk::{Psk, PskError, Psks};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::command::Event;
 use super::fastdp;
-use crate::crypto::{Classic, Identity, Local, Offer, Providers, Psks, PublicKey, SuiteTiming};
+use crate::crypto::{Arithmetic, Classic, Identity, Local, Offer, Providers, Psks, PublicKey, SuiteTiming};
 use crate::forward::Fib;
 use crate::wire::{Address, Subnet};
 
@@ -81,6 +81,7 @@ impl MeshConfig {
             offer,
             classic: self.classic,
             providers: self.providers,
+            arithmetic: Arithmetic::True,
         }
     }
 }

@@ -5,12 +5,18 @@ use std::time::Duration;
 
 use super::core::Mesh;
 use super::gossip;
+use crate::crypto::Arithmetic;
 use crate::wire::PeerName;
 
 impl Mesh {
     /// Shares with other routers of this process what is the same for all.
     pub fn share(&mut self, workshop: Arc<dyn gossip::Workshop>) {
         self.store.share(workshop);
+    }
+
+    /// Spares it the arithmetic of handshakes, which then keep nothing from anybody; all whom it meets must do so too.
+    pub fn simulate_handshakes(&mut self) {
+        self.local.arithmetic = Arithmetic::Simulated;
     }
 
     /// Makes it a mesh plane without packet threads, to which no Fib need be handed.

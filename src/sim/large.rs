@@ -26,6 +26,8 @@ pub struct Plan {
     pub sites: usize,
     /// What the networks do to datagrams.
     pub quality: Quality,
+    /// True to spare the routers the arithmetic of handshakes: nothing else is changed by that, not even the random numbers.
+    pub simulated_handshakes: bool,
     /// Decides everything else.
     pub seed: u64,
 }
@@ -65,7 +67,12 @@ impl Large {
     pub fn new(plan: Plan) -> Large {
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut sim = Sim::new(plan.seed, Options { memory: false, threads, ..Options::default() });
-        let options = RouterOptions { conn_limit: plan.conn_limit, packet_plane: false, ..RouterOptions::default() };
+        let options = RouterOptions {
+            conn_limit: plan.conn_limit,
+            packet_plane: false,
+            simulated_handshakes: plan.simulated_handshakes,
+            ..RouterOptions::default()
+        };
         let mut hosts: Vec<RouterId> = (0..plan.routers).map(|_| sim.router(&options)).collect();
         hosts.push(sim.router(&RouterOptions { in_common: false, ..options.clone() }));
         let sites = plan.sites.max(1);

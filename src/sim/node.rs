@@ -52,6 +52,8 @@ pub struct RouterOptions {
     pub packet_plane: bool,
     /// True to hold records and graphs in common with the other routers that do: large meshes fit into memory so.
     pub in_common: bool,
+    /// True to spare it the arithmetic of handshakes: either all of a mesh or none.
+    pub simulated_handshakes: bool,
 }
 
 impl Default for RouterOptions {
@@ -70,6 +72,7 @@ impl Default for RouterOptions {
             network: "weave".into(),
             packet_plane: true,
             in_common: true,
+            simulated_handshakes: false,
         }
     }
 }
@@ -206,6 +209,9 @@ impl Host {
         let mut mesh = Mesh::new(config, Arc::new(SimulatedSignatures), seed);
         if self.options.in_common {
             mesh.share(Arc::<Common>::clone(common));
+        }
+        if self.options.simulated_handshakes {
+            mesh.simulate_handshakes();
         }
         let full = self.options.packet_plane;
         if !full && self.options.in_common {

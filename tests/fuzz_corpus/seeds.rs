@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
-use weave_router::crypto::handshake::{Classic, Exchange, Initiator, Local, Offer, Pattern, Responder, Stamp, Start};
+use weave_router::crypto::handshake::{Arithmetic, Classic, Exchange, Initiator, Local, Offer, Pattern, Responder, Stamp, Start};
 use weave_router::crypto::{Identity, Providers, Psks, SimulatedSignatures, Suite, SuiteTiming};
 use weave_router::forward::testkit::Recipe;
 use weave_router::mesh::fuzz::Step;
@@ -117,6 +117,7 @@ fn local(seed: u8) -> Local {
         },
         classic: Classic::Accepted,
         providers: Providers::default(),
+        arithmetic: Arithmetic::True,
     }
 }
 

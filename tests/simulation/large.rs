@@ -5,7 +5,7 @@ use weave_router::sim::large::{Large, Plan};
 use super::*;
 
 fn plan(routers: usize, conn_limit: usize, seed: u64) -> Plan {
-    Plan { routers, conn_limit, sites: 1, quality: Quality::wide(), seed }
+    Plan { routers, conn_limit, sites: 1, quality: Quality::wide(), simulated_handshakes: true, seed }
 }
 
 /// A mesh that has started and come to rest.
@@ -140,4 +140,16 @@ fn what_routers_do_abreast_is_the_same_on_any_number_of_threads() {
     };
     let one = trace(1);
     assert_eq!([trace(2), trace(5)], [one; 2]);
+}
+
+#[test]
+fn simulated_handshakes_change_nothing_that_is_measured() {
+    let measured = |simulated_handshakes| {
+        let mut mesh = Large::new(Plan { simulated_handshakes, ..plan(12, 4, 760) });
+        mesh.start();
+        let took = agree(&mut mesh, 60);
+        mesh.sim.run_for(seconds(150));
+        (took, mesh.sent_bytes(), mesh.sim.total("handshakes_completed"), mesh.sim.total("record_accepted"), mesh.shape())
+    };
+    assert_eq!(measured(true), measured(false));
 }

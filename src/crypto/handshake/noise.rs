@@ -9,6 +9,7 @@ use snow::{Builder, HandshakeState};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use super::arithmetic::{Arithmetic, SimulatedDh};
 use super::{HandshakeError, Local, Pattern};
 
 /// What the prologue starts with; the network's name follows.
@@ -68,9 +69,9 @@ fn build(
 ) -> Result<HandshakeState, HandshakeError> {
     let params = pattern.name().parse().expect("the names of our patterns are well formed");
     let prologue = [PROLOGUE_LABEL, local.network.as_bytes()].concat();
-    let mut builder = Builder::with_resolver(params, Box::new(Resolver { seed: seed.clone(), own: local.identity.public().noise }))
-        .local_private_key(local.identity.noise_secret())?
-        .prologue(&prologue)?;
+    let resolver = Resolver { seed: seed.clone(), own: local.identity.public().noise, arithmetic: local.arithmetic };
+    let mut builder =
+        Builder::with_resolver(params, Box::new(resolver)).local_private_key(local.identity.noise_secret())?.prologue(&prologue)?;
     if let Some(remote) = remote {
         builder = builder.remote_public_key(remote)?;
     }
@@ -82,6 +83,7 @@ struct Resolver {
     seed: Seed,
     /// The public half of this router's static key: known, so it need not be computed for each handshake.
     own: [u8; 32],
+    arithmetic: Arithmetic,
 }
 
 impl CryptoResolver for Resolver {
@@ -90,7 +92,10 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        matches!(choice, DHChoice::Curve25519).then(|| Box::new(X25519::none_yet(self.own)) as Box<dyn Dh>)
+        matches!(choice, DHChoice::Curve25519).then(|| match self.arithmetic {
+            Arithmetic::True => Box::new(X25519::none_yet(self.own)) as Box<dyn Dh>,
+            Arithmetic::Simulated => Box::new(SimulatedDh::none_yet(self.own)),
+        })
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {

@@ -34,6 +34,7 @@ fn local(seed: u8, psks: &[u8]) -> Local {
         offer: offer(),
         classic: Classic::Refused,
         providers: Providers::default(),
+        arithmetic: Arithmetic::True,
     }
 }
 
@@ -463,4 +464,30 @@ fn a_key_that_is_none_gets_no_answer() {
     let first = write(&mut noise, &payload, FIRST_HYBRID_LEN).expect("written");
     let refused = Responder::answer(&b, Pattern::Xx, &first, SECOND, 22, &mut rng(2)).err();
     assert_eq!(refused, Some(HandshakeError::Malformed("its post-quantum key is none")));
+}
+
+#[test]
+fn a_simulated_handshake_is_as_long_as_a_true_one_and_agrees_on_keys() {
+    let lengths = |arithmetic, pattern| {
+        let [from, to] = [1, 2].map(|seed| Local { arithmetic, ..local(seed, &[1]) });
+        let (initiator, first) = start(pattern, &from, &to, 0);
+        let mut dice = rng(2);
+        let answer = Responder::answer(&to, pattern, &first, SECOND, 22, &mut dice).expect("an answer");
+        let drawn = rand_core::Rng::next_u64(&mut dice);
+        let (ours, theirs) = run_from(pattern, (initiator, first.clone()), &from, &to).expect("a handshake");
+        assert_eq!(deliver(&ours.session, &theirs.session, 0).as_deref(), Ok(&b"hello"[..]), "they have the same keys");
+        (first.len(), answer.message.len(), drawn)
+    };
+    for pattern in [Pattern::Xx, Pattern::Ik] {
+        assert_eq!(lengths(Arithmetic::Simulated, pattern), lengths(Arithmetic::True, pattern), "{pattern:?}");
+    }
+}
+
+#[test]
+fn true_and_simulated_handshakes_never_meet() {
+    let (from, to) = (local(1, &[1]), Local { arithmetic: Arithmetic::Simulated, ..local(2, &[1]) });
+    for pattern in [Pattern::Xx, Pattern::Ik] {
+        assert!(run(pattern, &from, &to, 0).is_err(), "{pattern:?}");
+        assert!(run(pattern, &to, &from, 0).is_err(), "{pattern:?}");
+    }
 }
