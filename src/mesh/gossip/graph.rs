@@ -88,11 +88,10 @@ impl Store {
 
 /// A number for what a router says of its links, and of those of others that may lead through it.
 fn weight(name: PeerName, origin: &Origin, closed: bool) -> u64 {
-    let said = origin.records.range((LINKS, 0)..=(LINKS, u16::MAX));
     let name = name.to_u64().wrapping_mul(0x9e37_79b9_7f4a_7c15);
     // Another number, not another summand, or it would be the same whichever router is closed.
     let name = if closed { name.rotate_left(17) } else { name };
-    said.fold(name, |key, (_, record)| key.wrapping_add(record.edition().digest))
+    origin.records.of(LINKS).iter().fold(name, |key, (_, record)| key.wrapping_add(record.edition().digest))
 }
 
 /// True where a router says that it passes nothing on.

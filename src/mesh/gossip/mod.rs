@@ -34,6 +34,7 @@ mod revoked;
 mod room;
 mod shared;
 mod store;
+mod table;
 mod tree;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What is kept of one origin, and which of two records wins: the lattice under the gossip.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::pace::origin_share;
+use super::table::Records;
 use crate::crypto::PublicKey;
 use crate::forward::limit::TokenBucket;
 use crate::time::Time;
@@ -30,7 +30,7 @@ pub(super) enum Standing {
 pub(super) struct Origin {
     pub(super) key: PublicKey,
     pub(super) incarnation: u64,
-    pub(super) records: BTreeMap<(u8, u16), Arc<Record>>,
+    pub(super) records: Records,
     /// Since when no route leads there; `None` while one does. Only what is reachable is agreed on.
     pub(super) unreachable_since: Option<Time>,
     /// When it was first heard of, where nothing led there yet.
@@ -55,7 +55,7 @@ impl Origin {
         Origin {
             key,
             incarnation,
-            records: BTreeMap::new(),
+            records: Records::default(),
             unreachable_since,
             first: unreachable_since,
             in_graph,
@@ -106,7 +106,7 @@ impl Origin {
             self.incarnation = record.edition().incarnation;
             void.extend(std::mem::take(&mut self.records).into_values());
         }
-        void.extend(self.records.insert((id.kind, id.chunk), record));
+        void.extend(self.records.insert(record));
         void
     }
 
@@ -117,6 +117,6 @@ impl Origin {
 
     /// The bodies of all chunks of one type.
     pub(super) fn bodies(&self, kind: u8) -> impl Iterator<Item = &Body> {
-        self.records.range((kind, 0)..=(kind, u16::MAX)).map(|(_, record)| record.body())
+        self.records.of(kind).iter().map(|(_, record)| record.body())
     }
 }

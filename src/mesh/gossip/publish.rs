@@ -46,7 +46,7 @@ impl Store {
     /// Says what a part of the program above the mesh wants said: all of it, in this many chunks. Chunks that were said before and are
     /// none any more become empty: a record cannot be unsaid, only replaced.
     pub fn publish_app(&mut self, now: Time, kind: u8, chunks: Vec<Vec<u8>>, out: &mut Output) {
-        let before = self.origin().records.range((kind, 0)..=(kind, u16::MAX)).map(|((_, chunk), _)| usize::from(*chunk) + 1).max();
+        let before = self.origin().records.of(kind).iter().map(|((_, chunk), _)| usize::from(*chunk) + 1).max();
         let all = chunks.len().max(before.unwrap_or(0));
         let bodies = chunks.into_iter().chain(std::iter::repeat_with(Vec::new)).take(all);
         let bodies = (0..).zip(bodies).map(|(chunk, body)| (chunk, Body::Unknown(kind, body.into()))).collect();

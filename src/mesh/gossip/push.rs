@@ -30,7 +30,7 @@ const MOST_HELD: usize = 256;
 /// Records of which copies are counted; beyond that, counting starts anew.
 const MOST_COUNTED: usize = 1024;
 
-/// Copies that came of the newest records.
+/// Copies that came of the newest records. All of these are held: a copy is told by its bytes alone, without a look at what is held of its origin.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     /// By the bytes that tell records apart: the record, and how often it came from others than its origin.
@@ -49,6 +49,14 @@ impl Copies {
         let count = usize::from(record.id().name != from);
         if let Some(key) = record.bytes().first_chunk() {
             self.seen.insert(*key, (record, count));
+        }
+    }
+
+    /// A record is held no more.
+    pub(super) fn forget(&mut self, record: &Arc<Record>) {
+        let Some(key) = record.bytes().first_chunk::<KEY>() else { return };
+        if self.seen.get(key).is_some_and(|(known, _)| Arc::ptr_eq(known, record)) {
+            self.seen.remove(key);
         }
     }
 
@@ -115,12 +123,11 @@ impl Store {
         }
     }
 
-    /// Which record these bytes are, where it is one of the newest and still held, and how many copies of it have come with this one.
+    /// Which record these bytes are, where it is one of the newest, and how many copies of it have come with this one.
     pub(super) fn copy_of(&mut self, from: PeerName, bytes: &[u8]) -> Option<(RecordId, usize)> {
         let (record, count) = self.copies.seen.get_mut(bytes.first_chunk::<KEY>()?)?;
         let id = record.id();
-        let held = self.origins.get(&id.name)?.records.get(&(id.kind, id.chunk))?;
-        if !Arc::ptr_eq(held, record) || record.bytes() != bytes {
+        if record.bytes() != bytes {
             return None;
         }
         *count += usize::from(id.name != from);

@@ -1,7 +1,7 @@
 //! Which routers the links lead to from this one, kept up to date record by record: most news of links changes nothing, and to find
 //! that out must not cost a walk over the whole mesh.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use crate::wire::PeerName;
 
@@ -23,6 +23,9 @@ pub(super) struct Reach {
     /// This router is number 0.
     rows: Vec<Row>,
     numbers: HashMap<PeerName, u32>,
+    /// Links that the first says it has with the second, of which the second does not say so. There are few, and with them what a router says is
+    /// compared with what all the others say without a look at each.
+    one_sided: HashSet<(PeerName, PeerName)>,
     free: Vec<u32>,
     /// A way was cut, and no other was found at once: all are to be looked for anew.
     cut: bool,
@@ -34,7 +37,8 @@ impl Reach {
     /// Only this router.
     pub(super) fn new(own: PeerName) -> Reach {
         let rows = vec![Row { name: own, parent: Some(0), ..Row::default() }];
-        Reach { rows, numbers: HashMap::from([(own, 0)]), free: Vec::new(), cut: false, changed: BTreeSet::new() }
+        let numbers = HashMap::from([(own, 0)]);
+        Reach { rows, numbers, one_sided: HashSet::new(), free: Vec::new(), cut: false, changed: BTreeSet::new() }
     }
 
     /// True where a way leads to `name`, as of the last call of [`Reach::take_changed`].
@@ -53,12 +57,12 @@ impl Reach {
         }
         let said: Box<[PeerName]> = said.into();
         let before = std::mem::take(&mut row.said);
-        let gone: Vec<PeerName> = before.iter().filter(|other| said.binary_search(other).is_err()).copied().collect();
+        let gone: Vec<PeerName> = before.iter().filter(|other| said.binary_search(other).is_err() && **other != name).copied().collect();
         let fresh: Vec<PeerName> = said.iter().filter(|other| before.binary_search(other).is_err() && **other != name).copied().collect();
         row.said = said;
         let mut parted = false;
         for other in gone {
-            parted |= self.part(number, other);
+            parted |= self.part(number, name, other);
         }
         for other in fresh {
             self.join(number, name, other);
@@ -115,7 +119,11 @@ impl Reach {
     }
 
     /// A link that one end does not advertise any more. True where the other does.
-    fn part(&mut self, number: u32, other: PeerName) -> bool {
+    fn part(&mut self, number: u32, name: PeerName, other: PeerName) -> bool {
+        if self.one_sided.remove(&(name, other)) {
+            return false;
+        }
+        self.one_sided.insert((other, name));
         let Some(other) = self.numbers.get(&other).copied() else { return false };
         let mut parted = false;
         for (one, two) in [(number, other), (other, number)] {
@@ -160,10 +168,11 @@ impl Reach {
 
     /// A link that one end advertises, and the other perhaps.
     fn join(&mut self, number: u32, name: PeerName, other: PeerName) {
-        let Some(other) = self.numbers.get(&other).copied() else { return };
-        if self.rows[other as usize].said.binary_search(&name).is_err() {
+        if !self.one_sided.remove(&(other, name)) {
+            self.one_sided.insert((name, other));
             return;
         }
+        let Some(other) = self.numbers.get(&other).copied() else { return };
         self.rows[number as usize].links.push(other);
         self.rows[other as usize].links.push(number);
         match (self.is_reached(number), self.is_reached(other)) {

@@ -14,6 +14,7 @@ use super::pace::{Shares, Unrest};
 use super::push::{Copies, Held};
 use super::reach::Reach;
 use super::shared::{Alone, Workshop};
+use super::table::Table;
 use super::tree::Tree;
 use super::{Change, Config, GossipCounters, NodeView, Output};
 use crate::crypto::{PublicIdentity, PublicKey, Signatures};
@@ -35,7 +36,7 @@ pub struct Store {
     pub(super) config: Config,
     pub(super) own: PeerName,
     scope: [u8; 32],
-    pub(super) origins: BTreeMap<PeerName, Origin>,
+    pub(super) origins: Table<Origin>,
     pub(super) neighbours: BTreeMap<PeerName, Neighbour>,
     pub(super) asked: BTreeMap<RecordId, Time>,
     pub(super) tree: Tree,
@@ -71,12 +72,13 @@ impl Store {
     /// A store that holds nothing yet.
     pub fn new(config: Config) -> Store {
         let own = config.identity.name();
-        let origin = Origin::new(config.identity.public().key, config.incarnation, None);
+        let mut origins = Table::default();
+        origins.get_or_insert_with(own, || Origin::new(config.identity.public().key, config.incarnation, None));
         let records = config.limits.records_per_origin;
         let mut store = Store {
             own,
             scope: Sha256::digest(config.network.as_bytes()).into(),
-            origins: BTreeMap::from([(own, origin)]),
+            origins,
             neighbours: BTreeMap::new(),
             asked: BTreeMap::new(),
             tree: Tree::new(),
@@ -289,8 +291,8 @@ impl Store {
             heard.push(record.id());
             if self.admit(now, from, &record, out) {
                 self.counters.record_accepted.inc();
-                self.copies.first(Arc::clone(&record), from);
                 self.insert(now, Arc::clone(&record), out);
+                self.copies.first(Arc::clone(&record), from);
                 accepted.push(record);
             }
         }
@@ -394,20 +396,28 @@ impl Store {
     pub(super) fn insert(&mut self, now: Time, record: Arc<Record>, out: &mut Output) {
         let (id, edition) = (record.id(), record.edition());
         let new = || Origin::new(*record.origin(), edition.incarnation, Some(now));
-        let origin = self.origins.entry(id.name).or_insert_with(new);
+        let origin = self.origins.get_or_insert_with(id.name, new);
         let restarted = edition.incarnation > origin.incarnation;
         origin.heard = now;
         if origin.unreachable_since.is_some() {
             self.unreached.insert(id.name);
         }
         let void = origin.merge(Arc::clone(&record));
+        let reached = origin.unreachable_since.is_none();
+        let mut replaced = false;
         for old in &void {
             self.bytes -= old.bytes().len();
-            self.tree.remove(old);
+            self.copies.forget(old);
+            if reached && old.id() == id {
+                self.tree.replace(old, &record);
+                replaced = true;
+            } else {
+                self.tree.remove(old);
+            }
         }
         self.differs_since = None;
         self.bytes += record.bytes().len();
-        if origin.unreachable_since.is_none() {
+        if reached && !replaced {
             self.tree.insert(&record);
         }
         self.asked.remove(&id);
@@ -444,6 +454,7 @@ impl Store {
         let Some(origin) = self.origins.remove(&name) else { return };
         for record in origin.records.values() {
             self.bytes -= record.bytes().len();
+            self.copies.forget(record);
             self.tree.remove(record);
         }
         self.reach.forget(name);

@@ -85,12 +85,12 @@ fn deliver(store: &mut Store, records: &[Record]) -> Output {
 }
 
 fn held(store: &Store) -> BTreeMap<RecordId, Edition> {
-    let records = store.origins.values().flat_map(|origin| origin.records.values());
+    let records = store.origins.iter().flat_map(|(_, origin)| origin.records.values());
     records.map(|record| (record.id(), record.edition())).collect()
 }
 
 fn all_held(store: &Store) -> Vec<Record> {
-    store.origins.values().flat_map(|origin| origin.records.values()).map(|record| Record::clone(record)).collect()
+    store.origins.iter().flat_map(|(_, origin)| origin.records.values()).map(|record| Record::clone(record)).collect()
 }
 
 /// Stores joined by links that lose, repeat and reorder messages.

@@ -44,6 +44,17 @@ impl Tree {
         }
     }
 
+    /// Puts an edition in the place of an older one of the same record, which may be in.
+    pub(super) fn replace(&mut self, old: &Record, record: &Record) {
+        let leaf = &mut self.leaves[usize::from(record.id().bucket())];
+        if leaf.ids.binary_search(&record.id()).is_err() {
+            return self.insert(record);
+        }
+        let change = record.edition().digest.wrapping_sub(old.edition().digest);
+        leaf.sum = leaf.sum.wrapping_add(change);
+        self.root = self.root.wrapping_add(change);
+    }
+
     /// Removes a record that may be in.
     pub(super) fn remove(&mut self, record: &Record) {
         let leaf = &mut self.leaves[usize::from(record.id().bucket())];

@@ -21,7 +21,6 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::forward::fib::{FloodTrees, MOST_HOPS};
@@ -51,7 +50,8 @@ pub struct Route {
 /// The routes of one router to all others it can reach.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    routes: BTreeMap<PeerName, Route>,
+    /// Ascending by name. They are all computed anew with each change, so they are kept in one piece.
+    routes: Vec<(PeerName, Route)>,
 }
 
 impl Route {
@@ -98,18 +98,20 @@ impl Routes {
                 max_datagram: widths[target],
             })
         };
-        let routes = (0..names.len()).filter_map(|target| Some((names[target], route(target)?)));
-        Routes { routes: routes.collect() }
+        let mut routes = Vec::with_capacity(names.len());
+        routes.extend((0..names.len()).filter_map(|target| Some((names[target], route(target)?))));
+        Routes { routes }
     }
 
     /// The route to `peer`, where one leads there.
     pub fn get(&self, peer: PeerName) -> Option<&Route> {
-        self.routes.get(&peer)
+        let at = self.routes.binary_search_by_key(&peer, |(name, _)| *name).ok()?;
+        self.routes.get(at).map(|(_, route)| route)
     }
 
     /// True where a route leads to `peer`.
     pub fn reachable(&self, peer: PeerName) -> bool {
-        self.routes.contains_key(&peer)
+        self.get(peer).is_some()
     }
 
     /// All routes, ascending by name.

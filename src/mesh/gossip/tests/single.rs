@@ -176,7 +176,7 @@ fn a_member_cannot_speak_for_another() {
 fn two_keys_of_one_name_are_told_once() {
     let mut store = store(1);
     let other = record(2, 0, (1, 1), &links_body(&[]));
-    store.origins.insert(other.id().name, Origin::new(PublicKey([9; 32]), 1, None));
+    store.origins.get_or_insert_with(other.id().name, || Origin::new(PublicKey([9; 32]), 1, None));
     let first = deliver(&mut store, &[other.clone(), other.clone()]);
     assert_eq!((first.warnings.len(), first.changes.len(), store.counters().record_clash.get()), (1, 0, 2));
     assert!(first.warnings[0].contains(&other.origin().to_string()));
@@ -222,7 +222,7 @@ fn bounds_hold() {
         assert!(store.stored_bytes() <= 3000 && store.origins.len() <= 4);
     }
     assert!(store.counters().router_forgotten.get() > 20, "who cannot be reached makes room");
-    assert!(store.origins.contains_key(&store.own()));
+    assert!(store.origins.get(&store.own()).is_some());
 }
 
 #[test]
