@@ -9,10 +9,9 @@ use crate::crypto::PublicIdentity;
 use crate::crypto::kem::{self, Coins, Decapsulator, Secret};
 
 /// How keys are agreed on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
     /// X25519, ML-KEM-768 and Ed25519.
-    #[default]
     True,
     /// Hashes of the *public* keys, which **anybody can compute**, and certificates that nobody looks at: messages of the same length, made with
     /// as many random numbers. Both ends must do so. It is what a simulation of honest routers needs; never use it outside.

@@ -73,6 +73,20 @@ fn golden_signature() {
 }
 
 #[test]
+fn what_is_held_no_more_is_no_copy() {
+    let mut store = store(1);
+    let links = [record(2, 0, (1, 1), &links_body(&[3]))];
+    let is_news = |store: &mut Store| !deliver(store, &links).changes.is_empty();
+    assert!(is_news(&mut store) && !is_news(&mut store), "the second is a copy");
+    store.forget(identity(2).name(), &mut Output::default());
+    assert!(is_news(&mut store), "who was forgotten comes back whole");
+    deliver(&mut store, &[record(2, 1, (2, 1), &links_body(&[4]))]);
+    let stale = store.counters().record_stale.get();
+    assert!(!is_news(&mut store), "its next life has made that void");
+    assert_eq!(store.counters().record_stale.get(), stale + 1, "it is told from a copy");
+}
+
+#[test]
 fn our_own_forgotten_past_is_passed() {
     let mut store = store(1);
     publish(&mut store, |store, out| store.publish_node(Time::ZERO, node("h1"), out));
