@@ -257,6 +257,18 @@ impl Session {
         self.lane(lane).map_or(0, |lane| lane.next.load(Ordering::Relaxed))
     }
 
+    /// True once anything was received: the peer uses the session. (The initiator of an IK handshake is told of keys that the peer may
+    /// have dropped since.)
+    pub fn has_received(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.window.top() > 0 || !lane.window.check(0))
+    }
+
+    /// As if a first datagram had been received.
+    #[cfg(test)]
+    pub(crate) fn note_received(&self) {
+        self.lanes.iter().for_each(|lane| drop(lane.window.mark(0)));
+    }
+
     /// A number that grows with what is received, of all lanes.
     pub fn received(&self) -> u64 {
         self.lanes.iter().map(|lane| u64::from(lane.window.top())).sum()

@@ -70,6 +70,11 @@ impl Answers {
         self.kept.retain(|_, kept| now.since(kept.at) < KEEP);
     }
 
+    /// These sessions of ours have ended: nobody is told of them any more.
+    pub(super) fn forget(&mut self, sessions: &[u32]) {
+        self.kept.retain(|_, kept| !sessions.contains(&kept.index));
+    }
+
     /// Whether one more may be kept. A `proven` sender takes the place of the oldest that is not.
     fn make_room(&mut self, way: Way, proven: bool) -> bool {
         let same_host = |other: &Way| way.is_same_host(*other);

@@ -254,19 +254,6 @@ impl Mesh {
         self.finish(now, out);
     }
 
-    /// Says everything anew under a higher incarnation. Whoever hears of it ends its sessions with us: so do we, and dial again.
-    fn adopt_incarnation(&mut self, now: Time, incarnation: u64, out: &mut Outbox) {
-        let before = self.store.incarnation();
-        let mut said = gossip::Output::default();
-        self.store.adopt_incarnation(now, incarnation, &mut said);
-        self.spread(now, said, out);
-        if self.store.incarnation() > before {
-            let peers: Vec<PeerName> = self.keyrings.keys().copied().collect();
-            peers.into_iter().for_each(|peer| self.end_sessions(now, peer, "this router goes on as a new incarnation", out));
-            self.fib_stale = true;
-        }
-    }
-
     fn forget_targets(&mut self, targets: &[Target]) {
         for target in targets {
             let goal = Goal::Host(target.clone());

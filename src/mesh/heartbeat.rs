@@ -62,6 +62,8 @@ const OUTSTANDING: usize = 32;
 /// A ping that was not answered for this long is lost, and counted so.
 const LOST_AFTER: Duration = Duration::from_secs(3);
 
+/// A ping is overdue after this, however long others took: where none could be before it counts as lost, no link would ever be found dead.
+const MOST_PATIENCE: Duration = Duration::from_secs(2);
 /// A ping weighs so much in the share of lost ones: costs should follow the link, not the dice.
 const LOSS_WEIGHT: u32 = 32;
 
@@ -203,7 +205,10 @@ impl Heartbeat {
     pub fn pong(&mut self, now: Time, sequence: u32) -> bool {
         let Some(at) = self.outstanding.iter().position(|(s, _)| *s == sequence) else { return false };
         let Some((_, sent)) = self.outstanding.remove(at) else { return false };
-        self.sample(now, now.since(sent));
+        // One that lay here while this router stood still tells nothing of the way.
+        if now.since(sent) < LOST_AFTER {
+            self.sample(now, now.since(sent));
+        }
         self.loss -= self.loss / LOSS_WEIGHT;
         self.prove(sent);
         self.heard = self.heard.max(now);
@@ -248,7 +253,7 @@ impl Heartbeat {
     /// The time by which a ping sent now should be answered.
     fn patience(&self) -> Duration {
         match self.rtt {
-            Some(rtt) => rtt + self.variation * 4 + OVERDUE,
+            Some(rtt) => (rtt + self.variation * 4 + OVERDUE).min(MOST_PATIENCE),
             None => FIRST_RTT + OVERDUE,
         }
     }

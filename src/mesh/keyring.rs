@@ -9,11 +9,12 @@
 //! ```
 //!
 //! A session is due for replacement 120 s after its handshake, or when a lane has used 2^31 counters, and ends for
-//! good 180 s after that. The initiator of the last handshake replaces it; the other end steps in 10 s later.
+//! good 180 s after that. The initiator of the last handshake replaces it; the other end steps in 10 s later. One that the initiator has heard
+//! nothing on for 3 s, although it asks each second, is replaced then: the responder keeps but one that is not confirmed, and that not for long.
 //!
 //! Of two handshakes that cross, that of the lower name counts. Whether they have crossed each end judges by its own clock, so at the border the
 //! two may differ, and each seals with a session that the other drops a minute later. Each sees that: the peer goes on sealing with what was
-//! replaced here. Then the session of the lower name counts after all ([`Keyring::follow`]).
+//! replaced here. Then the session of the lower name counts after all ([`Keyring::follow`]), unless the peer has it no more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub const REKEY_AFTER: Duration = Duration::from_secs(120);
 pub const KEEP_PREVIOUS: Duration = Duration::from_secs(60);
 /// How long an unconfirmed session of a responder is kept.
 const KEEP_NEXT: Duration = Duration::from_secs(10);
+/// A responder that has said nothing on a session after this time does not have it.
+const IN_VAIN: Duration = Duration::from_secs(3);
 /// Handshakes that end within this time of each other are taken to have crossed.
 const CROSSING: Duration = Duration::from_secs(5);
 /// The responder's patience with the initiator's rekey.
@@ -35,6 +38,9 @@ const RESPONDER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Until so long after a session was replaced what the peer had sealed with it before may arrive.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
+
+/// So often a peer is told of the session that counts. Whoever answers none of that has lost it.
+const MOST_NUDGES: u8 = 3;
 
 /// What the peer's use of a replaced session asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,19 +65,20 @@ pub struct Keyring {
     answered: u64,
     /// What had been received on the replaced session, by its index, when nothing was in flight any more.
     received: Option<(u32, u64)>,
+    /// How often the peer was told of the current session for that, in a row.
+    nudges: u8,
 }
 
 impl Keyring {
     /// Takes in the product of a handshake. The initiator seals with it at once, the responder once it is confirmed.
-    /// `lower` tells whether our name is lower than the peer's.
-    pub fn install(&mut self, now: Time, session: Arc<Session>, lower: bool) {
+    /// `lower` tells whether our name is lower than the peer's. Returns the session of a responder whose place it took.
+    pub fn install(&mut self, now: Time, session: Arc<Session>, lower: bool) -> Option<Arc<Session>> {
         if session.may_seal() {
             self.replace(now, session, lower);
-            return;
+            return None;
         }
-        if let Some(old) = self.next.replace(session) {
-            old.retire();
-        }
+        let old = self.next.replace(session);
+        old.inspect(|old| old.retire())
     }
 
     /// Makes a confirmed `next` the current session. True where it did.
@@ -84,6 +91,7 @@ impl Keyring {
 
     /// Of two handshakes that crossed and both ended, both routers keep that of the lower name as the current one.
     fn replace(&mut self, now: Time, session: Arc<Session>, lower: bool) {
+        self.nudges = 0;
         let ours_wins = |session: &Session| session.is_initiator() == lower;
         let crossed = self.current.as_ref().is_some_and(|current| {
             let fresh = now.since(current.established()) < CROSSING && !current.is_retired();
@@ -119,9 +127,12 @@ impl Keyring {
             }
         }
         self.received = Some((index, received));
-        if ours_wins(current) {
+        let lost = is_unheard(current) && self.nudges >= MOST_NUDGES;
+        if ours_wins(current) && !lost {
+            self.nudges = self.nudges.saturating_add(1);
             return Follow::Nudge;
         }
+        self.nudges = 0;
         if let Some((again, _)) = self.previous.take()
             && let Some(other) = self.current.replace(again)
         {
@@ -182,21 +193,18 @@ impl Keyring {
     /// True where we are to start the handshake that replaces the current session.
     pub fn wants_rekey(&self, now: Time) -> bool {
         let Some(current) = &self.current else { return false };
-        now >= self.quiet_until && self.next.is_none() && now >= rekey_at(current)
+        let in_vain = is_unheard(current) && now.since(current.established()) >= IN_VAIN;
+        now >= self.quiet_until && self.next.is_none() && (in_vain || now >= rekey_at(current))
+    }
+
+    /// The current session, where the peer drops it unless it hears something on it soon.
+    pub fn to_confirm(&self, now: Time) -> Option<&Arc<Session>> {
+        self.current.as_ref().filter(|current| is_unheard(current) && now.since(current.established()) < KEEP_NEXT)
     }
 
     /// A rekey starts: none other for a while.
     pub fn rekeying(&mut self, now: Time) {
         self.quiet_until = now + RESPONDER_PATIENCE;
-    }
-
-    /// When [`Keyring::expire`] or [`Keyring::wants_rekey`] may be due.
-    pub fn due(&self) -> Option<Time> {
-        let rekey = self.current.as_ref().map(|current| rekey_at(current).max(self.quiet_until));
-        let hard = self.current.as_ref().map(|current| current.established() + KEY_LIFE);
-        let next = self.next.as_ref().map(|next| next.established() + KEEP_NEXT);
-        let previous = self.previous.as_ref().map(|(_, until)| *until);
-        [rekey, hard, next, previous].into_iter().flatten().min()
     }
 }
 
@@ -204,6 +212,11 @@ fn rekey_at(session: &Session) -> Time {
     let wait = if session.is_initiator() { Duration::ZERO } else { RESPONDER_PATIENCE };
     let base = if session.sent() >= REKEY_COUNTER { Duration::ZERO } else { REKEY_AFTER };
     session.established() + base + wait
+}
+
+/// True where nothing shows that the peer still has a session which we began.
+fn is_unheard(session: &Session) -> bool {
+    session.is_initiator() && !session.has_received()
 }
 
 fn drop_session(session: Option<Arc<Session>>) -> bool {
@@ -242,7 +255,9 @@ mod tests {
     #[test]
     fn make_before_break() {
         let mut keys = Keyring::default();
-        keys.install(second(0), session(second(0), true, 1), true);
+        let first = session(second(0), true, 1);
+        first.note_received();
+        keys.install(second(0), first, true);
         assert!(!keys.wants_rekey(second(119)) && keys.wants_rekey(second(120)));
         keys.rekeying(second(120));
         assert!(!keys.wants_rekey(second(121)));
@@ -258,6 +273,25 @@ mod tests {
         assert_eq!(keys.all().count(), 1);
         assert!(keys.expire(second(421)) && keys.is_empty(), "the hard end");
         assert!(next.is_retired());
+    }
+
+    #[test]
+    fn a_session_on_which_nothing_is_heard_is_repeated_and_then_replaced() {
+        let mut keys = Keyring::default();
+        let first = session(second(0), true, 1);
+        keys.install(second(0), Arc::clone(&first), true);
+        let to_confirm = |keys: &Keyring, now| keys.to_confirm(second(now)).map(|session| session.local_index());
+        assert_eq!((to_confirm(&keys, 2), keys.wants_rekey(second(2))), (Some(1), false));
+        assert_eq!((to_confirm(&keys, 3), keys.wants_rekey(second(3))), (Some(1), true), "the peer does not have it, it seems");
+        keys.rekeying(second(3));
+        assert!(!keys.wants_rekey(second(12)) && keys.wants_rekey(second(13)), "nor is that tried all the time");
+        assert_eq!(to_confirm(&keys, 10), None, "by now the peer has dropped it");
+        first.note_received();
+        assert!(!keys.wants_rekey(second(13)), "the peer has it");
+
+        let mut keys = Keyring::default();
+        keys.install(second(0), session(second(0), false, 2), true);
+        assert!(to_confirm(&keys, 1).is_none() && !keys.wants_rekey(second(11)), "a responder waits");
     }
 
     #[test]

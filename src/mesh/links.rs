@@ -47,7 +47,9 @@ impl Mesh {
         self.make_session_room(now, peer, out);
         let stamp = member.stamp.max(before.unwrap_or_default());
         self.members.insert(peer, Member { stamp, ..member });
-        self.keyrings.entry(peer).or_default().install(now, Arc::clone(&session), self.own < peer);
+        if let Some(old) = self.keyrings.entry(peer).or_default().install(now, Arc::clone(&session), self.own < peer) {
+            self.answers.forget(&[old.local_index()]);
+        }
         self.reindex(peer);
         self.fib_stale = true;
         let mut goal = goal;

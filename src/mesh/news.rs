@@ -164,6 +164,8 @@ impl Mesh {
                 self.review_bindings(now, name);
             }
             Change::Incarnation(name, incarnation) => {
+                // What it says of itself now comes with its NODE record, and routes follow that again.
+                self.news.closed.remove(&name);
                 if self.members.get(&name).is_some_and(|member| member.stamp.incarnation < incarnation) {
                     self.end_sessions(now, name, "it was restarted", out);
                 }
@@ -189,6 +191,21 @@ impl Mesh {
             Change::App(name, REVOKED_RECORD, chunk) => self.heard_revoked(now, name, chunk, out),
             Change::App(name, kind, chunk) => self.app_record(name, kind, chunk, out),
             Change::OwnIncarnation(incarnation) => out.events.push(Event::Persist(incarnation)),
+        }
+    }
+
+    /// Says everything anew under a higher incarnation. Whoever hears of it ends its sessions with us: so do we, and dial again.
+    pub(super) fn adopt_incarnation(&mut self, now: Time, incarnation: u64, out: &mut Outbox) {
+        let before = self.store.incarnation();
+        let mut said = Output::default();
+        self.store.adopt_incarnation(now, incarnation, &mut said);
+        self.spread(now, said, out);
+        if self.store.incarnation() > before {
+            let peers: Vec<PeerName> = self.keyrings.keys().copied().collect();
+            peers.into_iter().for_each(|peer| self.end_sessions(now, peer, "this router goes on as a new incarnation", out));
+            // What was begun in the former life is refused by whoever has heard of this one.
+            self.attempts.retain(|_, attempt| attempt.goal.is_some());
+            self.fib_stale = true;
         }
     }
 

@@ -23,8 +23,6 @@ use crate::wire::{Address, PeerName};
 
 /// A session that carried nothing for this long is not replaced.
 const UNUSED: Duration = Duration::from_secs(120);
-/// For this long the initiator of a relayed session repeats that it has it.
-const CONFIRM_FOR: Duration = Duration::from_secs(4);
 
 impl Mesh {
     /// A datagram was opened on a session: what waited for that proof goes on.
@@ -204,7 +202,8 @@ impl Mesh {
                 continue;
             }
             let wants = keys.wants_rekey(now) && !self.left;
-            if wants && (self.adjacencies.contains_key(&peer) || self.is_in_use(now, peer, UNUSED)) {
+            // Without a way it is tried as soon as there is one.
+            if wants && self.way_to(peer).is_some() && (self.adjacencies.contains_key(&peer) || self.is_in_use(now, peer, UNUSED)) {
                 if let Some(keys) = self.keyrings.get_mut(&peer) {
                     keys.rekeying(now);
                 }
@@ -213,13 +212,13 @@ impl Mesh {
         }
     }
 
-    /// The responder of a relayed handshake may seal only once it has heard from us.
+    /// The responder of a relayed handshake may seal only once it has heard from us, and drops the session where it does not: it is told until it
+    /// says something.
     fn repeat_confirmation(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
         if self.adjacencies.contains_key(&peer) {
             return;
         }
-        let Some(session) = self.keyrings.get(&peer).and_then(|keys| keys.current()).map(Arc::clone) else { return };
-        if session.is_initiator() && now.since(session.established()) < CONFIRM_FOR {
+        if let Some(session) = self.keyrings.get(&peer).and_then(|keys| keys.to_confirm(now)).map(Arc::clone) {
             self.send_any(peer, &session, &[], out);
         }
     }
@@ -254,6 +253,7 @@ impl Mesh {
     pub(super) fn end_sessions(&mut self, now: Time, peer: PeerName, why: &str, out: &mut Outbox) {
         self.link_down(now, peer, why, out);
         if let Some(mut keys) = self.keyrings.remove(&peer) {
+            self.answers.forget(&keys.all().map(|session| session.local_index()).collect::<Vec<_>>());
             keys.retire();
             self.fib_stale = true;
         }

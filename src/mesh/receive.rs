@@ -102,6 +102,10 @@ impl Mesh {
             out.genuine.push(from);
             self.heard_direct(now, peer, from, out);
         }
+        if !direct && text.is_empty() && !session.is_initiator() {
+            // Whoever began the session wants to hear something on it. The other way round nobody answers, so this ends here.
+            self.send_any(peer, &session, &[], out);
+        }
         let proven = self.is_at(peer, from);
         let mut records = Records::new(text);
         let mut answers = Vec::new();

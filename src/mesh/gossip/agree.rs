@@ -26,6 +26,8 @@ const SHORTEST_GAP: Duration = Duration::from_millis(10);
 const FIRST_GAP: Duration = Duration::from_millis(250);
 /// The longest wait between comparisons that change nothing.
 const LONGEST_GAP: Duration = Duration::from_secs(32);
+/// Where nothing else changes meanwhile, a comparison is fruitless because a datagram was lost: bad networks lose several in a row.
+const LOST_IN_A_ROW: u8 = 8;
 /// The longest wait while the two roots are others than last time.
 const NEWS_GAP: Duration = Duration::from_secs(2);
 /// What differs for no longer is on its way: a record crosses a large mesh in about that time.
@@ -63,6 +65,8 @@ pub(super) struct Neighbour {
     /// True until the second comparison starts: what the other has not is to be told whole.
     first: bool,
     gap: Duration,
+    /// How often the same two roots were compared again.
+    repeated: u8,
 }
 
 /// When to look in spite of news that keep coming, whether push misses something.
@@ -104,13 +108,14 @@ impl Default for Neighbour {
             short: false,
             first: true,
             gap,
+            repeated: 0,
         }
     }
 }
 
 impl Neighbour {
     /// Whether a comparison may start now, given both roots: the neighbour gave its `word` for one, or what differs is `ripe`. Where the last
-    /// one brought something, that word is enough; else waits double.
+    /// one brought something, that word is enough; else waits double, but for the first few times that neither root has changed.
     fn may_start(&mut self, now: Time, roots: (u64, u64), word: bool, ripe: bool) -> bool {
         let again = self.compared == Some(roots);
         let wait = if again { self.gap } else { self.gap.min(NEWS_GAP) };
@@ -119,7 +124,9 @@ impl Neighbour {
         if !(next || rested && (word || ripe)) {
             return false;
         }
-        self.gap = if self.fruitful || self.started.is_none() { FIRST_GAP } else { (self.gap * 2).min(LONGEST_GAP) };
+        self.repeated = if again { self.repeated.saturating_add(1) } else { 0 };
+        let lost = again && self.repeated <= LOST_IN_A_ROW;
+        self.gap = if self.fruitful || lost || self.started.is_none() { FIRST_GAP } else { (self.gap * 2).min(LONGEST_GAP) };
         self.first = self.started.is_none();
         (self.fruitful, self.short) = (false, false);
         self.compared = Some(roots);
@@ -308,7 +315,7 @@ impl Store {
 
 impl Origin {
     /// True where it has said something that may still be on its way to others.
-    fn is_under_way(&self, now: Time) -> bool {
+    pub(super) fn is_under_way(&self, now: Time) -> bool {
         now.since(self.heard) < UNDER_WAY
     }
 }

@@ -325,7 +325,7 @@ impl Store {
                 }
                 Standing::Older => {
                     self.counters.record_stale.inc();
-                    self.tell_former_life(from, record, out);
+                    self.tell_former_life(now, from, record, out);
                     return false;
                 }
             }
@@ -349,11 +349,11 @@ impl Store {
         fits
     }
 
-    /// A neighbour speaks of itself as it was before a start, or a goodbye, that it does not remember: it hears of it. Agreement would not tell it,
-    /// since who has left is not agreed on.
-    fn tell_former_life(&self, from: PeerName, record: &Record, out: &mut Output) {
+    /// A router is spoken of as it was before a start, or a goodbye, that it does not remember: whoever says so hears of it, and of what they tell
+    /// others the router itself does. Agreement would not tell them: who has left is not agreed on.
+    fn tell_former_life(&self, now: Time, from: PeerName, record: &Record, out: &mut Output) {
         let id = record.id();
-        let Some(origin) = self.origins.get(&id.name).filter(|_| id.name == from) else { return };
+        let Some(origin) = self.origins.get(&id.name).filter(|origin| id.name == from || !origin.is_under_way(now)) else { return };
         if origin.incarnation > record.edition().incarnation || origin.left().is_some() {
             self.send_records(from, origin.proof(id).into_iter(), out);
         }

@@ -326,6 +326,38 @@ fn one_lost_record_costs_few_messages_to_find() {
 }
 
 #[test]
+fn a_comparison_whose_answer_is_lost_is_repeated_without_waiting_longer_each_time() {
+    let mut net = Net::new(2);
+    net.connect(0, 1);
+    net.drain();
+    (0..2).for_each(|_| net.beat());
+    assert!(net.in_step());
+    net.with(0, |store, now, out| store.publish_macs(now, &[mac(1)], out));
+    net.queue.clear();
+    let is_records = |message: &[u8]| matches!(gossip::Message::parse(message), Ok(gossip::Message::Records(_)));
+    let mut answered = Vec::new();
+    for _ in 0..12 {
+        net.now = net.now + SECOND;
+        let mut lost = 0;
+        for (from, to) in [(0, 1), (1, 0)] {
+            let (root, name) = (net.stores[from].root(net.now), net.stores[from].own());
+            net.with(to, |store, now, out| store.on_root(now, name, root, out));
+        }
+        while !net.queue.is_empty() {
+            let before = net.queue.len();
+            net.queue.retain(|(_, _, message)| !is_records(message));
+            lost += before - net.queue.len();
+            if let Some((from, to, message)) = net.queue.pop() {
+                let from = net.stores[from].own();
+                net.with(to, |store, now, out| store.receive(now, from, &message, out));
+            }
+        }
+        answered.push(lost);
+    }
+    assert!(answered.iter().filter(|lost| **lost > 0).count() >= 8, "answers that were lost, by heartbeat: {answered:?}");
+}
+
+#[test]
 fn partitions_heal_and_the_dead_stay_dead() {
     let mut net = Net::new(4);
     for (a, b) in [(0, 1), (1, 2), (2, 3)] {

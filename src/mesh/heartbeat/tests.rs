@@ -68,6 +68,48 @@ fn a_stall_of_our_own_kills_nothing() {
     assert!(matches!(beat.poll(Time(60_100 * MS)), Verdict::Wait));
 }
 
+/// A peer that answers after `rtt` milliseconds falls silent while this router stands still for so many; how long after that it is found dead.
+fn silent_after_a_stall(rtt: u64, stall: u64, pong_first: bool) -> Option<u64> {
+    let mut beat = Heartbeat::new(Time::ZERO);
+    let mut answers: VecDeque<(u64, u32)> = VecDeque::new();
+    let (stops, mut ms) = (30_001, 0);
+    while ms < stops + stall + 60_000 {
+        let now = Time(ms * MS);
+        let mut came = |beat: &mut Heartbeat| {
+            while answers.front().is_some_and(|(at, _)| *at <= ms) {
+                let (_, sequence) = answers.pop_front().expect("checked");
+                beat.pong(now, sequence);
+            }
+        };
+        if pong_first {
+            came(&mut beat);
+        }
+        let verdict = beat.poll(now);
+        if !pong_first {
+            came(&mut beat);
+        }
+        match verdict {
+            Verdict::Dead => return Some(ms.saturating_sub(stops + stall)),
+            Verdict::Ping(sequence) if ms < stops => answers.push_back((ms + rtt, sequence)),
+            Verdict::Ping(_) | Verdict::Wait => {}
+        }
+        ms += if ms == stops { stall.max(1) } else { 1 };
+    }
+    None
+}
+
+#[test]
+fn a_link_that_ended_while_this_router_stood_still_is_found_dead_all_the_same() {
+    for (rtt, most) in [(1, 6_000), (100, 6_000), (1_900, 9_000), (2_800, 12_000)] {
+        for stall in [0, 700, 3_000, 10_000, 60_000] {
+            for pong_first in [true, false] {
+                let took = silent_after_a_stall(rtt, stall, pong_first);
+                assert!(took.is_some_and(|took| took < most), "{rtt} ms, after {stall} ms, {pong_first}: {took:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_doubt_is_refuted_by_an_answer_or_soon_the_death() {
     let mut beat = Heartbeat::new(Time::ZERO);

@@ -65,6 +65,95 @@ fn who_forgot_a_life_that_no_record_tells_of_is_spoken_with() {
 }
 
 #[test]
+fn who_forgot_its_life_is_told_of_it_by_those_behind_a_neighbour_that_forgot_it_too() {
+    let mut orders = BTreeSet::new();
+    for (seed, goodbye) in (830..836).zip([true, false].into_iter().cycle()) {
+        let (mut sim, hosts) = line(seed, 3);
+        let [far, neighbour, host] = hosts[..] else { unreachable!("a line of three") };
+        converge(&mut sim, seconds(2));
+        for _ in 0..3 {
+            sim.crash(host);
+            sim.start(host);
+            converge(&mut sim, seconds(10));
+        }
+        if goodbye {
+            sim.stop(host);
+        } else {
+            sim.crash(host);
+        }
+        sim.run_for(seconds(10));
+        sim.crash(neighbour);
+        sim.lose_incarnation(host);
+        sim.start(neighbour);
+        sim.start(host);
+        let took = sim.run_until(seconds(20), Sim::is_converged);
+        println!("seed {seed}: after {} it was reached within {took:?}", if goodbye { "a goodbye" } else { "a crash" });
+        assert!(took.is_some(), "seed {seed}: {far:?} does not reach {host:?}");
+        assert!(sim.log(host).iter().any(|(_, event)| matches!(event, Event::Persist(_))), "it has heard of its former life");
+        // Whoever has the lower name starts comparisons, and so tells what it holds in another way.
+        orders.insert((sim.name(far) < sim.name(neighbour), goodbye));
+        nothing_went_wrong(&sim);
+    }
+    assert_eq!(orders.len(), 4, "both orders of names, with and without a goodbye: {orders:?}");
+}
+
+#[test]
+fn nobody_is_reached_through_a_router_that_passes_nothing_on_however_often_it_starts() {
+    for seed in 840..850 {
+        let mut sim = Sim::new(seed, Options::default());
+        let [one, closed, other] = [true, false, true].map(|forwarding| sim.router(&RouterOptions { forwarding, ..RouterOptions::default() }));
+        for end in [one, other] {
+            sim.wire(end, closed, Quality::bad());
+            sim.connect(end, closed);
+        }
+        sim.start_all();
+        for round in 0..20 {
+            sim.run_for(seconds(4));
+            let reached = |sim: &Sim| [one, closed, other].map(|router| sim.reachable(router).len());
+            sim.run_until(seconds(16), |sim| reached(sim) == [1, 2, 1]);
+            assert_eq!(reached(&sim), [1, 2, 1], "seed {seed}, after {round} restarts of {closed:?}");
+            sim.crash(closed);
+            sim.start(closed);
+        }
+    }
+}
+
+#[test]
+fn frames_go_on_where_the_other_end_dropped_the_session_that_they_are_sealed_with() {
+    for seed in 850..856 {
+        let (mut sim, hosts) = hosts(seed, 3, &RouterOptions::default());
+        let [one, relay, other] = hosts[..] else { unreachable!("three hosts") };
+        sim.wire(one, relay, Quality::default());
+        let wire = sim.wire(other, relay, Quality { latency: ms(50), ..Quality::default() });
+        sim.connect(one, relay);
+        sim.connect(other, relay);
+        sim.start_all();
+        let [from, to] = [one, other].map(|host| sim.container(host));
+        converge(&mut sim, seconds(2));
+        sim.broadcast(to);
+        sim.run_for(seconds(1));
+        let before = sim.counter(other, "handshakes_completed");
+        sim.send(from, to, 200);
+        let answered = |sim: &Sim| sim.counter(other, "handshakes_completed") > before;
+        assert!(sim.run_until(seconds(2), answered).is_some(), "seed {seed}: {one:?} has asked {other:?} for a session");
+        // The answer arrives, and nothing that is sealed with it before the other end gives it up.
+        sim.mute(wire, relay);
+        sim.run_for(seconds(12));
+        sim.mend(wire);
+        converge(&mut sim, seconds(20));
+        let start = sim.now();
+        let arrived = (0..25).any(|_| {
+            let frame = sim.send(from, to, 200);
+            sim.run_for(ms(200));
+            sim.arrivals(frame, other) == 1
+        });
+        println!("seed {seed}: a frame arrived {:?} after the mesh was whole again", sim.now().since(start));
+        assert!(arrived, "seed {seed}: from {one:?} to {other:?}");
+        nothing_went_wrong(&sim);
+    }
+}
+
+#[test]
 fn a_way_that_opens_is_found_soon_whenever_that_is() {
     let mut slowest = Duration::ZERO;
     for closed in (3..20).map(seconds) {
