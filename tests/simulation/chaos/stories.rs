@@ -101,7 +101,8 @@ fn who_forgot_its_life_is_told_of_it_by_those_behind_a_neighbour_that_forgot_it_
 fn nobody_is_reached_through_a_router_that_passes_nothing_on_however_often_it_starts() {
     for seed in 840..850 {
         let mut sim = Sim::new(seed, Options::default());
-        let [one, closed, other] = [true, false, true].map(|forwarding| sim.router(&RouterOptions { forwarding, ..RouterOptions::default() }));
+        let [one, closed, other] =
+            [true, false, true].map(|forwarding| sim.router(&RouterOptions { forwarding, ..RouterOptions::default() }));
         for end in [one, other] {
             sim.wire(end, closed, Quality::bad());
             sim.connect(end, closed);
