@@ -9,8 +9,11 @@
 //! ```
 //!
 //! A session is due for replacement 120 s after its handshake, or when a lane has used 2^31 counters, and ends for
-//! good 180 s after that. The initiator of the last handshake replaces it; the other end steps in 10 s later. One that the initiator has heard
-//! nothing on for 3 s, although it asks each second, is replaced then: the responder keeps but one that is not confirmed, and that not for long.
+//! good 180 s after that. The initiator of the last handshake replaces it; the other end steps in 10 s later.
+//!
+//! A peer may have let go of a session: a responder keeps but one that is not confirmed, and that not for long. Links find out by their heartbeats.
+//! Through relays the peer is asked each second, by the initiator until something is heard, and by either end while frames are sent and none
+//! has come for 5 s. What is not answered for 3 s is replaced.
 //!
 //! Of two handshakes that cross, that of the lower name counts. Whether they have crossed each end judges by its own clock, so at the border the
 //! two may differ, and each seals with a session that the other drops a minute later. Each sees that: the peer goes on sealing with what was
@@ -29,7 +32,9 @@ pub const REKEY_AFTER: Duration = Duration::from_secs(120);
 pub const KEEP_PREVIOUS: Duration = Duration::from_secs(60);
 /// How long an unconfirmed session of a responder is kept.
 const KEEP_NEXT: Duration = Duration::from_secs(10);
-/// A responder that has said nothing on a session after this time does not have it.
+/// Where frames are sent to a peer beyond relays and none has come for so long, it is asked whether it still has the session.
+pub const SILENT: Duration = Duration::from_secs(5);
+/// Who does not answer that for so long does not have it.
 const IN_VAIN: Duration = Duration::from_secs(3);
 /// Handshakes that end within this time of each other are taken to have crossed.
 const CROSSING: Duration = Duration::from_secs(5);
@@ -67,6 +72,10 @@ pub struct Keyring {
     received: Option<(u32, u64)>,
     /// How often the peer was told of the current session for that, in a row.
     nudges: u8,
+    /// The current session by its index, what had been received on it, and when that was noticed.
+    heard: Option<(u32, u64, Time)>,
+    /// Since when the peer is asked whether it has the current session, and says nothing.
+    asked: Option<Time>,
 }
 
 impl Keyring {
@@ -91,7 +100,7 @@ impl Keyring {
 
     /// Of two handshakes that crossed and both ended, both routers keep that of the lower name as the current one.
     fn replace(&mut self, now: Time, session: Arc<Session>, lower: bool) {
-        self.nudges = 0;
+        (self.nudges, self.asked) = (0, None);
         let ours_wins = |session: &Session| session.is_initiator() == lower;
         let crossed = self.current.as_ref().is_some_and(|current| {
             let fresh = now.since(current.established()) < CROSSING && !current.is_retired();
@@ -193,13 +202,26 @@ impl Keyring {
     /// True where we are to start the handshake that replaces the current session.
     pub fn wants_rekey(&self, now: Time) -> bool {
         let Some(current) = &self.current else { return false };
-        let in_vain = is_unheard(current) && now.since(current.established()) >= IN_VAIN;
+        let in_vain = self.asked.is_some_and(|asked| now.since(asked) >= IN_VAIN);
         now >= self.quiet_until && self.next.is_none() && (in_vain || now >= rekey_at(current))
     }
 
-    /// The current session, where the peer drops it unless it hears something on it soon.
-    pub fn to_confirm(&self, now: Time) -> Option<&Arc<Session>> {
-        self.current.as_ref().filter(|current| is_unheard(current) && now.since(current.established()) < KEEP_NEXT)
+    /// The current session, where the peer is to be asked whether it has it; to be called every now and then. `in_use` where frames are
+    /// sent to it.
+    pub fn to_ask(&mut self, now: Time, in_use: bool) -> Option<&Arc<Session>> {
+        let current = self.current.as_ref()?;
+        let (index, received) = (current.local_index(), current.received() + u64::from(current.has_received()));
+        if self.heard.is_none_or(|(known, before, _)| (known, before) != (index, received)) {
+            self.heard = Some((index, received, now));
+            self.asked = None;
+        }
+        let silent = in_use && self.heard.is_some_and(|(_, _, at)| now.since(at) >= SILENT);
+        let unheard = is_unheard(current) && now.since(current.established()) < KEEP_NEXT;
+        if !(silent || unheard) {
+            return None;
+        }
+        self.asked.get_or_insert(now);
+        Some(current)
     }
 
     /// A rekey starts: none other for a while.
@@ -276,22 +298,28 @@ mod tests {
     }
 
     #[test]
-    fn a_session_on_which_nothing_is_heard_is_repeated_and_then_replaced() {
+    fn a_session_on_which_nothing_is_heard_is_asked_for_and_then_replaced() {
         let mut keys = Keyring::default();
         let first = session(second(0), true, 1);
         keys.install(second(0), Arc::clone(&first), true);
-        let to_confirm = |keys: &Keyring, now| keys.to_confirm(second(now)).map(|session| session.local_index());
-        assert_eq!((to_confirm(&keys, 2), keys.wants_rekey(second(2))), (Some(1), false));
-        assert_eq!((to_confirm(&keys, 3), keys.wants_rekey(second(3))), (Some(1), true), "the peer does not have it, it seems");
+        let asks = |keys: &mut Keyring, now, in_use| keys.to_ask(second(now), in_use).is_some();
+        for now in 0..3 {
+            assert!(asks(&mut keys, now, false) && !keys.wants_rekey(second(now)), "{now} s");
+        }
+        assert!(asks(&mut keys, 3, false) && keys.wants_rekey(second(3)), "the peer does not have it, it seems");
         keys.rekeying(second(3));
         assert!(!keys.wants_rekey(second(12)) && keys.wants_rekey(second(13)), "nor is that tried all the time");
-        assert_eq!(to_confirm(&keys, 10), None, "by now the peer has dropped it");
+        assert!(!asks(&mut keys, 11, false), "by now the peer has dropped it");
         first.note_received();
-        assert!(!keys.wants_rekey(second(13)), "the peer has it");
+        assert!(!asks(&mut keys, 14, true) && !keys.wants_rekey(second(14)), "it has it after all");
+
+        assert!(!asks(&mut keys, 40, false), "nothing is sent to it");
+        assert!(asks(&mut keys, 41, true) && !keys.wants_rekey(second(43)));
+        assert!(asks(&mut keys, 44, true) && keys.wants_rekey(second(44)), "frames go out, and nothing comes");
 
         let mut keys = Keyring::default();
         keys.install(second(0), session(second(0), false, 2), true);
-        assert!(to_confirm(&keys, 1).is_none() && !keys.wants_rekey(second(11)), "a responder waits");
+        assert!(!asks(&mut keys, 1, true) && !keys.wants_rekey(second(11)), "a responder that is not confirmed waits");
     }
 
     #[test]

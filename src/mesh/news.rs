@@ -175,7 +175,10 @@ impl Mesh {
                 self.heard_bindings(now, name);
                 self.heard_groups(now, name);
                 self.targets.remove(&Goal::Peer(name));
-                if name != self.own {
+                // A goodbye may be late, and what we have with its next life already.
+                let gone = self.store.incarnation_of(name).unwrap_or(u64::MAX);
+                let lives = self.members.get(&name).is_some_and(|member| member.stamp.incarnation > gone);
+                if name != self.own && !lives {
                     self.end_sessions(now, name, "it has left the mesh", out);
                 }
                 if matches!(change, Change::Forgotten(_)) {
@@ -423,3 +426,6 @@ fn is_near(a: Address, b: Address) -> bool {
         (std::net::IpAddr::V4(_), std::net::IpAddr::V6(_)) | (std::net::IpAddr::V6(_), std::net::IpAddr::V4(_)) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

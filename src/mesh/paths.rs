@@ -13,7 +13,7 @@ use super::config::Outbox;
 use super::core::Mesh;
 use super::handshakes::Way;
 use super::heartbeat::LATE;
-use super::keyring::Follow;
+use super::keyring::{Follow, SILENT};
 use super::seeking::{MOST_CHALLENGES, Outcome};
 use super::tcp::patience;
 use crate::crypto::Session;
@@ -192,9 +192,9 @@ impl Mesh {
                 self.reindex(peer);
             }
             if let (Follow::Nudge, Some(session)) = (follow, self.keyrings.get(&peer).and_then(|keys| keys.current()).cloned()) {
-                self.send_any(peer, &session, &[], out);
+                self.ask_for_word(peer, &session, out);
             }
-            self.repeat_confirmation(now, peer, out);
+            self.ask_through_relays(now, peer, out);
             let Some(keys) = self.keyrings.get_mut(&peer) else { continue };
             if keys.is_empty() {
                 self.keyrings.remove(&peer);
@@ -212,15 +212,20 @@ impl Mesh {
         }
     }
 
-    /// The responder of a relayed handshake may seal only once it has heard from us, and drops the session where it does not: it is told until it
-    /// says something.
-    fn repeat_confirmation(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+    /// Beyond relays nothing but an answer shows that a peer still has the session that we seal with: it is asked where nothing else comes.
+    fn ask_through_relays(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
+        let in_use = self.is_in_use(now, peer, SILENT);
         if self.adjacencies.contains_key(&peer) {
             return;
         }
-        if let Some(session) = self.keyrings.get(&peer).and_then(|keys| keys.to_confirm(now)).map(Arc::clone) {
-            self.send_any(peer, &session, &[], out);
+        if let Some(session) = self.keyrings.get_mut(&peer).and_then(|keys| keys.to_ask(now, in_use)).map(Arc::clone) {
+            self.ask_for_word(peer, &session, out);
         }
+    }
+
+    fn ask_for_word(&mut self, peer: PeerName, session: &Session, out: &mut Outbox) {
+        let nonce = self.rng.next_u64();
+        self.send_any(peer, session, &[Record::Challenge(nonce)], out);
     }
 
     /// A peer that no link leads to any more, and a direct path does: frames go on, but floods and gossip take links.
@@ -261,3 +266,6 @@ impl Mesh {
         self.reindex(peer);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,15 +102,14 @@ impl Mesh {
             out.genuine.push(from);
             self.heard_direct(now, peer, from, out);
         }
-        if !direct && text.is_empty() && !session.is_initiator() {
-            // Whoever began the session wants to hear something on it. The other way round nobody answers, so this ends here.
-            self.send_any(peer, &session, &[], out);
-        }
         let proven = self.is_at(peer, from);
         let mut records = Records::new(text);
         let mut answers = Vec::new();
         for record in records.by_ref() {
-            if direct || matches!(record, Record::App { .. } | Record::Candidates(_)) {
+            if let (false, Record::Challenge(nonce)) = (direct, &record) {
+                // It asks whether we have this session, and hears it on that very one.
+                self.send_any(peer, &session, &[Record::Response(*nonce)], out);
+            } else if direct || matches!(record, Record::App { .. } | Record::Candidates(_)) {
                 self.direct_record(now, peer, from, &record, &mut answers, out);
             }
         }
@@ -140,7 +139,7 @@ impl Mesh {
         Some((session.peer(), Arc::clone(session)))
     }
 
-    /// One record of a DIRECT datagram, or an APP or CANDIDATES of any. Other RELAYED ones carry none that matter: opening them is what they are for. What only asks
+    /// One record of a DIRECT datagram, or an APP or CANDIDATES of any. Of other RELAYED ones it is enough that they were opened. What only asks
     /// for an echo is answered in one datagram for all, no longer than what came.
     fn direct_record(
         &mut self,

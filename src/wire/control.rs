@@ -207,7 +207,7 @@ pub enum Record<'a> {
         /// The probe's size.
         size: u16,
     },
-    /// Asks whether the peer is at the address this was sent to.
+    /// Asks whether the peer is at the address this was sent to; RELAYED, whether it has the session that this was sealed with.
     Challenge(u64),
     /// It is.
     Response(u64),

@@ -35,6 +35,11 @@ impl Store {
         self.origins.get(&name).is_some_and(Origin::is_stranger)
     }
 
+    /// The newest incarnation of a router that records tell of.
+    pub fn incarnation_of(&self, name: PeerName) -> Option<u64> {
+        self.origins.get(&name).map(|origin| origin.incarnation)
+    }
+
     /// True if the bounds allow the record, where need be after forgetting others.
     pub(super) fn make_room(&mut self, record: &Record, out: &mut Output) -> bool {
         let limits = self.config.limits;
