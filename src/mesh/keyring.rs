@@ -224,6 +224,11 @@ impl Keyring {
         Some(current)
     }
 
+    /// There is a direct way, whose heartbeats tell.
+    pub fn stop_asking(&mut self) {
+        self.asked = None;
+    }
+
     /// A rekey starts: none other for a while.
     pub fn rekeying(&mut self, now: Time) {
         self.quiet_until = now + RESPONDER_PATIENCE;
@@ -316,6 +321,8 @@ mod tests {
         assert!(!asks(&mut keys, 40, false), "nothing is sent to it");
         assert!(asks(&mut keys, 41, true) && !keys.wants_rekey(second(43)));
         assert!(asks(&mut keys, 44, true) && keys.wants_rekey(second(44)), "frames go out, and nothing comes");
+        keys.stop_asking();
+        assert!(!keys.wants_rekey(second(44)));
 
         let mut keys = Keyring::default();
         keys.install(second(0), session(second(0), false, 2), true);

@@ -215,10 +215,11 @@ impl Mesh {
     /// Beyond relays nothing but an answer shows that a peer still has the session that we seal with: it is asked where nothing else comes.
     fn ask_through_relays(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
         let in_use = self.is_in_use(now, peer, SILENT);
+        let Some(keys) = self.keyrings.get_mut(&peer) else { return };
         if self.adjacencies.contains_key(&peer) {
-            return;
+            return keys.stop_asking();
         }
-        if let Some(session) = self.keyrings.get_mut(&peer).and_then(|keys| keys.to_ask(now, in_use)).map(Arc::clone) {
+        if let Some(session) = keys.to_ask(now, in_use).map(Arc::clone) {
             self.ask_for_word(peer, &session, out);
         }
     }

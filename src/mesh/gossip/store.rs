@@ -349,8 +349,8 @@ impl Store {
         fits
     }
 
-    /// A router is spoken of as it was before a start, or a goodbye, that it does not remember: whoever says so hears of it, and of what they tell
-    /// others the router itself does. Agreement would not tell them: who has left is not agreed on.
+    /// A neighbour has a record of a router's life before a start, or a goodbye, that it does not remember: it is told, and passes that on to the
+    /// router itself where that has forgotten it too. Agreement would not tell it: who has left is not agreed on.
     fn tell_former_life(&self, now: Time, from: PeerName, record: &Record, out: &mut Output) {
         let id = record.id();
         let Some(origin) = self.origins.get(&id.name).filter(|origin| id.name == from || !origin.is_under_way(now)) else { return };
