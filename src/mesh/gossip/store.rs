@@ -325,7 +325,7 @@ impl Store {
                 }
                 Standing::Older => {
                     self.counters.record_stale.inc();
-                    self.tell_former_life(now, from, record, out);
+                    self.tell_newer(now, from, record, out);
                     return false;
                 }
             }
@@ -349,12 +349,13 @@ impl Store {
         fits
     }
 
-    /// A neighbour has a record of a router's life before a start, or a goodbye, that it does not remember: it is told, and passes that on to the
-    /// router itself where that has forgotten it too. Agreement would not tell it: who has left is not agreed on.
-    fn tell_former_life(&self, now: Time, from: PeerName, record: &Record, out: &mut Output) {
-        let id = record.id();
-        let Some(origin) = self.origins.get(&id.name).filter(|origin| id.name == from || !origin.is_under_way(now)) else { return };
-        if origin.incarnation > record.edition().incarnation || origin.left().is_some() {
+    /// A neighbour has a record that is void, and what voids it is not on its way to it: it is told, and passes that on to the router itself where
+    /// that has forgotten a life of its own. Agreement would not tell it of who has left or is not reached from here.
+    fn tell_newer(&self, now: Time, from: PeerName, record: &Record, out: &mut Output) {
+        let (id, edition) = (record.id(), record.edition());
+        let Some(origin) = self.origins.get(&id.name) else { return };
+        let forgot = id.name == from && (origin.incarnation > edition.incarnation || origin.left().is_some());
+        if forgot || !origin.is_under_way(now) {
             self.send_records(from, origin.proof(id).into_iter(), out);
         }
     }

@@ -66,17 +66,36 @@ fn who_forgot_a_life_that_no_record_tells_of_is_spoken_with() {
 
 #[test]
 fn who_forgot_its_life_is_told_of_it_by_those_behind_a_neighbour_that_forgot_it_too() {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    enum Life {
+        /// Of higher incarnations, with a goodbye and without.
+        Restarted(bool),
+        /// Of the same one, in which it said more of its links.
+        SaidMore,
+    }
     let mut orders = BTreeSet::new();
-    for (seed, goodbye) in (830..836).zip([true, false].into_iter().cycle()) {
-        let (mut sim, hosts) = line(seed, 3);
-        let [far, neighbour, host] = hosts[..] else { unreachable!("a line of three") };
+    let lives = [Life::Restarted(true), Life::Restarted(false), Life::SaidMore];
+    for (seed, life) in (830..842).zip(lives.into_iter().cycle()) {
+        let (mut sim, hosts) = hosts(seed, 3, &RouterOptions::default());
+        let [far, neighbour, host] = hosts[..] else { unreachable!("three hosts") };
+        sim.wire(far, neighbour, Quality::default());
+        let wire = sim.wire(neighbour, host, Quality::default());
+        sim.connect(neighbour, far);
+        sim.connect(host, neighbour);
+        sim.start_all();
         converge(&mut sim, seconds(2));
         for _ in 0..3 {
-            sim.crash(host);
-            sim.start(host);
-            converge(&mut sim, seconds(10));
+            if life == Life::SaidMore {
+                sim.cut(wire);
+                sim.run_for(seconds(6));
+                sim.mend(wire);
+            } else {
+                sim.crash(host);
+                sim.start(host);
+            }
+            converge(&mut sim, seconds(20));
         }
-        if goodbye {
+        if life == Life::Restarted(true) {
             sim.stop(host);
         } else {
             sim.crash(host);
@@ -87,14 +106,14 @@ fn who_forgot_its_life_is_told_of_it_by_those_behind_a_neighbour_that_forgot_it_
         sim.start(neighbour);
         sim.start(host);
         let took = sim.run_until(seconds(20), Sim::is_converged);
-        println!("seed {seed}: after {} it was reached within {took:?}", if goodbye { "a goodbye" } else { "a crash" });
+        println!("seed {seed}: {life:?}: it was reached within {took:?}");
         assert!(took.is_some(), "seed {seed}: {far:?} does not reach {host:?}");
         assert!(sim.log(host).iter().any(|(_, event)| matches!(event, Event::Persist(_))), "it has heard of its former life");
         // Whoever has the lower name starts comparisons, and so tells what it holds in another way.
-        orders.insert((sim.name(far) < sim.name(neighbour), goodbye));
+        orders.insert((sim.name(far) < sim.name(neighbour), life));
         nothing_went_wrong(&sim);
     }
-    assert_eq!(orders.len(), 4, "both orders of names, with and without a goodbye: {orders:?}");
+    assert_eq!(orders.len(), 6, "every life with both orders of names: {orders:?}");
 }
 
 #[test]
