@@ -70,9 +70,9 @@ impl Answers {
         self.kept.retain(|_, kept| now.since(kept.at) < KEEP);
     }
 
-    /// These sessions of ours have ended: nobody is told of them any more.
-    pub(super) fn forget(&mut self, sessions: &[u32]) {
-        self.kept.retain(|_, kept| !sessions.contains(&kept.index));
+    /// These sessions of ours have ended: nobody is told of them any more, or nobody by this way.
+    pub(super) fn forget(&mut self, by: Option<Way>, sessions: &[u32]) {
+        self.kept.retain(|(way, _), kept| by.is_some_and(|by| by != *way) || !sessions.contains(&kept.index));
     }
 
     /// Whether one more may be kept. A `proven` sender takes the place of the oldest that is not.

@@ -12,8 +12,8 @@
 //! good 180 s after that. The initiator of the last handshake replaces it; the other end steps in 10 s later.
 //!
 //! A peer may have let go of a session: a responder keeps but one that is not confirmed, and that not for long. Links find out by their heartbeats.
-//! Through relays the peer is asked each second, by the initiator until something is heard, and by either end while frames are sent and none
-//! has come for 5 s. What is not answered for 3 s is replaced.
+//! Through relays the peer is asked each second, by the initiator until something is heard or the responder has dropped it, and by either end
+//! while frames are sent and none has come for 5 s. What is not answered for 3 s is replaced.
 //!
 //! Of two handshakes that cross, that of the lower name counts. Whether they have crossed each end judges by its own clock, so at the border the
 //! two may differ, and each seals with a session that the other drops a minute later. Each sees that: the peer goes on sealing with what was
@@ -44,7 +44,7 @@ const RESPONDER_PATIENCE: Duration = Duration::from_secs(10);
 /// Until so long after a session was replaced what the peer had sealed with it before may arrive.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
 
-/// So often a peer is told of the session that counts. Whoever answers none of that has lost it.
+/// So often a peer is told of the session that counts. Whoever uses it for nothing all the same has lost it.
 const MOST_NUDGES: u8 = 3;
 
 /// What the peer's use of a replaced session asks for.
@@ -74,7 +74,7 @@ pub struct Keyring {
     nudges: u8,
     /// The current session by its index, what had been received on it, and when that was noticed.
     heard: Option<(u32, u64, Time)>,
-    /// Since when the peer is asked whether it has the current session, and says nothing.
+    /// Since when the peer is asked whether it has the current session, without a word on it.
     asked: Option<Time>,
 }
 
@@ -207,7 +207,7 @@ impl Keyring {
     }
 
     /// The current session, where the peer is to be asked whether it has it; to be called every now and then. `in_use` where frames are
-    /// sent to it.
+    /// sent to it and a way leads there.
     pub fn to_ask(&mut self, now: Time, in_use: bool) -> Option<&Arc<Session>> {
         let current = self.current.as_ref()?;
         let (index, received) = (current.local_index(), current.received() + u64::from(current.has_received()));
@@ -216,12 +216,14 @@ impl Keyring {
             self.asked = None;
         }
         let silent = in_use && self.heard.is_some_and(|(_, _, at)| now.since(at) >= SILENT);
-        let unheard = is_unheard(current) && now.since(current.established()) < KEEP_NEXT;
-        if !(silent || unheard) {
-            return None;
+        let unheard = is_unheard(current);
+        if silent || unheard && now.since(current.established()) < KEEP_NEXT {
+            self.asked.get_or_insert(now);
+            return Some(current);
         }
-        self.asked.get_or_insert(now);
-        Some(current)
+        // Whoever has never said anything on it has dropped it by now; who has is asked anew before it is replaced.
+        self.asked = self.asked.filter(|_| unheard);
+        None
     }
 
     /// There is a direct way, whose heartbeats tell.
@@ -321,8 +323,11 @@ mod tests {
         assert!(!asks(&mut keys, 40, false), "nothing is sent to it");
         assert!(asks(&mut keys, 41, true) && !keys.wants_rekey(second(43)));
         assert!(asks(&mut keys, 44, true) && keys.wants_rekey(second(44)), "frames go out, and nothing comes");
+        assert!(!asks(&mut keys, 45, false) && !keys.wants_rekey(second(45)), "no way leads there");
+        assert!(asks(&mut keys, 60, true) && !keys.wants_rekey(second(62)), "it is asked anew");
+        assert!(keys.wants_rekey(second(63)));
         keys.stop_asking();
-        assert!(!keys.wants_rekey(second(44)));
+        assert!(!keys.wants_rekey(second(63)));
 
         let mut keys = Keyring::default();
         keys.install(second(0), session(second(0), false, 2), true);

@@ -48,7 +48,8 @@ impl Mesh {
         let stamp = member.stamp.max(before.unwrap_or_default());
         self.members.insert(peer, Member { stamp, ..member });
         if let Some(old) = self.keyrings.entry(peer).or_default().install(now, Arc::clone(&session), self.own < peer) {
-            self.answers.forget(&[old.local_index()]);
+            // By another way the answer still proves the address.
+            self.answers.forget(Some(way), &[old.local_index()]);
         }
         self.reindex(peer);
         self.fib_stale = true;

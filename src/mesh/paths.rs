@@ -214,7 +214,7 @@ impl Mesh {
 
     /// Beyond relays nothing but an answer shows that a peer still has the session that we seal with: it is asked where nothing else comes.
     fn ask_through_relays(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
-        let in_use = self.is_in_use(now, peer, SILENT);
+        let in_use = self.is_in_use(now, peer, SILENT) && self.way_to(peer).is_some();
         let Some(keys) = self.keyrings.get_mut(&peer) else { return };
         if self.adjacencies.contains_key(&peer) {
             return keys.stop_asking();
@@ -259,7 +259,7 @@ impl Mesh {
     pub(super) fn end_sessions(&mut self, now: Time, peer: PeerName, why: &str, out: &mut Outbox) {
         self.link_down(now, peer, why, out);
         if let Some(mut keys) = self.keyrings.remove(&peer) {
-            self.answers.forget(&keys.all().map(|session| session.local_index()).collect::<Vec<_>>());
+            self.answers.forget(None, &keys.all().map(|session| session.local_index()).collect::<Vec<_>>());
             keys.retire();
             self.fib_stale = true;
         }

@@ -104,11 +104,10 @@ impl Mesh {
         }
         let proven = self.is_at(peer, from);
         let mut records = Records::new(text);
-        let mut answers = Vec::new();
+        let (mut answers, mut asked) = (Vec::new(), None);
         for record in records.by_ref() {
             if let (false, Record::Challenge(nonce)) = (direct, &record) {
-                // It asks whether we have this session, and hears it on that very one.
-                self.send_any(peer, &session, &[Record::Response(*nonce)], out);
+                asked.get_or_insert(*nonce);
             } else if direct || matches!(record, Record::App { .. } | Record::Candidates(_)) {
                 self.direct_record(now, peer, from, &record, &mut answers, out);
             }
@@ -118,6 +117,10 @@ impl Mesh {
         }
         if !answers.is_empty() {
             self.send_direct(peer, from, &answers, out);
+        }
+        if let Some(nonce) = asked {
+            // Through relays that asks whether we have this session, and is answered on that very one, once for each datagram.
+            self.send_any(peer, &session, &[Record::Response(nonce)], out);
         }
         if !proven && !self.is_at(peer, from) {
             be_modest(out, before, from, length);

@@ -118,14 +118,18 @@ impl Neighbour {
     /// one brought something, that word is enough; else waits double, but for the first few times that neither root has changed.
     fn may_start(&mut self, now: Time, roots: (u64, u64), word: bool, ripe: bool) -> bool {
         let again = self.compared == Some(roots);
-        let wait = if again { self.gap } else { self.gap.min(NEWS_GAP) };
+        let lost = again && self.repeated < LOST_IN_A_ROW;
+        let wait = match again {
+            true if lost => FIRST_GAP,
+            true => self.gap,
+            false => self.gap.min(NEWS_GAP),
+        };
         let rested = self.started.is_none_or(|started| now.since(started) >= wait);
         let next = word && self.fruitful && self.started.is_some_and(|started| now.since(started) >= SHORTEST_GAP);
         if !(next || rested && (word || ripe)) {
             return false;
         }
         self.repeated = if again { self.repeated.saturating_add(1) } else { 0 };
-        let lost = again && self.repeated <= LOST_IN_A_ROW;
         self.gap = if self.fruitful || lost || self.started.is_none() { FIRST_GAP } else { (self.gap * 2).min(LONGEST_GAP) };
         self.first = self.started.is_none();
         (self.fruitful, self.short) = (false, false);

@@ -23,10 +23,13 @@ fn say(stage: &mut Stage, edition: (u64, u64), body: &Body) {
 
 #[test]
 fn a_late_goodbye_of_a_former_life_ends_nothing_of_the_next() {
-    // Its handshake has told that this is its first life.
     let mut stage = Stage::new(true);
-    say(&mut stage, (0, 9), &Body::Left(Extensions::default()));
-    assert_eq!(stage.router.fib().links.len(), 1);
+    let name = Identity::from_seed(&[2; 32]).name();
+    // Its handshake has told that this is its second life.
+    stage.router.members.get_mut(&name).expect("a neighbour").stamp.incarnation = 2;
     say(&mut stage, (1, 9), &Body::Left(Extensions::default()));
+    assert!(stage.router.store.node(name).is_none(), "the goodbye was heard");
+    assert_eq!(stage.router.fib().links.len(), 1);
+    say(&mut stage, (2, 9), &Body::Left(Extensions::default()));
     assert_eq!(stage.router.fib().links.len(), 0, "and now it has left");
 }
