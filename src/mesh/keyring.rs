@@ -285,7 +285,7 @@ mod tests {
     fn make_before_break() {
         let mut keys = Keyring::default();
         let first = session(second(0), true, 1);
-        first.note_received();
+        first.note_received(0);
         keys.install(second(0), first, true);
         assert!(!keys.wants_rekey(second(119)) && keys.wants_rekey(second(120)));
         keys.rekeying(second(120));
@@ -317,7 +317,7 @@ mod tests {
         keys.rekeying(second(3));
         assert!(!keys.wants_rekey(second(12)) && keys.wants_rekey(second(13)), "nor is that tried all the time");
         assert!(!asks(&mut keys, 11, false), "by now the peer has dropped it");
-        first.note_received();
+        first.note_received(0);
         assert!(!asks(&mut keys, 14, true) && !keys.wants_rekey(second(14)), "it has it after all");
 
         assert!(!asks(&mut keys, 40, false), "nothing is sent to it");
@@ -332,6 +332,23 @@ mod tests {
         let mut keys = Keyring::default();
         keys.install(second(0), session(second(0), false, 2), true);
         assert!(!asks(&mut keys, 1, true) && !keys.wants_rekey(second(11)), "a responder that is not confirmed waits");
+    }
+
+    #[test]
+    fn a_peer_that_answers_no_nudge_is_followed_to_the_session_that_it_has() {
+        let mut keys = Keyring::default();
+        let theirs = session(second(0), false, 1);
+        theirs.mark_confirmed();
+        keys.install(second(0), Arc::clone(&theirs), true);
+        keys.install(second(1), session(second(1), true, 2), true);
+        let follows: Vec<Follow> = (5..10)
+            .map(|now| {
+                theirs.note_received(now as u32);
+                keys.follow(second(now), true)
+            })
+            .collect();
+        assert_eq!(follows, [Follow::Nothing, Follow::Nudge, Follow::Nudge, Follow::Nudge, Follow::Switched]);
+        assert_eq!(current(&keys), Some(1));
     }
 
     #[test]

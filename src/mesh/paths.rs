@@ -214,9 +214,10 @@ impl Mesh {
 
     /// Beyond relays nothing but an answer shows that a peer still has the session that we seal with: it is asked where nothing else comes.
     fn ask_through_relays(&mut self, now: Time, peer: PeerName, out: &mut Outbox) {
-        let in_use = self.is_in_use(now, peer, SILENT) && self.way_to(peer).is_some();
+        let is_relayed = !self.adjacencies.contains_key(&peer);
+        let in_use = is_relayed && self.is_in_use(now, peer, SILENT) && self.way_to(peer).is_some();
         let Some(keys) = self.keyrings.get_mut(&peer) else { return };
-        if self.adjacencies.contains_key(&peer) {
+        if !is_relayed {
             return keys.stop_asking();
         }
         if let Some(session) = keys.to_ask(now, in_use).map(Arc::clone) {
