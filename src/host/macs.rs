@@ -52,8 +52,8 @@ impl LocalMacs {
     /// Takes the present stations, answers with those that came or went since the last call.
     pub fn update(&mut self, now: &[(u16, [u8; 6])]) -> Vec<LocalMac> {
         let now: BTreeSet<(u16, [u8; 6])> = now.iter().copied().collect();
-        let came = now.difference(&self.known).map(|&(vlan, mac)| LocalMac { vlan, mac, present: true });
-        let went = self.known.difference(&now).map(|&(vlan, mac)| LocalMac { vlan, mac, present: false });
+        let came = now.difference(&self.known).map(|&(vlan, mac)| LocalMac { vlan, mac, present: true, moved: false });
+        let went = self.known.difference(&now).map(|&(vlan, mac)| LocalMac { vlan, mac, present: false, moved: false });
         let changes = went.chain(came).collect();
         self.known = now;
         changes
@@ -68,9 +68,9 @@ mod tests {
     fn changes_are_told_once() {
         let (a, b) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let mut macs = LocalMacs::default();
-        assert_eq!(macs.update(&[(0, a)]), [LocalMac { vlan: 0, mac: a, present: true }]);
+        assert_eq!(macs.update(&[(0, a)]), [LocalMac { vlan: 0, mac: a, present: true, moved: false }]);
         assert_eq!(macs.update(&[(0, a)]), []);
-        let moved = [LocalMac { vlan: 0, mac: a, present: false }, LocalMac { vlan: 5, mac: b, present: true }];
+        let moved = [LocalMac { vlan: 0, mac: a, present: false, moved: false }, LocalMac { vlan: 5, mac: b, present: true, moved: false }];
         assert_eq!(macs.update(&[(5, b)]), moved);
     }
 }

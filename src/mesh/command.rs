@@ -152,6 +152,8 @@ pub struct LocalMac {
     pub mac: [u8; 6],
     /// True where it is here, false where it has gone.
     pub present: bool,
+    /// True where frames from it came from another host last: whoever has it there may not have said so yet.
+    pub moved: bool,
 }
 
 /// A frame that says where an address is.

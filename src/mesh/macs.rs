@@ -2,7 +2,8 @@
 //!
 //! Of several claims to one (VLAN, MAC) the one with the highest sequence wins, and of equal ones that of the lower
 //! name (RFC 7432, section 7.7). A router that sees a MAC on its own bridge which another has claims it with the next
-//! sequence; a router whose claim lost withdraws it. A claim of a router that cannot be reached gives way to any other.
+//! sequence; a router whose claim lost withdraws it. Where frames from it came from another host a moment before and nobody's claim has
+//! arrived yet, it starts at one: the first claim, still under way, is none that could win by its name. A claim of a router that cannot be reached gives way to any other.
 //!
 //! A MAC that keeps moving is a duplicate (`contest`) and is frozen: each router that sees it on its own bridge has it there, for everybody
 //! else it stays with who had it first. Who sees it announces it, and nobody outbids anybody any more. So a member gone bad that
@@ -149,17 +150,17 @@ impl Macs {
         if !self.is_frozen(key) {
             owner.into_iter().for_each(|owner| self.note_move(now, key, owner));
         }
-        self.claim(now, key);
+        self.claim(now, key, u32::from(mac.moved));
         if let Some(owner) = owner.filter(|owner| !self.away.contains(owner)) {
             self.count_move(now, key, owner, self.own);
         }
         self.settle(key, before, events);
     }
 
-    /// Says that we have it: over all others, unless it is frozen.
-    fn claim(&mut self, now: Time, key: Key) {
+    /// Says that we have it: over all others, unless it is frozen. Where nobody has claimed it yet, `first` is the sequence.
+    fn claim(&mut self, now: Time, key: Key, first: u32) {
         let step = if self.is_frozen(key) { 0 } else { 1 };
-        let sequence = self.claims.get(&key).map(plausible).map_or(0, |highest| highest.saturating_add(step));
+        let sequence = self.claims.get(&key).map(plausible).map_or(first, |highest| highest.saturating_add(step));
         self.local.insert(key, sequence);
         self.claims.entry(key).or_default().insert(self.own, sequence);
         self.due.get_or_insert(now + BATCH);
@@ -238,7 +239,7 @@ impl Macs {
             if owner != self.own {
                 self.withdraw(now, key);
             } else if self.winner(key).is_some_and(|taker| taker != self.own && others.contains(&taker)) {
-                self.claim(now, key);
+                self.claim(now, key, 0);
             }
             self.settle(key, before, events);
         }

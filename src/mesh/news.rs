@@ -221,13 +221,15 @@ impl Mesh {
             let (vlan, mac, owner) = (key.0, key.1, self.macs.winner(key));
             return out.events.push(Event::MacAnnounced { vlan, mac, owner, frozen: false });
         }
-        if elsewhere {
+        if elsewhere || mac.moved {
             self.suspect_loop(now, out);
         }
         if mac.present {
             self.multicast.ask_soon(now);
         }
-        self.macs.local(now, mac, &mut out.events);
+        // In a loop what came from elsewhere last may still be there.
+        let moved = mac.moved && !self.loops.is_any();
+        self.macs.local(now, LocalMac { moved, ..mac }, &mut out.events);
         if !mac.present {
             self.review_bindings(now, self.own);
         }

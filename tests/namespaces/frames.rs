@@ -108,7 +108,10 @@ fn a_mac_that_moves_to_another_host_is_followed_within_a_second() {
         let watcher = Station::plug(lab, "h1", "raw3");
         let (moving, watching) = ([2, 0, 0, 0, 0, 0x33], [2, 0, 0, 0, 0, 0x44]);
         watcher.send(&frame(BROADCAST, watching, &[&EXPERIMENT, b"who"]));
-        here.send(&frame(BROADCAST, moving, &[&EXPERIMENT, b"I am here"]));
+        let home = frame(BROADCAST, moving, &[&EXPERIMENT, b"I am here"]);
+        here.send(&home);
+        // Both routers have seen where it is: a router that reads this after the move would hold it for the newer word.
+        assert!(there.receives(&home, WAY), "the station is known on both hosts");
         let first = frame(moving, watching, &[&EXPERIMENT, b"first"]);
         watcher.send(&first);
         assert!(here.receives(&first, WAY));

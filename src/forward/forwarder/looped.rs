@@ -23,12 +23,12 @@ impl State {
         {
             return call.fib.looped_with.contains(&peer);
         }
+        let here = LocalMac { vlan, mac: source, present: true, moved: false };
         match self.shared.macs.learn_local(vlan, source, call.now) {
-            Learned::New | Learned::Moved => self.punt(Punt::LocalMac(LocalMac { vlan, mac: source, present: true }), call.outbox),
+            Learned::New => self.punt(Punt::LocalMac(here), call.outbox),
+            Learned::Moved => self.punt(Punt::LocalMac(LocalMac { moved: true, ..here }), call.outbox),
             // The mesh plane has it here too, once it knows.
-            Learned::FrozenThere if self.contests.take(call.now, 1) => {
-                self.punt(Punt::LocalMac(LocalMac { vlan, mac: source, present: true }), call.outbox);
-            }
+            Learned::FrozenThere if self.contests.take(call.now, 1) => self.punt(Punt::LocalMac(here), call.outbox),
             Learned::Known | Learned::Ignored | Learned::Held | Learned::FrozenHere | Learned::FrozenThere => {}
         }
         true

@@ -7,7 +7,7 @@ fn name(last: u8) -> PeerName {
 }
 
 fn seen(present: bool) -> LocalMac {
-    LocalMac { vlan: 0, mac: MAC, present }
+    LocalMac { vlan: 0, mac: MAC, present, moved: false }
 }
 
 fn flush(macs: &mut Macs, now: Time) -> Option<Vec<MacEntry>> {
@@ -46,6 +46,20 @@ fn a_move_is_followed_and_the_old_owner_withdraws() {
     let gone = flush(&mut b, Time(3) + BATCH).expect("due");
     a.heard(Time(4), name(2), &gone, &mut events);
     assert_eq!(owner(&events).last(), Some(&None));
+}
+
+#[test]
+fn a_move_is_followed_where_the_first_claim_is_still_under_way() {
+    let mut events = Vec::new();
+    let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
+    a.local(Time(0), seen(true), &mut events);
+    b.local(Time(1), LocalMac { moved: true, ..seen(true) }, &mut events);
+    let (first, second) = (flush(&mut a, Time(0) + BATCH).expect("due"), flush(&mut b, Time(1) + BATCH).expect("due"));
+    b.heard(Time(2) + BATCH, name(1), &first, &mut events);
+    a.heard(Time(2) + BATCH, name(2), &second, &mut events);
+    for macs in [&a, &b] {
+        assert_eq!(macs.winner((0, MAC)), Some(name(2)), "although the name of the first is lower");
+    }
 }
 
 #[test]
@@ -281,7 +295,7 @@ fn what_a_router_announced_is_forgotten_with_it() {
     let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
     let mut events = Vec::new();
     for n in 0..200u8 {
-        a.local(Time(0), LocalMac { vlan: 5, mac: [2, 0, 0, 0, 0, n], present: true }, &mut events);
+        a.local(Time(0), LocalMac { vlan: 5, mac: [2, 0, 0, 0, 0, n], present: true, moved: false }, &mut events);
     }
     let all = flush(&mut a, Time(0) + BATCH).expect("due");
     assert_eq!(all.len(), 200);
