@@ -1,10 +1,13 @@
-//! An allocator that knows how much is taken: everything else it leaves to the system's.
+//! An allocator that knows how much is taken. Everything else it leaves to mimalloc: threads take from it and give back to it what others took all
+//! the time here, which costs the system's allocator a third of all time.
 
 // A global allocator cannot be written without.
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+
+use mimalloc::MiMalloc;
 
 /// Threads count each for itself, as many as are likely to run: one number for all would pass from core to core with every call.
 static TAKEN: [Count; 64] = [const { Count(AtomicIsize::new(0)) }; 64];
@@ -26,24 +29,24 @@ fn count(bytes: isize) {
 
 struct Counting;
 
-// SAFETY: every call goes to the system's allocator as it came; counting needs no memory.
+// SAFETY: every call goes to mimalloc as it came; counting needs no memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
         // SAFETY: the caller's promises are handed on.
-        unsafe { System.alloc(layout) }
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
         // SAFETY: the caller's promises are handed on.
-        unsafe { System.dealloc(ptr, layout) }
+        unsafe { MiMalloc.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size as isize - layout.size() as isize);
         // SAFETY: the caller's promises are handed on.
-        unsafe { System.realloc(ptr, layout, size) }
+        unsafe { MiMalloc.realloc(ptr, layout, size) }
     }
 }
 

@@ -31,6 +31,7 @@
 //! ```
 
 mod bridge;
+mod crew;
 mod ethernet;
 mod frames;
 pub mod large;

@@ -99,7 +99,7 @@ pub struct Host {
     pub targets: Vec<Target>,
     /// The containers on its bridge.
     pub containers: BTreeSet<Mac>,
-    pub running: Option<Router>,
+    pub running: Option<Box<Router>>,
     /// When its timers are due next.
     pub wake: Option<Time>,
     /// Until when its router gets no processor.
@@ -226,19 +226,13 @@ impl Host {
         let forwarder = Forwarder::new(settings, shared, mesh.fib());
         let (outbox, bridge) = (PacketOutbox::new(), Bridge::default());
         let (held, holds) = (None, !self.options.in_common);
-        self.running = Some(Router { mesh, forwarder, full, held, holds, mesh_due: Some(Time::ZERO), counters, macs, outbox, bridge });
+        let mesh_due = Some(Time::ZERO);
+        self.running = Some(Box::new(Router { mesh, forwarder, full, held, holds, mesh_due, counters, macs, outbox, bridge }));
     }
 
     /// Gives its router an input, and notes when its timers are due next; `None` where none runs.
     pub fn feed(&mut self, now: Time, input: Input) -> Option<Effects> {
-        let running = self.running.as_mut()?;
-        let effects = running.input(now, input);
-        if let Some(due) = running.next_timeout().map(|due| due.max(now))
-            && self.wake.is_none_or(|wake| due < wake)
-        {
-            self.wake = Some(due);
-        }
-        Some(effects)
+        Some(self.running.as_mut()?.feed(now, input, &mut self.wake))
     }
 
     /// The router dies without a word.
@@ -249,8 +243,19 @@ impl Host {
 }
 
 impl Router {
+    /// Takes one input, and notes when its timers are due next.
+    pub fn feed(&mut self, now: Time, input: Input, wake: &mut Option<Time>) -> Effects {
+        let effects = self.input(now, input);
+        if let Some(due) = self.next_timeout().map(|due| due.max(now))
+            && wake.is_none_or(|wake| due < wake)
+        {
+            *wake = Some(due);
+        }
+        effects
+    }
+
     /// When its timers are due next.
-    pub fn next_timeout(&mut self) -> Option<Time> {
+    fn next_timeout(&mut self) -> Option<Time> {
         self.mesh_due = self.mesh.next_timeout();
         [self.mesh_due, self.forwarder.next_timeout()].into_iter().flatten().min()
     }
@@ -261,7 +266,7 @@ impl Router {
     }
 
     /// Takes one input and drains both planes.
-    pub fn input(&mut self, now: Time, input: Input) -> Effects {
+    fn input(&mut self, now: Time, input: Input) -> Effects {
         let mut effects = Effects::default();
         let mut said = mesh::Outbox::default();
         match input {

@@ -20,6 +20,7 @@ use crate::time::Time;
 use crate::wire::header::BadHeader;
 use crate::wire::{Address, Header, Kind, TAG_LEN, VnetHeader};
 
+use self::abreast::Crew;
 use super::ethernet::Seen;
 use super::frames::Frames;
 use super::node::{Effects, Host, Input, RouterOptions};
@@ -114,6 +115,8 @@ pub struct Sim {
     joined: BTreeSet<(RouterId, RouterId)>,
     doubles: Option<u64>,
     common: Arc<Common>,
+    /// Threads on which routers run abreast, once there are any.
+    crew: Option<Crew>,
 }
 
 impl Sim {
@@ -143,6 +146,7 @@ impl Sim {
             joined: BTreeSet::new(),
             doubles: None,
             common: Arc::default(),
+            crew: None,
         }
     }
 
@@ -200,7 +204,7 @@ impl Sim {
         let (targets, macs) = (host.targets.clone(), host.containers.clone());
         self.feed(router, Input::Timeout);
         self.tell(router, Command::Connect(targets));
-        let macs = macs.into_iter().map(|mac| LocalMac { vlan: 0, mac: mac.0, present: true });
+        let macs = macs.into_iter().map(|mac| LocalMac { vlan: 0, mac: mac.0, present: true, moved: false });
         self.tell(router, Command::LocalMacs(macs.collect()));
     }
 

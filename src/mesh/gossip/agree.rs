@@ -196,7 +196,7 @@ impl Store {
 
     /// True where we know few who would tell us, or nobody tells us of the neighbour.
     fn is_strange(&self, neighbour: PeerName) -> bool {
-        self.neighbours.len() <= SOURCES || !self.reach.contains(neighbour)
+        self.neighbours.len() <= SOURCES || !self.is_reached(neighbour)
     }
 
     /// Tells a neighbour what we have under a node: the list where it fits one message or the node is a leaf, else hashes.

@@ -37,11 +37,11 @@ impl Store {
     /// Brings up to date which origins are reachable, and with that what the tree covers. Whoever may not be a member here is one for
     /// others: all must agree on what they hold.
     pub(super) fn settle(&mut self, now: Time) {
-        for name in self.reach.take_changed() {
+        for name in self.reach.take_changed(&mut self.origins) {
             let Some(origin) = self.origins.get_mut(&name).filter(|_| name != self.own) else { continue };
-            match (self.reach.contains(name), origin.unreachable_since) {
+            match (origin.is_reached(), origin.unreachable_since) {
                 (true, Some(_)) => {
-                    origin.unreachable_since = None;
+                    origin.meet();
                     self.unreached.remove(&name);
                     origin.records.values().for_each(|record| self.tree.insert(record));
                 }
@@ -53,6 +53,11 @@ impl Store {
                 (true, None) | (false, Some(_)) => {}
             }
         }
+    }
+
+    /// True where links lead to a router, as of the newest that were heard of.
+    pub(super) fn is_reached(&self, name: PeerName) -> bool {
+        self.origins.get(&name).is_some_and(Origin::is_reached)
     }
 
     /// The routers of the graph, as they were weighed.

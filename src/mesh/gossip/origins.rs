@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::pace::origin_share;
+use super::graph::links_in;
+use super::pace::OriginShare;
 use super::table::Records;
 use crate::crypto::PublicKey;
-use crate::forward::limit::TokenBucket;
 use crate::time::Time;
+use crate::wire::PeerName;
 use crate::wire::body::{Body, LEFT, NODE};
 use crate::wire::record::{Edition, Record, RecordId};
 
@@ -21,6 +22,15 @@ pub(super) enum Standing {
     Older,
 }
 
+/// How a router is reached from this one, over links that both ends advertise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Not at all.
+    None,
+    /// By this one, which is next to it; by itself where it is this router.
+    By(PeerName),
+}
+
 /// All that is kept of one origin: the records of its newest incarnation, or only its LEFT where that has gone.
 ///
 /// The state is a join-semilattice: a newer incarnation replaces everything; within one, LEFT absorbs all other
@@ -31,10 +41,13 @@ pub(super) struct Origin {
     pub(super) key: PublicKey,
     pub(super) incarnation: u64,
     pub(super) records: Records,
-    /// Since when no route leads there; `None` while one does. Only what is reachable is agreed on.
+    /// Since when no route leads there; `None` while one does. Only what is reachable is agreed on. What [`Origin::way`] says is looked at
+    /// where that is asked for ([`Store::settle`](super::Store)).
     pub(super) unreachable_since: Option<Time>,
-    /// When it was first heard of, where nothing led there yet.
-    first: Option<Time>,
+    /// True where no route has led there since it was first heard of, as far as that was looked up.
+    stranger: bool,
+    /// Of the newest links that were heard of.
+    pub(super) way: Way,
     /// What it is in the graph, as a number.
     pub(super) in_graph: u64,
     /// True where it is in the graph.
@@ -46,7 +59,7 @@ pub(super) struct Origin {
     /// When it was last counted as one whose links change.
     pub(super) restless: Time,
     /// How much more of it is looked at now.
-    pub(super) share: TokenBucket,
+    pub(super) share: OriginShare,
 }
 
 impl Origin {
@@ -57,19 +70,36 @@ impl Origin {
             incarnation,
             records: Records::default(),
             unreachable_since,
-            first: unreachable_since,
+            stranger: unreachable_since.is_some(),
+            way: Way::None,
             in_graph,
             weighs: false,
             closed: false,
             heard,
             restless: Time::ZERO,
-            share: origin_share(),
+            share: OriginShare::default(),
         }
     }
 
     /// True where no route has led there since it was first heard of.
     pub(super) fn is_stranger(&self) -> bool {
-        self.unreachable_since.is_some() && self.unreachable_since == self.first
+        self.stranger
+    }
+
+    /// A route leads there.
+    pub(super) fn meet(&mut self) {
+        (self.unreachable_since, self.stranger) = (None, false);
+    }
+
+    /// True where links lead there, as of the newest that were heard of.
+    pub(super) fn is_reached(&self) -> bool {
+        self.way != Way::None
+    }
+
+    /// With whom it says it has links; with nobody once it has gone, unless it is this router.
+    pub(super) fn says_links_with(&self, is_own: bool) -> impl Iterator<Item = PeerName> {
+        let speaks = is_own || self.left().is_none();
+        speaks.then(|| links_in(self).map(|link| link.neighbour)).into_iter().flatten()
     }
 
     /// True where it has said who it is.

@@ -34,9 +34,24 @@ const DEAF: Duration = Duration::from_secs(10);
 /// Neighbours, of now and before, whose shares are remembered.
 const MOST_SHARES: usize = 512;
 
-/// A full share of what one origin may say.
-pub(super) fn origin_share() -> TokenBucket {
-    TokenBucket::new(ORIGIN_RATE.0, ORIGIN_RATE.1)
+/// What one origin may say. There is one of these for each router of the mesh, so it is the smallest form of a token bucket: the moment at
+/// which it is full.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OriginShare {
+    full_at: Time,
+}
+
+impl OriginShare {
+    /// Takes one record; false where that is too many.
+    pub(super) fn take(&mut self, now: Time) -> bool {
+        const EACH: u64 = 1_000_000_000 / ORIGIN_RATE.0;
+        let full_at = self.full_at.max(now).0.saturating_add(EACH);
+        let may = full_at - now.0 <= EACH * ORIGIN_RATE.1;
+        if may {
+            self.full_at = Time(full_at);
+        }
+        may
+    }
 }
 
 /// How long news are counted that tell how restless the mesh is.
@@ -130,7 +145,7 @@ impl Store {
         }
         match self.origins.get_mut(&name) {
             Some(_) if name == self.own => true,
-            Some(origin) => origin.share.take(now, 1),
+            Some(origin) => origin.share.take(now),
             None => share.newcomers.take(now, 1),
         }
     }

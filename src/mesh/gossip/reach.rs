@@ -1,198 +1,182 @@
 //! Which routers the links lead to from this one, kept up to date record by record: most news of links changes nothing, and to find
 //! that out must not cost a walk over the whole mesh.
+//!
+//! What routers say is read from their records. Beside those only the way to each is kept, as the router before it ([`Origin::way`]).
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
+use super::origins::{Origin, Way};
+use super::table::Table;
 use crate::wire::PeerName;
-
-/// What is known of one router.
-#[derive(Debug, Default)]
-struct Row {
-    name: PeerName,
-    /// Whom it says it has links with, ascending.
-    said: Box<[PeerName]>,
-    /// Those of them that say so too, by number.
-    links: Vec<u32>,
-    /// The router before it on some way from this one, by number; itself at this one; `None` where no way is known.
-    parent: Option<u32>,
-}
 
 /// A tree of ways through links that both ends advertise.
 #[derive(Debug)]
 pub(super) struct Reach {
-    /// This router is number 0.
-    rows: Vec<Row>,
-    numbers: HashMap<PeerName, u32>,
+    own: PeerName,
     /// Links that the first says it has with the second, of which the second does not say so. There are few, and with them what a router says is
     /// compared with what all the others say without a look at each.
     one_sided: HashSet<(PeerName, PeerName)>,
-    free: Vec<u32>,
     /// A way was cut, and no other was found at once: all are to be looked for anew.
     cut: bool,
     /// Routers that a way leads to since they were last asked for, or leads to no more.
     changed: BTreeSet<PeerName>,
 }
 
+/// With whom a router says it has links: ascending, each once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Neighbours(Vec<PeerName>);
+
+impl Neighbours {
+    pub(super) fn of(origin: &Origin, is_own: bool) -> Neighbours {
+        let mut all: Vec<PeerName> = origin.says_links_with(is_own).collect();
+        // Those of one record ascend.
+        all.sort();
+        all.dedup();
+        Neighbours(all)
+    }
+
+    /// Those that are not among the `others`.
+    fn beside(&self, others: &Neighbours) -> impl Iterator<Item = PeerName> {
+        self.0.iter().filter(|name| others.0.binary_search(name).is_err()).copied()
+    }
+}
+
+/// What is held of all routers, as [`Reach`] sees it.
+struct Mesh<'a> {
+    origins: &'a mut Table<Origin>,
+    one_sided: &'a HashSet<(PeerName, PeerName)>,
+    own: PeerName,
+}
+
+impl Mesh<'_> {
+    /// The routers with which this one has links that both ends advertise.
+    fn links(&self, name: PeerName) -> impl Iterator<Item = PeerName> {
+        let said = self.origins.get(&name).map(|origin| origin.says_links_with(name == self.own));
+        said.into_iter().flatten().filter(move |other| *other != name && !self.one_sided.contains(&(name, *other)))
+    }
+
+    fn way(&self, name: PeerName) -> Way {
+        self.origins.get(&name).map_or(Way::None, |origin| origin.way)
+    }
+
+    fn is_reached(&self, name: PeerName) -> bool {
+        self.way(name) != Way::None
+    }
+
+    fn set_way(&mut self, name: PeerName, way: Way) {
+        if let Some(origin) = self.origins.get_mut(&name) {
+            origin.way = way;
+        }
+    }
+
+    /// True where the way to a router leads through that one.
+    fn is_behind(&self, mut name: PeerName, through: PeerName) -> bool {
+        while name != self.own && name != through {
+            match self.way(name) {
+                Way::By(before) => name = before,
+                Way::None => return true,
+            }
+        }
+        name == through
+    }
+}
+
 impl Reach {
-    /// Only this router.
-    pub(super) fn new(own: PeerName) -> Reach {
-        let rows = vec![Row { name: own, parent: Some(0), ..Row::default() }];
-        let numbers = HashMap::from([(own, 0)]);
-        Reach { rows, numbers, one_sided: HashSet::new(), free: Vec::new(), cut: false, changed: BTreeSet::new() }
+    /// Only this router, which `origins` hold.
+    pub(super) fn new(own: PeerName, origins: &mut Table<Origin>) -> Reach {
+        let reach = Reach { own, one_sided: HashSet::new(), cut: false, changed: BTreeSet::new() };
+        reach.mesh(origins).set_way(own, Way::By(own));
+        reach
     }
 
-    /// True where a way leads to `name`, as of the last call of [`Reach::take_changed`].
-    pub(super) fn contains(&self, name: PeerName) -> bool {
-        self.numbers.get(&name).is_some_and(|number| self.is_reached(*number))
+    fn mesh<'a>(&'a self, origins: &'a mut Table<Origin>) -> Mesh<'a> {
+        Mesh { origins, one_sided: &self.one_sided, own: self.own }
     }
 
-    /// A router says which links it has; none where it has gone. True where one is no more that both ends had advertised.
-    pub(super) fn update(&mut self, name: PeerName, mut said: Vec<PeerName>) -> bool {
-        said.sort_unstable();
-        said.dedup();
-        let number = self.number(name);
-        let Some(row) = self.rows.get_mut(number as usize) else { return false };
-        if *row.said == *said {
+    /// A router said `before` which links it had, and says something else now, or nothing where it has gone. True where one is no more that
+    /// both ends had advertised.
+    pub(super) fn update(&mut self, name: PeerName, before: &Neighbours, origins: &mut Table<Origin>) -> bool {
+        let said = origins.get(&name).map(|origin| Neighbours::of(origin, name == self.own)).unwrap_or_default();
+        if *before == said {
             return false;
         }
-        let said: Box<[PeerName]> = said.into();
-        let before = std::mem::take(&mut row.said);
-        let gone: Vec<PeerName> = before.iter().filter(|other| said.binary_search(other).is_err() && **other != name).copied().collect();
-        let fresh: Vec<PeerName> = said.iter().filter(|other| before.binary_search(other).is_err() && **other != name).copied().collect();
-        row.said = said;
-        let mut parted = false;
-        for other in gone {
-            parted |= self.part(number, name, other);
-        }
-        for other in fresh {
-            self.join(number, name, other);
-        }
-        parted
+        let not_itself = |other: &PeerName| *other != name;
+        let mut parted: Vec<PeerName> = before.beside(&said).filter(not_itself).collect();
+        let mut joined: Vec<PeerName> = said.beside(before).filter(not_itself).collect();
+        // Which links there are is settled before anybody looks for a way through them.
+        parted.retain(|other| !self.one_sided.remove(&(name, *other)) && self.one_sided.insert((*other, name)));
+        joined.retain(|other| self.one_sided.remove(&(*other, name)) || !self.one_sided.insert((name, *other)));
+        parted.iter().for_each(|other| self.part(name, *other, origins));
+        joined.iter().for_each(|other| self.join(name, *other, origins));
+        !parted.is_empty()
     }
 
-    /// Nothing is known of a router any more.
-    pub(super) fn forget(&mut self, name: PeerName) {
-        self.update(name, Vec::new());
-        if let Some(number) = self.numbers.get(&name).copied().filter(|number| *number != 0) {
-            self.numbers.remove(&name);
-            self.rows[number as usize] = Row::default();
-            self.free.push(number);
-            self.changed.insert(name);
-        }
+    /// Nothing is known of a router any more, which said `before` that it had those links.
+    pub(super) fn forget(&mut self, name: PeerName, before: &Neighbours, origins: &mut Table<Origin>) {
+        self.update(name, before, origins);
+        self.changed.insert(name);
     }
 
     /// Routers whose standing may have changed since the last call.
-    pub(super) fn take_changed(&mut self) -> BTreeSet<PeerName> {
+    pub(super) fn take_changed(&mut self, origins: &mut Table<Origin>) -> BTreeSet<PeerName> {
         if std::mem::take(&mut self.cut) {
-            let before: Vec<bool> = self.rows.iter().map(|row| row.parent.is_some()).collect();
+            let ways = |origins: &Table<Origin>| origins.iter().map(|(name, origin)| (*name, origin.way != Way::None)).collect::<Vec<_>>();
+            let before = ways(origins);
             let fresh = std::mem::take(&mut self.changed);
-            self.rows.iter_mut().for_each(|row| row.parent = None);
-            self.grow(0, 0);
+            before.iter().for_each(|(name, _)| self.mesh(origins).set_way(*name, Way::None));
+            self.grow(self.own, self.own, origins);
             self.changed = fresh;
-            let moved = self.rows.iter().zip(before).filter(|(row, before)| row.parent.is_some() != *before);
-            self.changed.extend(moved.map(|(row, _)| row.name));
+            let moved = before.into_iter().zip(ways(origins)).filter(|(before, now)| before != now);
+            self.changed.extend(moved.map(|(_, (name, _))| name));
         }
         std::mem::take(&mut self.changed)
     }
 
-    fn is_reached(&self, number: u32) -> bool {
-        self.rows.get(number as usize).is_some_and(|row| row.parent.is_some())
-    }
-
-    fn number(&mut self, name: PeerName) -> u32 {
-        if let Some(number) = self.numbers.get(&name) {
-            return *number;
-        }
-        let row = Row { name, ..Row::default() };
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.rows[number as usize] = row;
-                number
-            }
-            None => {
-                self.rows.push(row);
-                u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        self.numbers.insert(name, number);
-        number
-    }
-
-    /// A link that one end does not advertise any more. True where the other does.
-    fn part(&mut self, number: u32, name: PeerName, other: PeerName) -> bool {
-        if self.one_sided.remove(&(name, other)) {
-            return false;
-        }
-        self.one_sided.insert((other, name));
-        let Some(other) = self.numbers.get(&other).copied() else { return false };
-        let mut parted = false;
-        for (one, two) in [(number, other), (other, number)] {
-            let row = &mut self.rows[one as usize];
-            if let Some(at) = row.links.iter().position(|link| *link == two) {
-                row.links.swap_remove(at);
-                parted = true;
-                if row.parent == Some(two) && one != 0 && !self.cut {
-                    self.mend(one);
-                }
+    /// A link is one that both ends advertise no more.
+    fn part(&mut self, name: PeerName, other: PeerName, origins: &mut Table<Origin>) {
+        for (one, two) in [(name, other), (other, name)] {
+            if self.mesh(origins).way(one) == Way::By(two) && one != self.own && !self.cut {
+                self.mend(one, origins);
             }
         }
-        parted
     }
 
     /// The way to a router was cut. Mostly another of its links leads there, too, and to those behind it as before.
-    fn mend(&mut self, number: u32) {
-        let row = &self.rows[number as usize];
-        let name = row.name;
-        let other = row.links.iter().copied().find(|link| self.is_reached(*link) && !self.is_behind(*link, number));
+    fn mend(&mut self, name: PeerName, origins: &mut Table<Origin>) {
+        let mut mesh = self.mesh(origins);
+        let other = mesh.links(name).find(|link| mesh.is_reached(*link) && !mesh.is_behind(*link, name));
         // Whoever has no link has nobody behind it.
-        let alone = row.links.is_empty();
-        match self.rows.get_mut(number as usize) {
-            Some(row) if other.is_some() || alone => row.parent = other,
-            Some(_) | None => self.cut = true,
+        let alone = mesh.links(name).next().is_none();
+        match other {
+            Some(other) => mesh.set_way(name, Way::By(other)),
+            None if alone => mesh.set_way(name, Way::None),
+            None => self.cut = true,
         }
         if alone {
             self.changed.insert(name);
         }
     }
 
-    /// True where the way to a router leads through that one.
-    fn is_behind(&self, mut number: u32, through: u32) -> bool {
-        while number != 0 && number != through {
-            match self.rows.get(number as usize).and_then(|row| row.parent) {
-                Some(parent) => number = parent,
-                None => return true,
-            }
-        }
-        number == through
-    }
-
-    /// A link that one end advertises, and the other perhaps.
-    fn join(&mut self, number: u32, name: PeerName, other: PeerName) {
-        if !self.one_sided.remove(&(other, name)) {
-            self.one_sided.insert((name, other));
-            return;
-        }
-        let Some(other) = self.numbers.get(&other).copied() else { return };
-        self.rows[number as usize].links.push(other);
-        self.rows[other as usize].links.push(number);
-        match (self.is_reached(number), self.is_reached(other)) {
-            (true, false) => self.grow(number, other),
-            (false, true) => self.grow(other, number),
+    /// A link is one that both ends advertise now.
+    fn join(&mut self, name: PeerName, other: PeerName, origins: &mut Table<Origin>) {
+        let mesh = self.mesh(origins);
+        match (mesh.is_reached(name), mesh.is_reached(other)) {
+            (true, false) => self.grow(name, other, origins),
+            (false, true) => self.grow(other, name, origins),
             (true, true) | (false, false) => {}
         }
     }
 
     /// A way leads from `from` to `to`, and to what lies behind.
-    fn grow(&mut self, from: u32, to: u32) {
+    fn grow(&mut self, from: PeerName, to: PeerName, origins: &mut Table<Origin>) {
+        let mut mesh = Mesh { origins, one_sided: &self.one_sided, own: self.own };
         // Those near first, so that all ways are short.
         let mut queue = VecDeque::from([(from, to)]);
         while let Some((from, to)) = queue.pop_front() {
-            let row = &mut self.rows[to as usize];
-            if row.parent.is_none() {
-                row.parent = Some(from);
-                self.changed.insert(row.name);
-                let row = &self.rows[to as usize];
-                queue.extend(row.links.iter().filter(|next| !self.is_reached(**next)).map(|next| (to, *next)));
+            if mesh.origins.contains(&to) && !mesh.is_reached(to) {
+                mesh.set_way(to, Way::By(from));
+                self.changed.insert(to);
+                queue.extend(mesh.links(to).filter(|next| !mesh.is_reached(*next)).map(|next| (to, next)));
             }
         }
     }
@@ -205,9 +189,29 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::crypto::PublicKey;
+    use crate::wire::body::{Body, Extensions, LinkEntry};
+    use crate::wire::record::Record;
+
+    fn key(n: u8) -> PublicKey {
+        PublicKey([n; 32])
+    }
 
     fn name(n: u8) -> PeerName {
-        PeerName([2, 0, 0, 0, 0, n])
+        key(n).name()
+    }
+
+    /// Router `n` says, with its `sequence`th word, that it has these links.
+    fn says(origins: &mut Table<Origin>, reach: &mut Reach, sequence: u64, n: u8, links: &[u8]) {
+        let origin = origins.get_or_insert_with(name(n), || Origin::new(key(n), 1, None));
+        let before = Neighbours::of(origin, n == 0);
+        let mut links: Vec<PeerName> = links.iter().map(|link| name(*link)).collect();
+        links.sort_unstable();
+        links.dedup();
+        let links = links.into_iter().map(|neighbour| LinkEntry { neighbour, cost: 1, max_datagram: 1400 }).collect();
+        let record = Record::build(&key(n), 0, (1, sequence), &Body::Links(links, Extensions::default()), |_| [0; 64]).expect("a record");
+        origin.merge(record.into());
+        reach.update(name(n), &before, origins);
     }
 
     /// Whom links lead to from router 0, looked for from scratch.
@@ -229,20 +233,23 @@ mod tests {
         fn what_is_reachable_is_what_a_walk_finds(
             steps in prop::collection::vec((0u8..12, prop::collection::vec(0u8..12, 0..5), 0u8..8), 1..80)
         ) {
-            let (mut reach, mut said, mut seen) = (Reach::new(name(0)), BTreeMap::new(), BTreeSet::from([0]));
-            for (who, links, action) in steps {
+            let (mut origins, mut said, mut seen) = (Table::default(), BTreeMap::new(), BTreeSet::from([0]));
+            origins.get_or_insert_with(name(0), || Origin::new(key(0), 1, None));
+            let mut reach = Reach::new(name(0), &mut origins);
+            for (sequence, (who, links, action)) in (1..).zip(steps) {
                 if action == 0 && who != 0 {
-                    reach.forget(name(who));
+                    let gone = origins.remove(&name(who)).map(|origin| Neighbours::of(&origin, false)).unwrap_or_default();
+                    reach.forget(name(who), &gone, &mut origins);
                     said.remove(&who);
                 } else {
-                    reach.update(name(who), links.iter().map(|link| name(*link)).collect());
+                    says(&mut origins, &mut reach, sequence, who, &links);
                     said.insert(who, links);
                 }
                 if action < 5 {
-                    let changed = reach.take_changed();
+                    let changed = reach.take_changed(&mut origins);
                     let now = reachable(&said);
                     for n in 0..12 {
-                        prop_assert_eq!(reach.contains(name(n)), now.contains(&n));
+                        prop_assert_eq!(origins.get(&name(n)).is_some_and(Origin::is_reached), now.contains(&n));
                         prop_assert!(seen.contains(&n) == now.contains(&n) || changed.contains(&name(n)), "{} is told", n);
                     }
                     seen = now;

@@ -8,11 +8,10 @@ use sha2::{Digest, Sha256};
 
 use super::agree::{Neighbour, Samples};
 use super::chunks::Chunks;
-use super::graph::links_in;
 use super::origins::{Origin, Standing};
 use super::pace::{Shares, Unrest};
 use super::push::{Copies, Held};
-use super::reach::Reach;
+use super::reach::{Neighbours, Reach};
 use super::shared::{Alone, Workshop};
 use super::table::Table;
 use super::tree::Tree;
@@ -74,7 +73,7 @@ impl Store {
         let own = config.identity.name();
         let mut origins = Table::default();
         origins.get_or_insert_with(own, || Origin::new(config.identity.public().key, config.incarnation, None));
-        let records = config.limits.records_per_origin;
+        let (reach, records) = (Reach::new(own, &mut origins), config.limits.records_per_origin);
         let mut store = Store {
             own,
             scope: Sha256::digest(config.network.as_bytes()).into(),
@@ -95,7 +94,7 @@ impl Store {
             graph_key: 0,
             built_key: None,
             cut: false,
-            reach: Reach::new(own),
+            reach,
             unreached: BTreeSet::new(),
             bytes: 0,
             clashes: BTreeSet::new(),
@@ -403,6 +402,8 @@ impl Store {
         if origin.unreachable_since.is_some() {
             self.unreached.insert(id.name);
         }
+        let whole = restarted || id.kind == LEFT;
+        let linked = (whole || id.kind == LINKS).then(|| Neighbours::of(origin, id.name == self.own));
         let void = origin.merge(Arc::clone(&record));
         let reached = origin.unreachable_since.is_none();
         let mut replaced = false;
@@ -422,17 +423,14 @@ impl Store {
             self.tree.insert(&record);
         }
         self.asked.remove(&id);
-        let whole = restarted || id.kind == LEFT;
         if whole || id.kind == NODE || id.kind == LINKS {
             self.weigh(id.name, id.kind != LINKS || restarted);
         }
         if id.kind == LINKS && id.name != self.own && void.iter().any(|old| old.id() == id) {
             self.note_unrest(now, id.name);
         }
-        if whole || id.kind == LINKS {
-            let said = self.origins.get(&id.name).filter(|origin| origin.left().is_none() || id.name == self.own);
-            let said = said.into_iter().flat_map(links_in).map(|link| link.neighbour).collect();
-            self.cut |= self.reach.update(id.name, said);
+        if let Some(linked) = linked {
+            self.cut |= self.reach.update(id.name, &linked, &mut self.origins);
         }
         if restarted {
             out.changes.push(Change::Incarnation(id.name, edition.incarnation));
@@ -458,7 +456,7 @@ impl Store {
             self.copies.forget(record);
             self.tree.remove(record);
         }
-        self.reach.forget(name);
+        self.reach.forget(name, &Neighbours::of(&origin, false), &mut self.origins);
         self.unreached.remove(&name);
         self.graph_key = self.graph_key.wrapping_sub(origin.in_graph);
         self.clashes.remove(&name);

@@ -27,6 +27,10 @@ impl<T> Table<T> {
         self.values.get(*at as usize)?.as_ref()
     }
 
+    pub(super) fn contains(&self, name: &PeerName) -> bool {
+        self.find(*name).is_ok()
+    }
+
     pub(super) fn get_mut(&mut self, name: &PeerName) -> Option<&mut T> {
         let (_, at) = self.places.get(self.find(*name).ok()?)?;
         self.values.get_mut(*at as usize)?.as_mut()
@@ -38,6 +42,10 @@ impl<T> Table<T> {
             Ok(place) => self.places[place].1,
             Err(place) => {
                 let at = self.free.pop().unwrap_or_else(|| {
+                    // The largest table of a router: to double its room would waste the half of much.
+                    if self.values.len() == self.values.capacity() {
+                        self.values.reserve_exact(16 + self.values.len() / 8);
+                    }
                     self.values.push(None);
                     u32::try_from(self.values.len() - 1).expect("far fewer routers are kept")
                 });

@@ -6,31 +6,35 @@
 //! that a name was resolved, it hears in the next window at the earliest.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::time::Time;
 
-use super::super::node::{Effects, Host, Input};
+use super::super::crew;
+use super::super::node::{Effects, Input, Router};
 use super::{Happening, MOST_WAKES, RouterId, Sim};
 
 /// Fewer inputs in a window are not worth a thread.
 const WORTH_A_THREAD: usize = 24;
-/// Routers that a thread takes at once.
-const AT_ONCE: usize = 4;
 
-/// What comes to one router in a window.
-struct Job<'a> {
-    router: RouterId,
-    host: &'a mut Host,
+/// The threads that run them.
+pub(super) type Crew = crew::Crew<Job, Done>;
+
+/// What comes to one router in a window that ends at `horizon`.
+pub(super) struct Job {
+    id: RouterId,
+    router: Box<Router>,
+    wake: Option<Time>,
     inputs: Vec<(Time, Input)>,
+    horizon: Time,
 }
 
 /// What one router did in a window.
-struct Done {
-    router: RouterId,
+pub(super) struct Done {
+    id: RouterId,
+    router: Box<Router>,
     did: Vec<(Time, Effects)>,
-    /// When its timers are due next, where that is to be queued.
+    /// When its timers are due next.
     wake: Option<Time>,
 }
 
@@ -48,12 +52,17 @@ impl Sim {
             self.horizon = (first + window).min(after);
             let inputs = self.inputs_before(self.horizon);
             let mut done = self.run_each(inputs);
-            done.sort_unstable_by_key(|done| done.router);
-            for (router, wake) in done.iter().filter_map(|done| Some((done.router, done.wake?))) {
-                self.queue.push(wake, Happening::Wake { router });
+            done.sort_unstable_by_key(|done| done.id);
+            let mut did = Vec::new();
+            for done in done {
+                let host = &mut self.hosts[done.id.0];
+                host.running = Some(done.router);
+                let queued = std::mem::replace(&mut host.wake, done.wake);
+                if let Some(wake) = done.wake.filter(|_| done.wake != queued) {
+                    self.queue.push(wake, Happening::Wake { router: done.id });
+                }
+                did.extend(done.did.into_iter().map(|(at, effects)| (at, done.id, effects)));
             }
-            let did = done.into_iter().flat_map(|done| done.did.into_iter().map(move |(at, effects)| (at, done.router, effects)));
-            let mut did: Vec<(Time, RouterId, Effects)> = did.collect();
             did.sort_by_key(|(at, router, _)| (*at, *router));
             for (at, router, effects) in did {
                 self.now = at;
@@ -83,61 +92,44 @@ impl Sim {
     }
 
     /// Runs each of these routers through the window.
-    fn run_each(&mut self, mut inputs: BTreeMap<RouterId, Vec<(Time, Input)>>) -> Vec<Done> {
-        let horizon = self.horizon;
+    fn run_each(&mut self, inputs: BTreeMap<RouterId, Vec<(Time, Input)>>) -> Vec<Done> {
+        let (horizon, threads) = (self.horizon, self.options.threads);
         let count: usize = inputs.values().map(|inputs| inputs.len().max(1)).sum();
-        let hosts = self.hosts.iter_mut().enumerate();
-        let jobs = hosts.filter_map(|(index, host)| Some(Job { router: RouterId(index), inputs: inputs.remove(&RouterId(index))?, host }));
-        if count < WORTH_A_THREAD || self.options.threads == 1 {
-            return jobs.map(|job| job.run(horizon)).collect();
+        let hosts = &mut self.hosts;
+        let jobs = inputs.into_iter().filter_map(|(id, inputs)| {
+            let host = &mut hosts[id.0];
+            Some(Job { id, router: host.running.take()?, wake: host.wake, inputs, horizon })
+        });
+        if count < WORTH_A_THREAD || threads == 1 {
+            return jobs.map(Job::run).collect();
         }
-        let jobs = Mutex::new(jobs.collect::<Vec<_>>().into_iter());
-        let work = || {
-            let mut done = Vec::new();
-            loop {
-                let some: Vec<Job<'_>> = jobs.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(AT_ONCE).collect();
-                if some.is_empty() {
-                    return done;
-                }
-                done.extend(some.into_iter().map(|job| job.run(horizon)));
-            }
-        };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..self.options.threads).map(|_| scope.spawn(work)).collect();
-            let mut done = work();
-            for other in others {
-                done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            }
-            done
-        })
+        self.crew.get_or_insert_with(|| Crew::new(threads - 1, Job::run)).run(jobs)
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// Runs the router through the window, its timers included.
-    fn run(mut self, horizon: Time) -> Done {
-        let (mut did, queued) = (Vec::new(), self.host.wake);
+    fn run(mut self) -> Done {
+        let mut did = Vec::new();
         for (at, input) in std::mem::take(&mut self.inputs) {
             self.wake_before(at, &mut did);
             self.feed(at, input, &mut did);
         }
-        self.wake_before(horizon, &mut did);
-        Done { router: self.router, did, wake: self.host.wake.filter(|_| self.host.wake != queued) }
+        self.wake_before(self.horizon, &mut did);
+        Done { id: self.id, router: self.router, did, wake: self.wake }
     }
 
     fn wake_before(&mut self, before: Time, did: &mut Vec<(Time, Effects)>) {
         let mut wakes = (Time::ZERO, 0);
-        while let Some(due) = self.host.wake.filter(|due| *due < before) {
+        while let Some(due) = self.wake.filter(|due| *due < before) {
             wakes = (due, if wakes.0 == due { wakes.1 + 1 } else { 1 });
-            assert!(wakes.1 < MOST_WAKES, "a timer of {:?} is due again and again at {due:?}", self.router);
-            self.host.wake = None;
+            assert!(wakes.1 < MOST_WAKES, "a timer of {:?} is due again and again at {due:?}", self.id);
+            self.wake = None;
             self.feed(due, Input::Timeout, did);
         }
     }
 
     fn feed(&mut self, at: Time, input: Input, did: &mut Vec<(Time, Effects)>) {
-        if let Some(effects) = self.host.feed(at, input) {
-            did.push((at, effects));
-        }
+        did.push((at, self.router.feed(at, input, &mut self.wake)));
     }
 }
