@@ -50,7 +50,7 @@ impl Witness {
 }
 
 /// Counters that only a liar, a bug or a loop makes count.
-pub fn impossible(router: &Router) -> Vec<String> {
+pub fn impossible(router: &Router) -> Vec<(&'static str, u64)> {
     let packet = &router.counters;
     let mesh = router.mesh.counters();
     let gossip = router.mesh.gossip_counters();
@@ -83,5 +83,5 @@ pub fn impossible(router: &Router) -> Vec<String> {
         ("record_clash", &gossip.record_clash),
         ("record_refused_full", &gossip.record_refused_full),
     ];
-    all.into_iter().filter(|(_, counter)| counter.get() > 0).map(|(name, counter)| format!("{name} is {}", counter.get())).collect()
+    all.into_iter().map(|(name, counter)| (name, counter.get())).filter(|(_, count)| *count > 0).collect()
 }

@@ -52,7 +52,8 @@ impl Sim {
 
     fn impossible(&self, router: RouterId) -> Vec<String> {
         let Some(running) = self.hosts[router.0].running.as_ref().filter(|_| !self.hostile) else { return Vec::new() };
-        impossible(running).into_iter().map(|what| format!("{router:?}: {what}")).collect()
+        let found = impossible(running).into_iter().filter(|(name, _)| !self.excused.iter().any(|excused| excused == name));
+        found.map(|(name, count)| format!("{router:?}: {name} is {count}")).collect()
     }
 
     /// What a router's status says; `None` where it does not run.
