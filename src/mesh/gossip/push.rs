@@ -7,12 +7,14 @@
 //! News are passed on at once, unless there are more of them than in a mesh where little happens: then those of [`HOLD`] together, of each record the
 //! newest edition, and to nobody who has brought it meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Output;
 use super::store::Store;
+use crate::forward::fib::{NameHash, NameMap};
 use crate::forward::limit::TokenBucket;
 use crate::time::Time;
 use crate::wire::PeerName;
@@ -31,41 +33,57 @@ const MOST_HELD: usize = 256;
 const MOST_COUNTED: usize = 1024;
 
 /// Copies that came of the newest records. All of these are held: a copy is told by its bytes alone, without a look at what is held of its origin.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Copies {
-    /// By the bytes that tell records apart: the record, and how often it came from others than its origin.
-    seen: HashMap<[u8; KEY], (Arc<Record>, usize)>,
+    /// By a number that tells records apart: the record, and how often it came from others than its origin.
+    seen: NameMap<u64, (Arc<Record>, u32)>,
+    /// Nobody outside can tell which records have the same number.
+    hash: NameHash,
 }
 
-/// Type, chunk and the first half of the origin's key.
-const KEY: usize = 19;
+impl Default for Copies {
+    fn default() -> Copies {
+        let hash = NameHash(RandomState::new().hash_one(()));
+        Copies { seen: NameMap::with_hasher(hash), hash }
+    }
+}
 
 impl Copies {
+    /// The number of the record that these bytes are: of its type, chunk and the first half of its origin's key.
+    fn key(&self, record: &[u8]) -> Option<u64> {
+        record.first_chunk::<19>().map(|head| self.hash.hash_one(head))
+    }
+
+    fn get_mut(&mut self, record: &[u8]) -> Option<&mut (Arc<Record>, u32)> {
+        let key = self.key(record)?;
+        self.seen.get_mut(&key)
+    }
+
     /// A record came for the first time.
     pub(super) fn first(&mut self, record: Arc<Record>, from: PeerName) {
         if self.seen.len() >= MOST_COUNTED {
             self.seen.clear();
         }
-        let count = usize::from(record.id().name != from);
-        if let Some(key) = record.bytes().first_chunk() {
-            self.seen.insert(*key, (record, count));
+        let count = u32::from(record.id().name != from);
+        if let Some(key) = self.key(record.bytes()) {
+            self.seen.insert(key, (record, count));
         }
     }
 
     /// A record is held no more.
     pub(super) fn forget(&mut self, record: &Arc<Record>) {
-        let Some(key) = record.bytes().first_chunk::<KEY>() else { return };
-        if self.seen.get(key).is_some_and(|(known, _)| Arc::ptr_eq(known, record)) {
-            self.seen.remove(key);
+        let Some(key) = self.key(record.bytes()) else { return };
+        if self.seen.get(&key).is_some_and(|(known, _)| Arc::ptr_eq(known, record)) {
+            self.seen.remove(&key);
         }
     }
 
     /// Another copy came; the number of it. Old records are not counted: they have come more often than need be.
     fn again(&mut self, record: &Record) -> usize {
-        let seen = record.bytes().first_chunk::<KEY>().and_then(|key| self.seen.get_mut(key));
-        seen.filter(|(known, _)| known.edition() == record.edition()).map_or(usize::MAX, |(_, count)| {
-            *count += 1;
-            *count
+        let seen = self.get_mut(record.bytes()).filter(|(known, _)| known.id() == record.id() && known.edition() == record.edition());
+        seen.map_or(usize::MAX, |(_, count)| {
+            *count = count.saturating_add(1);
+            *count as usize
         })
     }
 }
@@ -125,13 +143,13 @@ impl Store {
 
     /// Which record these bytes are, where it is one of the newest, and how many copies of it have come with this one.
     pub(super) fn copy_of(&mut self, from: PeerName, bytes: &[u8]) -> Option<(RecordId, usize)> {
-        let (record, count) = self.copies.seen.get_mut(bytes.first_chunk::<KEY>()?)?;
+        let (record, count) = self.copies.get_mut(bytes)?;
         let id = record.id();
         if record.bytes() != bytes {
             return None;
         }
-        *count += usize::from(id.name != from);
-        Some((id, *count))
+        *count = count.saturating_add(u32::from(id.name != from));
+        Some((id, *count as usize))
     }
 
     /// A record came again, one that is not among the newest perhaps.
