@@ -1,5 +1,6 @@
 //! The graph that links make: which routers it leads to, and which of them are members whom routes may lead to, and through.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::origins::Origin;
@@ -9,13 +10,21 @@ use crate::time::Time;
 use crate::wire::PeerName;
 use crate::wire::body::{Body, LINKS, LinkEntry, NO_TRANSIT, NODE};
 
+/// So many routers whose links changed are patched into the graph however small it is.
+const FEW: usize = 8;
+/// And so many of all, one in this number, in a larger one. With 20 links each it was measured that to build anew costs as much where nearly a
+/// tenth of all have changed every link; mostly a router changes one or two.
+const PART: usize = 8;
+
 impl Store {
-    /// The graph that the LINKS records of members make, built where they have changed. One that comes out the same is the
-    /// same, so that what was computed from it stays.
+    /// The graph that the LINKS records of members make, built where they have changed, or patched where few have. One that comes out the
+    /// same is the same, so that what was computed from it stays.
     pub fn topology(&mut self) -> Arc<Topology> {
         if self.built_key != Some(self.graph_key) {
             self.built_key = Some(self.graph_key);
-            let built = self.workshop.topology(self.graph_key, &|| self.graph());
+            let built = self.workshop.topology(self.graph_key, &|| self.patched().unwrap_or_else(|| self.graph()));
+            // Whoever has made it, this is the graph that what changes from now on has to be patched into.
+            self.relinked = Some(BTreeSet::new());
             if built != self.topology {
                 self.topology = built;
             }
@@ -78,6 +87,29 @@ impl Store {
         if closed.is_empty() { built } else { built.closed_to_transit(|name| closed.binary_search(&name).is_ok()) }
     }
 
+    /// The last graph with the links that changed since; `None` where more has changed, or so many that it is not worth it.
+    fn patched(&self) -> Option<Topology> {
+        let (graph, relinked) = (&self.topology, self.relinked.as_ref()?);
+        if relinked.len() > FEW.max(graph.names().len() / PART) {
+            return None;
+        }
+        let row = |name: &PeerName| {
+            let (index, origin) = (graph.index(*name)?, self.origins.get(name)?);
+            let back = |other| self.origins.get(&other).into_iter().flat_map(|origin| links_with(origin, *name)).copied();
+            Some((index, graph.mutual(index, links_in(origin).copied(), back)))
+        };
+        let rows: Option<Vec<_>> = relinked.iter().map(row).collect();
+        Some(graph.patched(&rows?))
+    }
+
+    /// Takes a router that is forgotten out of the graph.
+    pub(super) fn unweigh(&mut self, origin: &Origin) {
+        self.graph_key = self.graph_key.wrapping_sub(origin.in_graph);
+        if origin.weighs {
+            self.relinked = None;
+        }
+    }
+
     /// Brings up to date what a router is in the graph, where more than its links is `anew`.
     pub(super) fn weigh(&mut self, name: PeerName, anew: bool) {
         let Some(origin) = self.origins.get(&name) else { return };
@@ -86,6 +118,11 @@ impl Store {
         let is = if weighs { weight(name, origin, closed) } else { 0 };
         if let Some(origin) = self.origins.get_mut(&name) {
             self.graph_key = self.graph_key.wrapping_sub(origin.in_graph).wrapping_add(is);
+            if origin.weighs.then_some(origin.closed) != weighs.then_some(closed) {
+                self.relinked = None;
+            } else if let Some(relinked) = self.relinked.as_mut().filter(|_| weighs && (is != origin.in_graph || !anew)) {
+                relinked.insert(name);
+            }
             (origin.in_graph, origin.weighs, origin.closed) = (is, weighs, closed);
         }
     }
@@ -109,5 +146,13 @@ pub(super) fn links_in(origin: &Origin) -> impl Iterator<Item = &LinkEntry> {
     origin.bodies(LINKS).flat_map(|body| match body {
         Body::Links(links, _) => links.as_slice(),
         _ => &[],
+    })
+}
+
+/// Those of them that are with one neighbour: there may be one in each chunk, which are sorted.
+fn links_with(origin: &Origin, neighbour: PeerName) -> impl Iterator<Item = &LinkEntry> {
+    origin.bodies(LINKS).filter_map(move |body| match body {
+        Body::Links(links, _) => links.get(links.binary_search_by_key(&neighbour, |link| link.neighbour).ok()?),
+        _ => None,
     })
 }

@@ -53,6 +53,8 @@ pub struct Store {
     /// Tells graphs apart without building them: the sum of all [`Origin::in_graph`]; and that of the graph which was built last.
     pub(super) graph_key: u64,
     pub(super) built_key: Option<u64>,
+    /// Routers whose links alone have changed since; `None` where more than links has.
+    pub(super) relinked: Option<BTreeSet<PeerName>>,
     /// A link that somebody advertised is no more, or a router no member.
     pub(super) cut: bool,
     pub(super) reach: Reach,
@@ -93,6 +95,7 @@ impl Store {
             topology: Arc::default(),
             graph_key: 0,
             built_key: None,
+            relinked: None,
             cut: false,
             reach,
             unreached: BTreeSet::new(),
@@ -458,7 +461,7 @@ impl Store {
         }
         self.reach.forget(name, &Neighbours::of(&origin, false), &mut self.origins);
         self.unreached.remove(&name);
-        self.graph_key = self.graph_key.wrapping_sub(origin.in_graph);
+        self.unweigh(&origin);
         self.clashes.remove(&name);
         self.counters.router_forgotten.inc();
         out.changes.push(Change::Forgotten(name));

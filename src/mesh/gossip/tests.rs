@@ -1,5 +1,6 @@
 //! Merge laws, agreement over bad networks, and what is refused.
 
+mod graph;
 mod single;
 
 use std::collections::{BTreeMap, BTreeSet};

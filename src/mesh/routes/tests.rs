@@ -1,6 +1,6 @@
 //! Routes on random graphs: all agree, nothing loops, floods arrive once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -28,6 +28,43 @@ fn topology(n: usize, graph: &Graph) -> Topology {
 
 fn graphs() -> impl Strategy<Value = (usize, Graph)> {
     (2usize..24).prop_flat_map(|n| (Just(n), prop::collection::vec((0..n, 0..n, 1u32..6), 0..n * 3)))
+}
+
+/// What each of some routers advertises, in no order and with whatever nonsense records may hold.
+type Said = Vec<Vec<LinkEntry>>;
+
+fn built(said: &Said, closed: &[usize]) -> Topology {
+    let rows = said.iter().enumerate().map(|(index, links)| (name(index), links.iter().copied()));
+    Topology::build(rows).closed_to_transit(|router| closed.iter().any(|index| name(*index) == router))
+}
+
+/// Something that becomes of the links of some routers: what, between whom, and the values.
+type Step = (u8, usize, usize, u32, u16);
+
+/// There are `n` routers; one of a higher number is unknown.
+fn steps(n: usize, size: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec((0u8..5, 0..n, 0..n + 2, 0u32..4, 1400u16..1403), size)
+}
+
+/// Does these; the routers whose links they touch, ascending.
+fn step(said: &mut Said, steps: &[Step]) -> BTreeSet<usize> {
+    let mut touched = BTreeSet::new();
+    for (what, from, to, cost, max_datagram) in steps {
+        let entry = |neighbour: usize, more: u32| LinkEntry { neighbour: name(neighbour), cost: cost + more, max_datagram: *max_datagram };
+        // The last is both ends at once, so that there are enough links that count.
+        let ends = if *what == 4 { vec![(*from, *to), (*to, *from)] } else { vec![(*from, *to)] };
+        for ((from, to), more) in ends.into_iter().zip(0..) {
+            let Some(links) = said.get_mut(from) else { continue };
+            if *what != 1 {
+                links.retain(|link| link.neighbour != name(to));
+            }
+            if *what != 0 {
+                links.push(entry(to, more));
+            }
+            touched.insert(from);
+        }
+    }
+    touched
 }
 
 /// Follows next hops from `from` to `to`; the names passed.
@@ -159,7 +196,31 @@ proptest! {
                 }
             }
             prop_assert!(heard.values().all(|times| *times == 1));
-            prop_assert_eq!(heard.into_keys().collect::<std::collections::BTreeSet<_>>(), topology.reachable_from(name(origin)));
+            prop_assert_eq!(heard.into_keys().collect::<BTreeSet<_>>(), topology.reachable_from(name(origin)));
+        }
+    }
+
+    #[test]
+    fn a_patched_graph_is_the_one_that_is_built(
+        (n, first, then) in (1usize..=12).prop_flat_map(|n| (Just(n), steps(n, 0..60), prop::collection::vec(steps(n, 0..8), 1..12))),
+        closed in prop::collection::vec(0usize..12, 0..4),
+    ) {
+        let mut said = vec![Vec::new(); n];
+        step(&mut said, &first);
+        let mut graph = built(&said, &closed);
+        for some in then {
+            let touched = step(&mut said, &some);
+            let row = |index: usize| {
+                let back = |other: PeerName| {
+                    let links = &said[graph.index(other).expect("a router of the graph")];
+                    links.iter().copied().filter(move |link| link.neighbour == name(index))
+                };
+                (index, graph.mutual(index, said[index].iter().copied(), back))
+            };
+            let rows: Vec<(usize, Vec<Edge>)> = touched.into_iter().map(row).collect();
+            let patched = graph.patched(&rows);
+            prop_assert_eq!(&patched, &built(&said, &closed));
+            graph = patched;
         }
     }
 
