@@ -16,8 +16,8 @@ pub(super) struct Reach {
     /// Links that the first says it has with the second, of which the second does not say so. There are few, and with them what a router says is
     /// compared with what all the others say without a look at each.
     one_sided: HashSet<(PeerName, PeerName)>,
-    /// A way was cut, and no other was found at once: all are to be looked for anew.
-    cut: bool,
+    /// Routers the way to which was cut, and no other was found at once: for those that were reached through them ways are to be looked for anew.
+    severed: BTreeSet<PeerName>,
     /// Routers that a way leads to since they were last asked for, or leads to no more.
     changed: BTreeSet<PeerName>,
 }
@@ -45,14 +45,20 @@ impl Neighbours {
 struct Mesh<'a> {
     origins: &'a mut Table<Origin>,
     one_sided: &'a HashSet<(PeerName, PeerName)>,
+    severed: &'a BTreeSet<PeerName>,
     own: PeerName,
 }
 
 impl Mesh<'_> {
-    /// The routers with which this one has links that both ends advertise.
-    fn links(&self, name: PeerName) -> impl Iterator<Item = PeerName> {
+    /// The routers with which this one says it has links.
+    fn said(&self, name: PeerName) -> impl Iterator<Item = PeerName> {
         let said = self.origins.get(&name).map(|origin| origin.says_links_with(name == self.own));
-        said.into_iter().flatten().filter(move |other| *other != name && !self.one_sided.contains(&(name, *other)))
+        said.into_iter().flatten().filter(move |other| *other != name)
+    }
+
+    /// True where the other end says so, too.
+    fn is_mutual(&self, name: PeerName, other: PeerName) -> bool {
+        !self.one_sided.contains(&(name, other))
     }
 
     fn way(&self, name: PeerName) -> Way {
@@ -69,28 +75,53 @@ impl Mesh<'_> {
         }
     }
 
-    /// True where the way to a router leads through that one.
+    /// True where the way to a router leads through that one, or has been cut.
     fn is_behind(&self, mut name: PeerName, through: PeerName) -> bool {
         while name != self.own && name != through {
             match self.way(name) {
-                Way::By(before) => name = before,
-                Way::None => return true,
+                Way::By(before) if !self.severed.contains(&name) => name = before,
+                Way::By(_) | Way::None => return true,
             }
         }
         name == through
+    }
+
+    /// Routers the ways to which lead through one that was severed, those among them.
+    fn fallen(&self) -> Vec<PeerName> {
+        let names: Vec<PeerName> = self.origins.keys().copied().collect();
+        // By their places: what is known of each so far.
+        let mut stands: Vec<Option<bool>> = vec![None; names.len()];
+        for start in 0..names.len() {
+            let (mut walked, mut at) = (Vec::new(), Some(start));
+            let stand = loop {
+                let Some(place) = at else { break false };
+                if let Some(known) = stands[place] {
+                    break known;
+                }
+                walked.push(place);
+                match self.way(names[place]) {
+                    _ if names[place] == self.own => break true,
+                    Way::By(before) if !self.severed.contains(&names[place]) => at = self.origins.place(&before),
+                    Way::By(_) | Way::None => break false,
+                }
+            };
+            walked.into_iter().for_each(|place| stands[place] = Some(stand));
+        }
+        let fallen = names.into_iter().zip(stands).filter(|(name, stands)| *stands == Some(false) && self.is_reached(*name));
+        fallen.map(|(name, _)| name).collect()
     }
 }
 
 impl Reach {
     /// Only this router, which `origins` hold.
     pub(super) fn new(own: PeerName, origins: &mut Table<Origin>) -> Reach {
-        let reach = Reach { own, one_sided: HashSet::new(), cut: false, changed: BTreeSet::new() };
+        let reach = Reach { own, one_sided: HashSet::new(), severed: BTreeSet::new(), changed: BTreeSet::new() };
         reach.mesh(origins).set_way(own, Way::By(own));
         reach
     }
 
     fn mesh<'a>(&'a self, origins: &'a mut Table<Origin>) -> Mesh<'a> {
-        Mesh { origins, one_sided: &self.one_sided, own: self.own }
+        Mesh { origins, one_sided: &self.one_sided, severed: &self.severed, own: self.own }
     }
 
     /// A router said `before` which links it had, and says something else now, or nothing where it has gone. True where one is no more that
@@ -119,15 +150,22 @@ impl Reach {
 
     /// Routers whose standing may have changed since the last call.
     pub(super) fn take_changed(&mut self, origins: &mut Table<Origin>) -> BTreeSet<PeerName> {
-        if std::mem::take(&mut self.cut) {
-            let ways = |origins: &Table<Origin>| origins.iter().map(|(name, origin)| (*name, origin.way != Way::None)).collect::<Vec<_>>();
-            let before = ways(origins);
+        if !self.severed.is_empty() {
+            let mut mesh = self.mesh(origins);
+            let fallen = mesh.fallen();
+            fallen.iter().for_each(|name| mesh.set_way(*name, Way::None));
+            self.severed.clear();
             let fresh = std::mem::take(&mut self.changed);
-            before.iter().for_each(|(name, _)| self.mesh(origins).set_way(*name, Way::None));
-            self.grow(self.own, self.own, origins);
+            for name in &fallen {
+                let mesh = self.mesh(origins);
+                let mut links = mesh.said(*name).filter(|link| mesh.is_reached(*link) && mesh.is_mutual(*name, *link));
+                if let Some(link) = links.next() {
+                    drop(links);
+                    self.grow(link, *name, origins);
+                }
+            }
             self.changed = fresh;
-            let moved = before.into_iter().zip(ways(origins)).filter(|(before, now)| before != now);
-            self.changed.extend(moved.map(|(_, (name, _))| name));
+            self.changed.extend(fallen.into_iter().filter(|name| !origins.get(name).is_some_and(Origin::is_reached)));
         }
         std::mem::take(&mut self.changed)
     }
@@ -135,7 +173,7 @@ impl Reach {
     /// A link is one that both ends advertise no more.
     fn part(&mut self, name: PeerName, other: PeerName, origins: &mut Table<Origin>) {
         for (one, two) in [(name, other), (other, name)] {
-            if self.mesh(origins).way(one) == Way::By(two) && one != self.own && !self.cut {
+            if self.mesh(origins).way(one) == Way::By(two) && one != self.own {
                 self.mend(one, origins);
             }
         }
@@ -144,13 +182,14 @@ impl Reach {
     /// The way to a router was cut. Mostly another of its links leads there, too, and to those behind it as before.
     fn mend(&mut self, name: PeerName, origins: &mut Table<Origin>) {
         let mut mesh = self.mesh(origins);
-        let other = mesh.links(name).find(|link| mesh.is_reached(*link) && !mesh.is_behind(*link, name));
+        let is_link = |link: &PeerName| mesh.is_mutual(name, *link);
+        let other = mesh.said(name).filter(is_link).find(|link| mesh.is_reached(*link) && !mesh.is_behind(*link, name));
         // Whoever has no link has nobody behind it.
-        let alone = mesh.links(name).next().is_none();
+        let alone = mesh.said(name).find(is_link).is_none();
         match other {
             Some(other) => mesh.set_way(name, Way::By(other)),
             None if alone => mesh.set_way(name, Way::None),
-            None => self.cut = true,
+            None => drop(self.severed.insert(name)),
         }
         if alone {
             self.changed.insert(name);
@@ -169,14 +208,16 @@ impl Reach {
 
     /// A way leads from `from` to `to`, and to what lies behind.
     fn grow(&mut self, from: PeerName, to: PeerName, origins: &mut Table<Origin>) {
-        let mut mesh = Mesh { origins, one_sided: &self.one_sided, own: self.own };
+        let mut mesh = Mesh { origins, one_sided: &self.one_sided, severed: &self.severed, own: self.own };
         // Those near first, so that all ways are short.
         let mut queue = VecDeque::from([(from, to)]);
         while let Some((from, to)) = queue.pop_front() {
             if mesh.origins.contains(&to) && !mesh.is_reached(to) {
                 mesh.set_way(to, Way::By(from));
                 self.changed.insert(to);
-                queue.extend(mesh.links(to).filter(|next| !mesh.is_reached(*next)).map(|next| (to, next)));
+                // Most are reached already.
+                let next = mesh.said(to).filter(|next| !mesh.is_reached(*next) && mesh.is_mutual(to, *next));
+                queue.extend(next.map(|next| (to, next)));
             }
         }
     }

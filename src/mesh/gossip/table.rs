@@ -31,6 +31,11 @@ impl<T> Table<T> {
         self.find(*name).is_ok()
     }
 
+    /// Where `name` is among all, as [`Table::keys`] and [`Table::iter`] tell them.
+    pub(super) fn place(&self, name: &PeerName) -> Option<usize> {
+        self.find(*name).ok()
+    }
+
     pub(super) fn get_mut(&mut self, name: &PeerName) -> Option<&mut T> {
         let (_, at) = self.places.get(self.find(*name).ok()?)?;
         self.values.get_mut(*at as usize)?.as_mut()
@@ -177,6 +182,10 @@ mod tests {
             }
             prop_assert!(table.iter().eq(map.iter()));
             prop_assert!(table.keys().eq(map.keys()));
+            for (place, name) in table.keys().enumerate() {
+                prop_assert_eq!(table.place(name), Some(place));
+                prop_assert!(table.contains(name));
+            }
         }
     }
 }
