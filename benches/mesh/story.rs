@@ -43,6 +43,9 @@ pub fn run(asked: &Asked, wall: &Stopwatch) -> Result<Figures, String> {
     })?;
     story.rest(REST);
     story.join()?;
+    if asked.until_join {
+        return Ok(story.figures);
+    }
     story.during("loss of a tenth", |mesh| {
         mesh.kill(0.1);
         agree(mesh)
