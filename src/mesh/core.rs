@@ -199,6 +199,7 @@ impl Mesh {
             config,
             rng,
         };
+        mesh.store.hash_with(mesh.hash_key);
         mesh.remember_revoked();
         mesh
     }

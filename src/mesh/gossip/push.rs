@@ -8,7 +8,7 @@
 //! newest edition, and to nobody who has brought it meanwhile.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,14 +41,13 @@ pub(super) struct Copies {
     hash: NameHash,
 }
 
-impl Default for Copies {
-    fn default() -> Copies {
-        let hash = NameHash(RandomState::new().hash_one(()));
+impl Copies {
+    /// None yet; `key` is secret.
+    pub(super) fn new(key: u64) -> Copies {
+        let hash = NameHash(key);
         Copies { seen: NameMap::with_hasher(hash), hash }
     }
-}
 
-impl Copies {
     /// The number of the record that these bytes are: of its type, chunk and the first half of its origin's key.
     fn key(&self, record: &[u8]) -> Option<u64> {
         record.first_chunk::<19>().map(|head| self.hash.hash_one(head))
@@ -113,6 +112,11 @@ impl Store {
         self.held.records.extend(records.iter().map(|record| (record.id(), (Arc::clone(record), vec![from]))));
         self.held.due.get_or_insert(if at_once { now } else { now + HOLD });
         self.pass_on(now, out);
+    }
+
+    /// Tells copies of records by numbers that rest on this key from now on, which nobody else may know.
+    pub fn hash_with(&mut self, key: u64) {
+        self.copies = Copies::new(key);
     }
 
     /// When what is held is passed on.

@@ -86,7 +86,7 @@ impl Store {
             links: Chunks::new(LINKS_PER_CHUNK, (records / 16).max(1)),
             macs: Chunks::new(MACS_PER_CHUNK, mac_chunks(records)),
             bindings: Chunks::new(PER_CHUNK, super::super::bindings::MOST_CHUNKS),
-            copies: Copies::default(),
+            copies: Copies::new(0),
             held: Held::default(),
             unrest: Unrest::default(),
             differs_since: None,
