@@ -92,7 +92,7 @@ pub enum Learned {
     /// It is new.
     New,
     /// It was elsewhere before.
-    Moved,
+    Moved(Owner),
     /// It contradicts something better and was ignored, or there was no room.
     Ignored,
     /// It moves too often and stays where it is for now.
@@ -290,7 +290,7 @@ impl MacTable {
         };
         bucket.put(way, moved);
         self.count_move(old.owner, owner);
-        Learned::Moved
+        Learned::Moved(old.owner)
     }
 
     /// Takes one new local MAC off the allowance, where there is something left of it.

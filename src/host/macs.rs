@@ -52,8 +52,8 @@ impl LocalMacs {
     /// Takes the present stations, answers with those that came or went since the last call.
     pub fn update(&mut self, now: &[(u16, [u8; 6])]) -> Vec<LocalMac> {
         let now: BTreeSet<(u16, [u8; 6])> = now.iter().copied().collect();
-        let came = now.difference(&self.known).map(|&(vlan, mac)| LocalMac { vlan, mac, present: true, moved: false });
-        let went = self.known.difference(&now).map(|&(vlan, mac)| LocalMac { vlan, mac, present: false, moved: false });
+        let came = now.difference(&self.known).map(|&(vlan, mac)| LocalMac { vlan, mac, present: true, came_from: None });
+        let went = self.known.difference(&now).map(|&(vlan, mac)| LocalMac { vlan, mac, present: false, came_from: None });
         let changes = went.chain(came).collect();
         self.known = now;
         changes
@@ -68,9 +68,10 @@ mod tests {
     fn changes_are_told_once() {
         let (a, b) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let mut macs = LocalMacs::default();
-        assert_eq!(macs.update(&[(0, a)]), [LocalMac { vlan: 0, mac: a, present: true, moved: false }]);
+        assert_eq!(macs.update(&[(0, a)]), [LocalMac { vlan: 0, mac: a, present: true, came_from: None }]);
         assert_eq!(macs.update(&[(0, a)]), []);
-        let moved = [LocalMac { vlan: 0, mac: a, present: false, moved: false }, LocalMac { vlan: 5, mac: b, present: true, moved: false }];
+        let moved =
+            [LocalMac { vlan: 0, mac: a, present: false, came_from: None }, LocalMac { vlan: 5, mac: b, present: true, came_from: None }];
         assert_eq!(macs.update(&[(5, b)]), moved);
     }
 }

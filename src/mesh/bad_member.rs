@@ -197,7 +197,7 @@ fn made_up_routers_take_bounded_room_and_push_out_nobody_who_is_there() {
 fn a_flood_of_macs_is_bounded_and_absurd_counts_of_moves_win_nothing() {
     let mut bad = Bad::new();
     let own = [2, 0xc0, 0, 0, 0, 1];
-    let mac = LocalMac { vlan: 0, mac: own, present: true, moved: false };
+    let mac = LocalMac { vlan: 0, mac: own, present: true, came_from: None };
     let (now, mut out) = (bad.stage.now, Outbox::default());
     bad.stage.router.handle_command(now, Command::LocalMacs(vec![mac]), &mut out);
     bad.wait(Duration::from_millis(50));
@@ -224,7 +224,7 @@ fn a_flood_of_macs_is_bounded_and_absurd_counts_of_moves_win_nothing() {
 fn a_mac_that_its_station_uses_is_not_won_by_outbidding_step_by_step() {
     let mut bad = Bad::new();
     let own = [2, 0xc0, 0, 0, 0, 1];
-    let seen = Command::LocalMacs(vec![LocalMac { vlan: 0, mac: own, present: true, moved: false }]);
+    let seen = Command::LocalMacs(vec![LocalMac { vlan: 0, mac: own, present: true, came_from: None }]);
     bad.stage.router.handle_command(bad.stage.now, seen.clone(), &mut bad.out);
     bad.wait(Duration::from_millis(100));
     let link = LinkEntry { neighbour: bad.stage.router.name(), cost: 9, max_datagram: 1232 };

@@ -152,8 +152,8 @@ pub struct LocalMac {
     pub mac: [u8; 6],
     /// True where it is here, false where it has gone.
     pub present: bool,
-    /// True where frames from it came from another host last: whoever has it there may not have said so yet.
-    pub moved: bool,
+    /// The router that frames from it came from last, where that is another: it may not have said yet that it has it.
+    pub came_from: Option<PeerName>,
 }
 
 /// A frame that says where an address is.

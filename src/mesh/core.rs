@@ -142,9 +142,8 @@ impl Mesh {
     /// A router's mesh plane. `seed` is its randomness; call [`Mesh::handle_timeout`] once to start it.
     pub fn new(config: MeshConfig, signatures: Arc<dyn Signatures>, seed: [u8; 32]) -> Mesh {
         let mut rng = ChaCha12Rng::from_seed(seed);
-        let own = config.identity.name();
+        let (own, local) = (config.identity.name(), config.local_end());
         let store = store_of(&config, signatures);
-        let local = config.local_end();
         let mut mesh = Mesh {
             own,
             store,

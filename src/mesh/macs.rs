@@ -2,8 +2,9 @@
 //!
 //! Of several claims to one (VLAN, MAC) the one with the highest sequence wins, and of equal ones that of the lower
 //! name (RFC 7432, section 7.7). A router that sees a MAC on its own bridge which another has claims it with the next
-//! sequence; a router whose claim lost withdraws it. Where frames from it came from another host a moment before and nobody's claim has
-//! arrived yet, it starts at one: the first claim, still under way, is none that could win by its name. A claim of a router that cannot be reached gives way to any other.
+//! sequence; a router whose claim lost withdraws it. Where frames from it came from another host a moment before and nobody's
+//! claim has arrived yet, it starts at one: the first claim, still under way, is none that could win by its name. A claim of a
+//! router that cannot be reached gives way to any other.
 //!
 //! A MAC that keeps moving is a duplicate (`contest`) and is frozen: each router that sees it on its own bridge has it there, for everybody
 //! else it stays with who had it first. Who sees it announces it, and nobody outbids anybody any more. So a member gone bad that
@@ -148,9 +149,9 @@ impl Macs {
         }
         let owner = before.0.filter(|owner| *owner != self.own);
         if !self.is_frozen(key) {
-            owner.into_iter().for_each(|owner| self.note_move(now, key, owner));
+            owner.or(mac.came_from).into_iter().for_each(|owner| self.note_move(now, key, owner));
         }
-        self.claim(now, key, u32::from(mac.moved));
+        self.claim(now, key, u32::from(mac.came_from.is_some()));
         if let Some(owner) = owner.filter(|owner| !self.away.contains(owner)) {
             self.count_move(now, key, owner, self.own);
         }

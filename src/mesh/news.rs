@@ -221,15 +221,15 @@ impl Mesh {
             let (vlan, mac, owner) = (key.0, key.1, self.macs.winner(key));
             return out.events.push(Event::MacAnnounced { vlan, mac, owner, frozen: false });
         }
-        if elsewhere || mac.moved {
+        if elsewhere || mac.came_from.is_some() {
             self.suspect_loop(now, out);
         }
         if mac.present {
             self.multicast.ask_soon(now);
         }
         // In a loop what came from elsewhere last may still be there.
-        let moved = mac.moved && !self.loops.is_any();
-        self.macs.local(now, LocalMac { moved, ..mac }, &mut out.events);
+        let came_from = mac.came_from.filter(|_| !self.loops.is_any());
+        self.macs.local(now, LocalMac { came_from, ..mac }, &mut out.events);
         if !mac.present {
             self.review_bindings(now, self.own);
         }

@@ -207,7 +207,7 @@ impl Sim {
         let (targets, macs) = (host.targets.clone(), host.containers.clone());
         self.feed(router, Input::Timeout);
         self.tell(router, Command::Connect(targets));
-        let macs = macs.into_iter().map(|mac| LocalMac { vlan: 0, mac: mac.0, present: true, moved: false });
+        let macs = macs.into_iter().map(|mac| LocalMac { vlan: 0, mac: mac.0, present: true, came_from: None });
         self.tell(router, Command::LocalMacs(macs.collect()));
     }
 

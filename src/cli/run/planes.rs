@@ -251,7 +251,7 @@ impl Planes {
     /// Forgets MACs that nobody heard of for long, and withdraws what we announced of them.
     pub fn expire_macs(&self) {
         let expired = self.macs.expire(self.clock.now());
-        let gone = |entry: &MacEntry| LocalMac { vlan: entry.vlan, mac: entry.mac, present: false, moved: false };
+        let gone = |entry: &MacEntry| LocalMac { vlan: entry.vlan, mac: entry.mac, present: false, came_from: None };
         let local: Vec<LocalMac> = expired.iter().filter(|entry| entry.owner == Owner::Local).map(gone).collect();
         if !local.is_empty() {
             self.command(Command::LocalMacs(local));

@@ -23,13 +23,20 @@ impl State {
         {
             return call.fib.looped_with.contains(&peer);
         }
-        let here = LocalMac { vlan, mac: source, present: true, moved: false };
+        let here = LocalMac { vlan, mac: source, present: true, came_from: None };
         match self.shared.macs.learn_local(vlan, source, call.now) {
             Learned::New => self.punt(Punt::LocalMac(here), call.outbox),
-            Learned::Moved => self.punt(Punt::LocalMac(LocalMac { moved: true, ..here }), call.outbox),
+            Learned::Moved(Owner::Peer(peer)) => {
+                self.punt(Punt::LocalMac(LocalMac { came_from: Some(peer), ..here }), call.outbox);
+            }
             // The mesh plane has it here too, once it knows.
             Learned::FrozenThere if self.contests.take(call.now, 1) => self.punt(Punt::LocalMac(here), call.outbox),
-            Learned::Known | Learned::Ignored | Learned::Held | Learned::FrozenHere | Learned::FrozenThere => {}
+            Learned::Moved(Owner::Local)
+            | Learned::Known
+            | Learned::Ignored
+            | Learned::Held
+            | Learned::FrozenHere
+            | Learned::FrozenThere => {}
         }
         true
     }

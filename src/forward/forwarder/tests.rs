@@ -67,7 +67,7 @@ fn a_broadcast_and_its_answer() {
     assert_eq!(drops(&mesh), []);
     let macs = &mesh.nodes[0].forwarder.shared().macs;
     assert_eq!(macs.lookup(0, mac(2), mesh.now), Some(Owner::Peer(name(1))));
-    let seen = Punt::LocalMac(LocalMac { vlan: 0, mac: mac(1), present: true, moved: false });
+    let seen = Punt::LocalMac(LocalMac { vlan: 0, mac: mac(1), present: true, came_from: None });
     assert_eq!(mesh.nodes[0].outbox.punts, [seen]);
 }
 
@@ -281,7 +281,7 @@ fn a_container_that_moves_is_followed() {
     // It moves to router 2, whose mesh plane hears of it and announces it to the others.
     hello(&mut mesh, 2);
     mesh.settle();
-    let seen = Punt::LocalMac(LocalMac { vlan: 0, mac: mac(9), present: true, moved: true });
+    let seen = Punt::LocalMac(LocalMac { vlan: 0, mac: mac(9), present: true, came_from: Some(name(0)) });
     assert!(mesh.nodes[2].outbox.punts.contains(&seen));
     for n in [0, 1] {
         mesh.nodes[n].forwarder.shared().macs.announce(0, mac(9), Some(name(2)), mesh.now);

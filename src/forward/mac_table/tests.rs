@@ -62,7 +62,7 @@ fn what_the_kernel_has_on_the_bridge_stays_though_its_frames_are_not_seen() {
 fn a_local_sighting_wins_at_once() {
     let table = table();
     table.announce(0, MAC, Some(A), at(0));
-    assert_eq!(table.learn_local(0, MAC, at(1)), Learned::Moved);
+    assert_eq!(table.learn_local(0, MAC, at(1)), Learned::Moved(Owner::Peer(A)));
     assert_eq!(table.lookup(0, MAC, at(1)), Some(Owner::Local));
     assert_eq!(table.counters.mac_moves_remote_to_local.get(), 1);
 }
@@ -99,8 +99,8 @@ fn the_old_host_follows_the_announcement() {
 fn floods_fill_gaps_only() {
     let table = table();
     table.learn_remote(0, MAC, A, Source::Flood, at(0));
-    assert_eq!(table.learn_remote(0, MAC, B, Source::Flood, at(1)), Learned::Moved);
-    assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(2)), Learned::Moved);
+    assert_eq!(table.learn_remote(0, MAC, B, Source::Flood, at(1)), Learned::Moved(Owner::Peer(A)));
+    assert_eq!(table.learn_remote(0, MAC, A, Source::Data, at(2)), Learned::Moved(Owner::Peer(B)));
     assert_eq!(table.learn_remote(0, MAC, B, Source::Flood, at(3)), Learned::Ignored);
     table.announce(0, MAC, Some(A), at(4));
     assert_eq!(table.learn_remote(0, MAC, B, Source::Flood, at(5)), Learned::Ignored);
@@ -177,7 +177,7 @@ fn a_flapping_mac_is_held() {
     }
     assert!(held >= 40 && table.counters.mac_moves_remote.get() == u64::from(MAX_MOVES), "{held}");
     let moved = table.learn_remote(0, MAC, B, Source::Data, at(1500));
-    assert!(matches!(moved, Learned::Moved | Learned::Known), "the hold ends: {moved:?}");
+    assert!(matches!(moved, Learned::Moved(_) | Learned::Known), "the hold ends: {moved:?}");
 }
 
 #[test]
@@ -265,5 +265,5 @@ fn a_frozen_mac_stays_where_it_is_until_it_is_announced() {
     );
     table.decide(OWN, (0, MAC), Some(B), false, at(30_003));
     assert_eq!(table.lookup(0, MAC, at(30_004)), Some(Owner::Peer(B)));
-    assert_eq!(table.learn_local(0, MAC, at(30_005)), Learned::Moved);
+    assert_eq!(table.learn_local(0, MAC, at(30_005)), Learned::Moved(Owner::Peer(B)));
 }

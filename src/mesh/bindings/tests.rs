@@ -68,7 +68,7 @@ impl Three {
     }
 
     fn mac(&mut self, n: usize, mac: [u8; 6], present: bool) {
-        self.command(n, Command::LocalMacs(vec![LocalMac { vlan: 0, mac, present, moved: false }]));
+        self.command(n, Command::LocalMacs(vec![LocalMac { vlan: 0, mac, present, came_from: None }]));
     }
 
     /// A frame on the bridge of a router says where an address is.

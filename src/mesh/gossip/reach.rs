@@ -75,13 +75,14 @@ impl Mesh<'_> {
         }
     }
 
-    /// True where the way to a router leads through that one, or has been cut.
-    fn is_behind(&self, mut name: PeerName, through: PeerName) -> bool {
+    /// True where the way to a router leads through that one, or has been cut, or more steps would have to be taken than are left.
+    fn is_behind(&self, mut name: PeerName, through: PeerName, steps: &mut usize) -> bool {
         while name != self.own && name != through {
             match self.way(name) {
-                Way::By(before) if !self.severed.contains(&name) => name = before,
+                Way::By(before) if *steps > 0 && !self.severed.contains(&name) => name = before,
                 Way::By(_) | Way::None => return true,
             }
+            *steps -= 1;
         }
         name == through
     }
@@ -156,14 +157,13 @@ impl Reach {
             fallen.iter().for_each(|name| mesh.set_way(*name, Way::None));
             self.severed.clear();
             let fresh = std::mem::take(&mut self.changed);
-            for name in &fallen {
-                let mesh = self.mesh(origins);
-                let mut links = mesh.said(*name).filter(|link| mesh.is_reached(*link) && mesh.is_mutual(*name, *link));
-                if let Some(link) = links.next() {
-                    drop(links);
-                    self.grow(link, *name, origins);
-                }
-            }
+            let mesh = self.mesh(origins);
+            let border = |name: &PeerName| {
+                let link = mesh.said(*name).find(|link| mesh.is_reached(*link) && mesh.is_mutual(*name, *link))?;
+                Some((link, *name))
+            };
+            let borders = fallen.iter().filter_map(border).collect();
+            self.grow(borders, origins);
             self.changed = fresh;
             self.changed.extend(fallen.into_iter().filter(|name| !origins.get(name).is_some_and(Origin::is_reached)));
         }
@@ -179,11 +179,16 @@ impl Reach {
         }
     }
 
-    /// The way to a router was cut. Mostly another of its links leads there, too, and to those behind it as before.
+    /// The way to a router was cut. Mostly another of its links leads there, too, and to those behind it as before. To look for it takes no more
+    /// steps than to look at all routers would, however deep the ways are.
     fn mend(&mut self, name: PeerName, origins: &mut Table<Origin>) {
+        if self.severed.contains(&name) {
+            return;
+        }
         let mut mesh = self.mesh(origins);
         let is_link = |link: &PeerName| mesh.is_mutual(name, *link);
-        let other = mesh.said(name).filter(is_link).find(|link| mesh.is_reached(*link) && !mesh.is_behind(*link, name));
+        let mut steps = mesh.origins.len();
+        let other = mesh.said(name).filter(is_link).find(|link| mesh.is_reached(*link) && !mesh.is_behind(*link, name, &mut steps));
         // Whoever has no link has nobody behind it.
         let alone = mesh.said(name).find(is_link).is_none();
         match other {
@@ -200,17 +205,16 @@ impl Reach {
     fn join(&mut self, name: PeerName, other: PeerName, origins: &mut Table<Origin>) {
         let mesh = self.mesh(origins);
         match (mesh.is_reached(name), mesh.is_reached(other)) {
-            (true, false) => self.grow(name, other, origins),
-            (false, true) => self.grow(other, name, origins),
+            (true, false) => self.grow([(name, other)].into(), origins),
+            (false, true) => self.grow([(other, name)].into(), origins),
             (true, true) | (false, false) => {}
         }
     }
 
-    /// A way leads from `from` to `to`, and to what lies behind.
-    fn grow(&mut self, from: PeerName, to: PeerName, origins: &mut Table<Origin>) {
+    /// Ways lead from the first of each of these to the second, and to what lies behind.
+    fn grow(&mut self, mut queue: VecDeque<(PeerName, PeerName)>, origins: &mut Table<Origin>) {
         let mut mesh = Mesh { origins, one_sided: &self.one_sided, severed: &self.severed, own: self.own };
-        // Those near first, so that all ways are short.
-        let mut queue = VecDeque::from([(from, to)]);
+        // Those near first, so that ways are short.
         while let Some((from, to)) = queue.pop_front() {
             if mesh.origins.contains(&to) && !mesh.is_reached(to) {
                 mesh.set_way(to, Way::By(from));

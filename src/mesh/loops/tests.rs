@@ -120,7 +120,7 @@ fn of_two_joined_bridges_the_higher_name_falls_silent_until_they_are_parted() {
 #[test]
 fn a_mac_that_comes_over_from_another_host_is_reason_enough_to_look_at_once() {
     let mut two = Two::new();
-    let mac = LocalMac { vlan: 0, mac: [2, 0, 0, 0, 0, 9], present: true, moved: false };
+    let mac = LocalMac { vlan: 0, mac: [2, 0, 0, 0, 0, 9], present: true, came_from: None };
     two.punt(0, Punt::LocalMac(mac));
     two.run(300);
     let before = two.probes.len();

@@ -7,7 +7,7 @@ fn name(last: u8) -> PeerName {
 }
 
 fn seen(present: bool) -> LocalMac {
-    LocalMac { vlan: 0, mac: MAC, present, moved: false }
+    LocalMac { vlan: 0, mac: MAC, present, came_from: None }
 }
 
 fn flush(macs: &mut Macs, now: Time) -> Option<Vec<MacEntry>> {
@@ -53,12 +53,37 @@ fn a_move_is_followed_where_the_first_claim_is_still_under_way() {
     let mut events = Vec::new();
     let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
     a.local(Time(0), seen(true), &mut events);
-    b.local(Time(1), LocalMac { moved: true, ..seen(true) }, &mut events);
+    b.local(Time(1), LocalMac { came_from: Some(name(1)), ..seen(true) }, &mut events);
     let (first, second) = (flush(&mut a, Time(0) + BATCH).expect("due"), flush(&mut b, Time(1) + BATCH).expect("due"));
     b.heard(Time(2) + BATCH, name(1), &first, &mut events);
     a.heard(Time(2) + BATCH, name(2), &second, &mut events);
     for macs in [&a, &b] {
         assert_eq!(macs.winner((0, MAC)), Some(name(2)), "although the name of the first is lower");
+    }
+}
+
+#[test]
+fn what_was_seen_over_a_joined_bridge_before_it_was_announced_goes_back() {
+    let mut events = Vec::new();
+    let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
+    a.local(Time(0), seen(true), &mut events);
+    b.local(Time(1), LocalMac { came_from: Some(name(1)), ..seen(true) }, &mut events);
+    let tell = |a: &mut Macs, b: &mut Macs, now: Time, events: &mut Vec<Event>| {
+        for _ in 0..3 {
+            let (one, two) = (flush(a, now + BATCH * 9), flush(b, now + BATCH * 9));
+            one.into_iter().for_each(|one| b.heard(now, name(1), &one, events));
+            two.into_iter().for_each(|two| a.heard(now, name(2), &two, events));
+        }
+    };
+    tell(&mut a, &mut b, Time(2), &mut events);
+    assert_eq!([&a, &b].map(|macs| macs.winner((0, MAC))), [Some(name(2)); 2]);
+    // The bridges prove to be joined, which both hear once and again.
+    for round in 0..3 {
+        let now = Time(3) + Duration::from_secs(round);
+        a.restore(now, &[name(2)], &mut events);
+        b.restore(now, &[name(1)], &mut events);
+        tell(&mut a, &mut b, now, &mut events);
+        assert_eq!([&a, &b].map(|macs| macs.winner((0, MAC))), [Some(name(1)); 2], "round {round}");
     }
 }
 
@@ -295,7 +320,7 @@ fn what_a_router_announced_is_forgotten_with_it() {
     let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
     let mut events = Vec::new();
     for n in 0..200u8 {
-        a.local(Time(0), LocalMac { vlan: 5, mac: [2, 0, 0, 0, 0, n], present: true, moved: false }, &mut events);
+        a.local(Time(0), LocalMac { vlan: 5, mac: [2, 0, 0, 0, 0, n], present: true, came_from: None }, &mut events);
     }
     let all = flush(&mut a, Time(0) + BATCH).expect("due");
     assert_eq!(all.len(), 200);

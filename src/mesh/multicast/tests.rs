@@ -59,7 +59,7 @@ fn stations_are_asked_at_the_start_and_now_and_then_and_when_one_comes() {
     let everybody = [224, 0, 0, 1];
     assert_eq!(asked(&mut stage, 260), [(0, everybody), (125, everybody), (250, everybody)], "and once at the very start");
     let come = |stage: &mut Stage, n: u8| {
-        let mac = LocalMac { vlan: 0, mac: [2, 0, 0, 0, 0, n], present: true, moved: false };
+        let mac = LocalMac { vlan: 0, mac: [2, 0, 0, 0, 0, n], present: true, came_from: None };
         stage.router.handle_command(stage.now, Command::LocalMacs(vec![mac]), &mut Outbox::default());
     };
     come(&mut stage, 1);

@@ -18,7 +18,7 @@ impl Sim {
         let [_, _, high, low] = (router.0 as u32).to_be_bytes();
         let mac = Mac([0x02, 0xc0, 0, high, low, number]);
         self.hosts[router.0].containers.insert(mac);
-        self.tell(router, Command::LocalMacs(vec![LocalMac { vlan: 0, mac: mac.0, present: true, moved: false }]));
+        self.tell(router, Command::LocalMacs(vec![LocalMac { vlan: 0, mac: mac.0, present: true, came_from: None }]));
         mac
     }
 
@@ -73,7 +73,7 @@ impl Sim {
     /// Takes it away. The router sees it go from the bridge's table.
     pub fn remove_container(&mut self, mac: Mac, from: RouterId) {
         self.hosts[from.0].containers.remove(&mac);
-        self.tell(from, Command::LocalMacs(vec![LocalMac { vlan: 0, mac: mac.0, present: false, moved: false }]));
+        self.tell(from, Command::LocalMacs(vec![LocalMac { vlan: 0, mac: mac.0, present: false, came_from: None }]));
     }
 
     /// One of several containers of a MAC, the one on this host, sends a frame.

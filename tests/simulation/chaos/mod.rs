@@ -107,8 +107,8 @@ impl Chaos {
         self.script.push(format!("{:?} {what}", self.world.sim.now()));
     }
 
-    /// What must hold whatever has happened, once it has been noticed.
-    fn hold(&mut self) {
+    /// What must hold whatever has happened, once it has been noticed. So many frames had gone round before it happened.
+    fn hold(&mut self, circled: u64) {
         self.world.thaw();
         match self.world.until(GIVEN_UP, |world| world.model.ghosts(&world.sim).is_empty()) {
             Some(took) => self.slowest.0 = self.slowest.0.max(took),
@@ -119,11 +119,15 @@ impl Chaos {
             Some(took) => self.slowest.1 = self.slowest.1.max(took),
             None => self.fail("these have a way to each other and do not know it", &self.world.model.missing(&self.world.sim)),
         }
+        // What goes round still does not for longer than this.
+        self.world.pass(seconds(1));
+        // Of routers that ended meanwhile nothing is known any more.
+        if self.circled() > circled + CIRCLED {
+            self.fail("so many frames went round", &(self.circled() - circled));
+        }
         let circled = self.circled();
         self.speak();
-        if self.circled() > circled {
-            self.fail("frames go round although all is found", &(self.circled() - circled));
-        }
+        self.none_circled(circled);
         let problems = self.world.sim.problems();
         if !problems.is_empty() {
             self.fail("this must not be", &problems);
@@ -134,6 +138,13 @@ impl Chaos {
     /// Frames that went round until their hop limit ended them, on routers that run.
     fn circled(&self) -> u64 {
         self.world.sim.total("drop_relay_hops")
+    }
+
+    /// None has since that many had: all is found, and nothing happens.
+    fn none_circled(&self, before: u64) {
+        if self.circled() > before {
+            self.fail("frames go round although all is found", &(self.circled() - before));
+        }
     }
 
     /// Those that can reach each other exchange frames, and no others do.
@@ -198,41 +209,43 @@ impl Chaos {
             let pause = ms(below(&mut self.world.rng, 2000) as u64);
             self.world.pass(pause);
         }
-        self.hold();
+        self.hold(circled);
         let (hosts, time) = (self.world.model.hosts.len() as f64, self.world.sim.now().since(at).as_secs_f64());
         let rate = (self.world.sim.arrived() - arrived) as f64 / time.max(1.0) / hosts;
         self.busiest = self.busiest.max(rate);
         if rate > STORM {
             self.fail("so many datagrams arrive at each host in a second", &rate);
         }
-        // Of routers that ended meanwhile nothing is known any more.
-        if self.circled() > circled + CIRCLED {
-            self.fail("so many frames went round", &(self.circled() - circled));
-        }
+        let circled = self.circled();
         let pause = ms(below(&mut self.world.rng, 4000) as u64);
         self.world.pass(pause);
+        self.none_circled(circled);
     }
 
     /// All harm is undone: the mesh comes to rest in one piece, and everybody speaks with everybody.
     fn end(&mut self) {
         self.script.push("all harm is undone".into());
+        let circled = self.circled();
         self.world.thaw();
         self.world.undo();
-        self.hold();
+        self.hold(circled);
+        let circled = self.circled();
         self.world.sim.run_for(seconds(60));
-        self.hold();
+        self.none_circled(circled);
+        self.hold(circled);
         let lost: Vec<_> = self.send(&self.world.model.pairs());
         self.world.sim.run_for(seconds(1));
         let lost = lost.iter().filter(|(_, to, frame)| self.world.sim.arrivals(*frame, *to) == 0).count();
         if lost > 0 {
             self.fail("frames are lost at rest", &lost);
         }
+        self.none_circled(circled);
     }
 
     /// Plays it for so long.
     fn play(seed: u64, size: Size, duration: Duration) -> Sim {
         let mut chaos = Chaos::new(seed, size);
-        chaos.hold();
+        chaos.hold(0);
         let end = chaos.world.sim.now() + duration;
         while chaos.world.sim.now() < end {
             chaos.step();
