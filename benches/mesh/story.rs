@@ -88,7 +88,7 @@ impl Story<'_> {
         let routers = self.mesh.alive().len() as f64;
         let done = since.iter().zip(self.counts()).map(|((what, before), (_, now))| (what, now.saturating_sub(*before) as f64 / routers));
         let done: Vec<String> = done.filter(|(_, count)| *count > 0.0).map(|(what, count)| format!("{what} {count:.1}")).collect();
-        eprintln!("         each router: {}", done.join(", "));
+        eprintln!("         each router: {}; all together have taken {} MB", done.join(", "), memory::taken() >> 20);
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {

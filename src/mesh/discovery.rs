@@ -226,7 +226,7 @@ impl Mesh {
     /// All links are taken: is somebody of the far half further away than need be?
     fn seek_distant(&mut self, now: Time) {
         let most = self.far_hops();
-        let distant = |(name, route): &(PeerName, &super::routes::Route)| usize::from(route.hops) > most && is_far(self.own, *name);
+        let distant = |(name, route): &(PeerName, super::routes::Route)| usize::from(route.hops) > most && is_far(self.own, *name);
         let names: Vec<PeerName> = self.routes.iter().filter(distant).map(|(name, _)| name).collect();
         if let Some(name) = self.draw(&names) {
             self.seek(now, name);

@@ -101,7 +101,7 @@ impl Mesh {
     }
 
     fn route_states(&self) -> Vec<RouteState> {
-        let state = |(peer, route): (PeerName, &Route)| {
+        let state = |(peer, route): (PeerName, Route)| {
             let direct = self.adjacencies.get(&peer);
             let max_datagram = direct.map_or(route.max_datagram, |adjacency| adjacency.mtu.max_datagram());
             RouteState {
@@ -112,7 +112,7 @@ impl Mesh {
                 hops: if direct.is_some() { 1 } else { u8::try_from(route.hops).unwrap_or(u8::MAX) },
                 cost: route.cost,
                 others: if direct.is_some() { Vec::new() } else { route.others.into_iter().flatten().collect() },
-                why: self.why_this_route(peer, route),
+                why: self.why_this_route(peer, &route),
                 mtu: inner_mtu(max_datagram),
                 path: if direct.is_some() { "direct" } else { "relayed" },
                 cipher: self.keyrings.get(&peer).and_then(|keys| keys.current()).map(|session| session.cipher_label()),

@@ -5,25 +5,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::forward::fib::{NameHash, NameMap};
 use crate::mesh::gossip::Workshop;
-use crate::mesh::routes::Topology;
+use crate::mesh::routes::{Block, Topology};
 use crate::wire::record::{BadRecord, Record};
 
 /// Graphs kept: while news travels, routers hold different ones.
 const GRAPHS: usize = 256;
 
-/// Parts of the records, each with a lock of its own: routers that run abreast seldom wait for each other.
+/// Parts of what is kept, each with a lock of its own: routers that run abreast seldom wait for each other.
 const PARTS: usize = 64;
 
-/// Records by the beginning of their signature, which is a hash here.
-struct Shelf {
-    records: NameMap<u64, Weak<Record>>,
-    /// Records at the last sweep.
+/// What routers hold, by a number that tells it apart.
+struct Shelf<T> {
+    all: NameMap<u64, Weak<T>>,
+    /// How many there were after the last sweep.
     swept: usize,
 }
 
-impl Default for Shelf {
-    fn default() -> Shelf {
-        Shelf { records: NameMap::with_hasher(NameHash(0)), swept: 0 }
+impl<T> Default for Shelf<T> {
+    fn default() -> Shelf<T> {
+        Shelf { all: NameMap::with_hasher(NameHash(0)), swept: 0 }
+    }
+}
+
+impl<T> Shelf<T> {
+    fn get(&self, key: u64) -> Option<Arc<T>> {
+        self.all.get(&key).and_then(Weak::upgrade)
+    }
+
+    fn put(&mut self, key: u64, new: &Arc<T>) {
+        self.all.insert(key, Arc::downgrade(new));
+        if self.all.len() > 2 * self.swept + 64 {
+            self.all.retain(|_, held| held.strong_count() > 0);
+            self.swept = self.all.len();
+        }
     }
 }
 
@@ -36,19 +50,42 @@ struct Shelves {
 
 /// A workshop for all routers of a simulation.
 pub struct Common {
-    records: [Mutex<Shelf>; PARTS],
+    /// Records, by the beginning of their signature, which is a hash here.
+    records: [Mutex<Shelf<Record>>; PARTS],
+    /// Parts of graphs: routers that hear the same in another order hold other graphs, but hardly other parts of them.
+    blocks: [Mutex<Shelf<Block>>; PARTS],
     shelves: Mutex<Shelves>,
 }
 
 impl Default for Common {
     fn default() -> Common {
-        Common { records: std::array::from_fn(|_| Mutex::default()), shelves: Mutex::default() }
+        Common {
+            records: std::array::from_fn(|_| Mutex::default()),
+            blocks: std::array::from_fn(|_| Mutex::default()),
+            shelves: Mutex::default(),
+        }
     }
+}
+
+/// The part in which something with this number is.
+fn part<T>(parts: &[Mutex<Shelf<T>>; PARTS], key: u64) -> MutexGuard<'_, Shelf<T>> {
+    parts[key as usize % PARTS].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Common {
     fn shelves(&self) -> MutexGuard<'_, Shelves> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A block that others hold already, where there is one like this.
+    fn block(&self, new: Arc<Block>) -> Arc<Block> {
+        let key = new.digest();
+        let mut shelf = part(&self.blocks, key);
+        if let Some(known) = shelf.get(key).filter(|known| *known == new) {
+            return known;
+        }
+        shelf.put(key, &new);
+        new
     }
 }
 
@@ -56,16 +93,12 @@ impl Workshop for Common {
     fn record(&self, bytes: &[u8]) -> Result<Arc<Record>, BadRecord> {
         let signature = bytes.last_chunk::<64>().and_then(|signature| signature.first_chunk());
         let Some(key) = signature.map(|hash| u64::from_ne_bytes(*hash)) else { return Record::parse(bytes).map(Arc::new) };
-        let mut shelf = self.records[key as usize % PARTS].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = shelf.records.get(&key).and_then(Weak::upgrade).filter(|known| known.bytes() == bytes) {
+        let mut shelf = part(&self.records, key);
+        if let Some(known) = shelf.get(key).filter(|known| known.bytes() == bytes) {
             return Ok(known);
         }
         let record = Arc::new(Record::parse(bytes)?);
-        shelf.records.insert(key, Arc::downgrade(&record));
-        if shelf.records.len() > 2 * shelf.swept + 64 {
-            shelf.records.retain(|_, record| record.strong_count() > 0);
-            shelf.swept = shelf.records.len();
-        }
+        shelf.put(key, &record);
         Ok(record)
     }
 
@@ -75,7 +108,7 @@ impl Workshop for Common {
             return known;
         }
         // Others need not wait meanwhile; of two who build the same one the first is heard.
-        let built = Arc::new(build());
+        let built = Arc::new(build().with_shared(|block| self.block(block)));
         let mut shelves = self.shelves();
         if let Some(known) = known(&shelves) {
             return known;

@@ -21,6 +21,7 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZero;
 use std::sync::{Arc, OnceLock};
 
 use crate::forward::fib::{FloodTrees, MOST_HOPS};
@@ -28,7 +29,7 @@ use crate::forward::groups::Places;
 use crate::wire::PeerName;
 
 pub use cost::quantise_cost;
-pub use topology::{Edge, Topology};
+pub use topology::{Block, Edge, Topology};
 
 /// How one router is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +48,39 @@ pub struct Route {
     pub max_datagram: u16,
 }
 
-/// The routes of one router to all others it can reach.
+/// The routes of one router to all others it can reach. They are all computed anew with each change, so they are kept in one piece, and in as little
+/// room as they take: there are as many as routers.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// Ascending by name. They are all computed anew with each change, so they are kept in one piece.
-    routes: Vec<(PeerName, Route)>,
+    /// All routers of the graph, ascending.
+    names: Arc<[PeerName]>,
+    /// By the same index: the best way to each.
+    best: Vec<Option<Best>>,
+    /// What may stand in for it; nothing where that was not asked for.
+    beside: Vec<Beside>,
+    /// Routers that a way leads to.
+    count: usize,
+}
+
+/// The best way to a router.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    next_hop: PeerName,
+    hops: NonZero<u16>,
+    cost: u32,
+    max_datagram: u16,
+}
+
+/// Other ways to it, as in [`Route`].
+#[derive(Clone, Copy, Debug)]
+struct Beside {
+    others: [Option<PeerName>; MOST_HOPS - 1],
+    alternate: Option<PeerName>,
 }
 
 impl Route {
     /// The next hops that share the flows, ascending.
-    pub fn equal_hops(&self) -> impl Iterator<Item = PeerName> {
+    pub fn equal_hops(self) -> impl Iterator<Item = PeerName> {
         std::iter::once(self.next_hop).chain(self.others.into_iter().flatten())
     }
 }
@@ -85,48 +109,55 @@ impl Routes {
             let width = |target: usize| tree.get(target).map_or(0, |label| label.max_datagram);
             (vec![Vec::new(); names.len()], (0..names.len()).map(width).collect(), vec![None; names.len()])
         };
-        let route = |target: usize| {
-            let label = tree.get(target)?;
-            let first = label.first_hop.filter(|_| target != source)?;
+        let mut best = Vec::with_capacity(names.len());
+        let mut beside = Vec::with_capacity(if others { names.len() } else { 0 });
+        for target in 0..names.len() {
             let mut equal = equals[target].iter().map(|index| names[*index]);
-            Some(Route {
-                next_hop: equal.next().unwrap_or(names[first]),
-                others: std::array::from_fn(|_| equal.next()),
-                alternate: alternates[target].map(|index| names[index]),
-                hops: label.hops,
-                cost: u32::try_from(label.cost).unwrap_or(u32::MAX),
-                max_datagram: widths[target],
-            })
-        };
-        let mut routes = Vec::with_capacity(names.len());
-        routes.extend((0..names.len()).filter_map(|target| Some((names[target], route(target)?))));
-        Routes { routes }
+            let way = tree.get(target).filter(|_| target != source).and_then(|label| {
+                let next_hop = equal.next().or(label.first_hop.map(|first| names[first]))?;
+                let cost = u32::try_from(label.cost).unwrap_or(u32::MAX);
+                Some(Best { next_hop, hops: NonZero::new(label.hops)?, cost, max_datagram: widths[target] })
+            });
+            best.push(way);
+            if others {
+                let alternate = alternates[target].map(|index| names[index]);
+                beside.push(Beside { others: std::array::from_fn(|_| equal.next()), alternate });
+            }
+        }
+        let count = best.iter().flatten().count();
+        Routes { names: topology.shared_names(), best, beside, count }
+    }
+
+    fn at(&self, index: usize) -> Option<Route> {
+        let best = self.best.get(index)?.as_ref()?;
+        let (others, alternate) = self.beside.get(index).map_or(([None; MOST_HOPS - 1], None), |beside| (beside.others, beside.alternate));
+        let Best { next_hop, hops, cost, max_datagram } = *best;
+        Some(Route { next_hop, others, alternate, hops: hops.get(), cost, max_datagram })
     }
 
     /// The route to `peer`, where one leads there.
-    pub fn get(&self, peer: PeerName) -> Option<&Route> {
-        let at = self.routes.binary_search_by_key(&peer, |(name, _)| *name).ok()?;
-        self.routes.get(at).map(|(_, route)| route)
+    pub fn get(&self, peer: PeerName) -> Option<Route> {
+        self.at(self.names.binary_search(&peer).ok()?)
     }
 
     /// True where a route leads to `peer`.
     pub fn reachable(&self, peer: PeerName) -> bool {
-        self.get(peer).is_some()
+        self.names.binary_search(&peer).is_ok_and(|index| self.best.get(index).is_some_and(Option::is_some))
     }
 
     /// All routes, ascending by name.
-    pub fn iter(&self) -> impl Iterator<Item = (PeerName, &Route)> {
-        self.routes.iter().map(|(name, route)| (*name, route))
+    pub fn iter(&self) -> impl Iterator<Item = (PeerName, Route)> {
+        self.names.iter().enumerate().filter_map(|(index, name)| Some((*name, self.at(index)?)))
     }
 
     /// Number of routers that can be reached.
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.count
     }
 
     /// True where nobody can be reached.
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.count == 0
     }
 }
 

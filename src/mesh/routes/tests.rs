@@ -258,7 +258,7 @@ fn a_link_needs_both_ends_and_the_worse_end_counts() {
     assert_eq!((topology.edges(2), topology.edges(7)), (&[][..], &[][..]));
     let routes = Routes::compute(&topology, name(0));
     let expected = Route { next_hop: name(1), others: [None; 3], alternate: None, hops: 1, cost: 30, max_datagram: 1400 };
-    assert_eq!((routes.get(name(1)), routes.len(), routes.reachable(name(2))), (Some(&expected), 1, false));
+    assert_eq!((routes.get(name(1)), routes.len(), routes.reachable(name(2))), (Some(expected), 1, false));
     assert!(Routes::compute(&topology, name(77)).is_empty());
 }
 

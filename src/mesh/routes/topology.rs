@@ -1,8 +1,10 @@
 //! The graph of the mesh: routers as dense indices in the order of their names, links that both ends advertise.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+use crate::forward::fib::NameHash;
 use crate::wire::PeerName;
 use crate::wire::body::LinkEntry;
 
@@ -29,14 +31,82 @@ impl Edge {
     }
 }
 
+/// Routers whose links lie in one [`Block`].
+const ROWS: usize = 64;
+
+/// The links of some routers that follow each other, in one piece, which graphs that differ elsewhere share.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Where the links of each router end, and those of the next begin.
+    ends: [u32; ROWS],
+    /// Those of one router ascend by the other end.
+    edges: Box<[Edge]>,
+}
+
+impl Block {
+    /// The links of as many routers as this yields; of those beyond there are none.
+    fn new<R: Iterator<Item = Edge>>(rows: impl Iterator<Item = R>, room: usize) -> Block {
+        let (mut ends, mut edges) = ([0; ROWS], Vec::with_capacity(room));
+        let mut rows = rows.fuse();
+        for end in &mut ends {
+            edges.extend(rows.next().into_iter().flatten());
+            *end = count(edges.len());
+        }
+        Block { ends, edges: edges.into() }
+    }
+
+    fn start(&self, row: usize) -> usize {
+        row.checked_sub(1).map_or(0, |before| self.ends[before] as usize)
+    }
+
+    fn row(&self, row: usize) -> &[Edge] {
+        &self.edges[self.start(row)..self.ends[row] as usize]
+    }
+
+    /// The same after these steps, which ascend. What stays is copied in long pieces.
+    fn after(&self, steps: &[Step]) -> Block {
+        let (mut ends, mut edges) = (self.ends, Vec::with_capacity(self.edges.len() + steps.len()));
+        let (mut copied, mut row) = (0, 0);
+        for Step { from, to, edge } in steps {
+            let from = from % ROWS;
+            // Rows that end since the last step lie as far from where they were as what was copied.
+            let moved = |end: u32| count(end as usize - copied + edges.len());
+            ends[row..from].iter_mut().for_each(|end| *end = moved(*end));
+            row = from;
+            let links = self.row(row);
+            let at = links.partition_point(|edge| (edge.to as usize) < *to);
+            edges.extend_from_slice(&self.edges[copied..self.start(row) + at]);
+            edges.extend(edge);
+            let is_there = links.get(at).is_some_and(|edge| edge.to as usize == *to);
+            copied = self.start(row) + at + usize::from(is_there);
+        }
+        let moved = |end: u32| count(end as usize - copied + edges.len());
+        ends[row..].iter_mut().for_each(|end| *end = moved(*end));
+        edges.extend_from_slice(&self.edges[copied..]);
+        Block { ends, edges: edges.into() }
+    }
+
+    /// A number for what it holds: blocks of different numbers differ.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = NameHash(0).build_hasher();
+        self.ends.iter().for_each(|end| hasher.write_u32(*end));
+        let word = |edge: &Edge| u64::from(edge.to) << 40 ^ u64::from(edge.cost) << 16 ^ u64::from(edge.max_datagram);
+        self.edges.iter().for_each(|edge| hasher.write_u64(word(edge)));
+        hasher.finish()
+    }
+}
+
+fn count(edges: usize) -> u32 {
+    u32::try_from(edges).expect("the records of so many links would fill more memory than there is")
+}
+
 /// An immutable graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
     /// Shared with the graphs that differ only in links.
     names: Arc<[PeerName]>,
-    /// `edges[starts[i]..starts[i + 1]]` are those of router `i`, ascending by the other end.
-    starts: Vec<usize>,
-    edges: Vec<Edge>,
+    /// The links of the first [`ROWS`] routers, those of the next, and so on.
+    blocks: Vec<Arc<Block>>,
     /// Routers through which no way leads to others, ascending.
     closed: Arc<[usize]>,
 }
@@ -61,17 +131,21 @@ impl Topology {
             direct(|name| index.find(name), name, links.get(said).unwrap_or_default().iter().copied(), &mut advertised);
             rows.push(start..advertised.len());
         }
-        let (mut starts, mut edges) = (Vec::with_capacity(rows.len() + 1), Vec::with_capacity(advertised.len()));
-        starts.push(0);
-        for (from, row) in rows.iter().enumerate() {
-            edges.extend(advertised[row.clone()].iter().filter_map(|edge| {
+        let mutual = |from: usize| {
+            let (advertised, rows) = (&advertised, &rows);
+            advertised[rows[from].clone()].iter().filter_map(move |edge| {
                 let back = &advertised[rows[edge.to as usize].clone()];
                 let back = back[back.binary_search_by_key(&from, |edge| edge.to as usize).ok()?];
                 Some(edge.worse(back))
-            }));
-            starts.push(edges.len());
-        }
-        Topology { names: names.into(), starts, edges, closed: Arc::default() }
+            })
+        };
+        let block = |first: usize| {
+            let all = first..(first + ROWS).min(rows.len());
+            let room = rows[all.clone()].iter().map(ExactSizeIterator::len).sum();
+            Arc::new(Block::new(all.map(mutual), room))
+        };
+        let blocks = (0..rows.len()).step_by(ROWS).map(block).collect();
+        Topology { names: names.into(), blocks, closed: Arc::default() }
     }
 
     /// The links that the router with this index would have here if it advertised these, by the rule of [`Topology::build`]. `back` is what
@@ -95,7 +169,7 @@ impl Topology {
     /// The same graph where the routers with these indices have exactly these links, ascending by the other end, and the other ends have
     /// them too. Two of these routers must agree on the link between them.
     ///
-    /// What stays is copied in long pieces, so that a few changes cost little in a large mesh.
+    /// Blocks in which nothing changes are shared with this one.
     pub fn patched(&self, changed: &[(usize, Vec<Edge>)]) -> Topology {
         let mut steps = Vec::new();
         for (index, row) in changed {
@@ -104,21 +178,22 @@ impl Topology {
         // Where both ends are among the changed, each has told of the link.
         steps.sort_unstable_by_key(|step| (step.from, step.to));
         steps.dedup_by_key(|step| (step.from, step.to));
-        let (mut starts, mut edges) = (Vec::with_capacity(self.starts.len()), Vec::with_capacity(self.edges.len() + steps.len()));
-        let mut copied = 0;
-        for Step { from, to, edge } in steps {
-            // The rows that begin since the last step, that of `from` included, lie as far from where they were as what was copied.
-            starts.extend(self.starts[starts.len()..=from].iter().map(|start| start - copied + edges.len()));
-            let (start, row) = (self.starts[from], self.edges(from));
-            let at = row.partition_point(|edge| (edge.to as usize) < to);
-            edges.extend_from_slice(&self.edges[copied..start + at]);
-            edges.extend(edge);
-            let is_there = row.get(at).is_some_and(|edge| edge.to as usize == to);
-            copied = start + at + usize::from(is_there);
+        let mut blocks = self.blocks.clone();
+        for steps in steps.chunk_by(|one, next| one.from / ROWS == next.from / ROWS) {
+            if let Some(block) = steps.first().and_then(|step| blocks.get_mut(step.from / ROWS)) {
+                *block = Arc::new(block.after(steps));
+            }
         }
-        starts.extend(self.starts[starts.len()..].iter().map(|start| start - copied + edges.len()));
-        edges.extend_from_slice(&self.edges[copied..]);
-        Topology { names: Arc::clone(&self.names), starts, edges, closed: Arc::clone(&self.closed) }
+        Topology { names: Arc::clone(&self.names), blocks, closed: Arc::clone(&self.closed) }
+    }
+
+    /// The same with other copies of those blocks that no other graph shares, as `copy` tells: many graphs of one process that were made
+    /// one by one may hold the same ones.
+    pub fn with_shared(mut self, copy: impl Fn(Arc<Block>) -> Arc<Block>) -> Topology {
+        for block in self.blocks.iter_mut().filter(|block| Arc::strong_count(block) == 1) {
+            *block = copy(Arc::clone(block));
+        }
+        self
     }
 
     /// Adds what must happen at both ends so that the router with this index has these links.
@@ -150,6 +225,11 @@ impl Topology {
         &self.names
     }
 
+    /// The same for whoever keeps them.
+    pub fn shared_names(&self) -> Arc<[PeerName]> {
+        Arc::clone(&self.names)
+    }
+
     /// The index of a router.
     pub fn index(&self, name: PeerName) -> Option<usize> {
         self.names.binary_search(&name).ok()
@@ -157,10 +237,7 @@ impl Topology {
 
     /// The links of the router with this index, ascending by the other end; none where there is no such router.
     pub fn edges(&self, index: usize) -> &[Edge] {
-        match (self.starts.get(index), self.starts.get(index + 1)) {
-            (Some(start), Some(end)) => &self.edges[*start..*end],
-            _ => &[],
-        }
+        self.blocks.get(index / ROWS).map_or(&[], |block| block.row(index % ROWS))
     }
 
     /// Every router to which links lead from `name`, and `name` itself.
