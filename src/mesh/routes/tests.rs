@@ -204,12 +204,18 @@ proptest! {
     fn a_patched_graph_is_the_one_that_is_built(
         (n, first, then) in (1usize..=12).prop_flat_map(|n| (Just(n), steps(n, 0..60), prop::collection::vec(steps(n, 0..8), 1..12))),
         closed in prop::collection::vec(0usize..12, 0..4),
+        // Side by side, or with so many between them that say nothing that their rows lie in several blocks.
+        apart in prop::sample::select(vec![1usize, 7, 13, 64]),
     ) {
-        let mut said = vec![Vec::new(); n];
-        step(&mut said, &first);
+        let all = n * apart;
+        let place = |router: usize| if router < n { router * apart } else { all + router - n };
+        let placed = |steps: &[Step]| steps.iter().map(|(what, from, to, a, b)| (*what, place(*from), place(*to), *a, *b)).collect::<Vec<_>>();
+        let closed: Vec<usize> = closed.into_iter().map(place).collect();
+        let mut said = vec![Vec::new(); all];
+        step(&mut said, &placed(&first));
         let mut graph = built(&said, &closed);
         for some in then {
-            let touched = step(&mut said, &some);
+            let touched = step(&mut said, &placed(&some));
             let row = |index: usize| {
                 let back = |other: PeerName| {
                     let links = &said[graph.index(other).expect("a router of the graph")];
@@ -220,6 +226,8 @@ proptest! {
             let rows: Vec<(usize, Vec<Edge>)> = touched.into_iter().map(row).collect();
             let patched = graph.patched(&rows);
             prop_assert_eq!(&patched, &built(&said, &closed));
+            let differ = (0..all).filter(|index| patched.edges(*index) != graph.edges(*index)).map(|index| index / 64);
+            prop_assert_eq!(patched.blocks_of_its_own(&graph), differ.collect::<BTreeSet<_>>(), "blocks are shared but for those that differ");
             graph = patched;
         }
     }

@@ -196,6 +196,13 @@ impl Topology {
         self
     }
 
+    /// The blocks that it does not share with another graph.
+    #[cfg(test)]
+    pub(super) fn blocks_of_its_own(&self, other: &Topology) -> BTreeSet<usize> {
+        let pairs = self.blocks.iter().zip(&other.blocks).enumerate();
+        pairs.filter(|(_, (one, two))| !Arc::ptr_eq(one, two)).map(|(at, _)| at).collect()
+    }
+
     /// Adds what must happen at both ends so that the router with this index has these links.
     fn steps(&self, index: usize, row: &[Edge], steps: &mut Vec<Step>) {
         let Ok(own) = u32::try_from(index) else { return };
