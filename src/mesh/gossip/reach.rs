@@ -136,8 +136,20 @@ impl Reach {
         let mut parted: Vec<PeerName> = before.beside(&said).filter(not_itself).collect();
         let mut joined: Vec<PeerName> = said.beside(before).filter(not_itself).collect();
         // Which links there are is settled before anybody looks for a way through them.
-        parted.retain(|other| !self.one_sided.remove(&(name, *other)) && self.one_sided.insert((*other, name)));
-        joined.retain(|other| self.one_sided.remove(&(*other, name)) || !self.one_sided.insert((name, *other)));
+        parted.retain(|other| {
+            let mutual = !self.one_sided.remove(&(name, *other));
+            if mutual {
+                self.one_sided.insert((*other, name));
+            }
+            mutual
+        });
+        joined.retain(|other| {
+            let mutual = self.one_sided.remove(&(*other, name));
+            if !mutual {
+                self.one_sided.insert((name, *other));
+            }
+            mutual
+        });
         parted.iter().for_each(|other| self.part(name, *other, origins));
         joined.iter().for_each(|other| self.join(name, *other, origins));
         !parted.is_empty()
