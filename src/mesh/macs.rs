@@ -210,6 +210,18 @@ impl Macs {
     pub fn reach(&mut self, now: Time, reachable: impl Fn(PeerName) -> bool, events: &mut Vec<Event>) {
         let changed = |name: &&PeerName| reachable(**name) == self.away.contains(*name);
         let changed: Vec<PeerName> = self.heard.keys().filter(changed).copied().collect();
+        self.turn_all(now, changed, events);
+    }
+
+    /// The same of one router, the claims of which were heard.
+    pub fn turn(&mut self, now: Time, name: PeerName, is_reachable: bool, events: &mut Vec<Event>) {
+        if self.heard.contains_key(&name) && is_reachable == self.away.contains(&name) {
+            self.turn_all(now, vec![name], events);
+        }
+    }
+
+    /// These can be reached now if they could not before, and the other way round.
+    fn turn_all(&mut self, now: Time, changed: Vec<PeerName>, events: &mut Vec<Event>) {
         let keys: BTreeSet<Key> = changed.iter().filter_map(|name| self.heard.get(name)).flatten().map(|(key, _)| *key).collect();
         let before: Vec<(Key, Standing)> = keys.iter().map(|key| (*key, self.standing(*key))).collect();
         for name in changed {
@@ -222,8 +234,11 @@ impl Macs {
 
     fn settle_all(&mut self, now: Time, before: Vec<(Key, Standing)>, events: &mut Vec<Event>) {
         for (key, before) in before {
-            if before.0 == Some(self.own) && self.winner(key) != Some(self.own) {
-                self.note_move(now, key, self.own);
+            let taker = self.winner(key).filter(|taker| *taker != self.own);
+            if let Some(taker) = taker.filter(|_| before.0 == Some(self.own)) {
+                // Of two equal claims neither outbid the other: both saw it first, and it is no more ours than theirs.
+                let tied = self.claims.get(&key).is_some_and(|claims| claims.get(&taker) == claims.get(&self.own));
+                self.note_move(now, key, if tied { taker } else { self.own });
                 self.withdraw(now, key);
             }
             self.settle(key, before, events);

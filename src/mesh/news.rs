@@ -159,7 +159,8 @@ impl Mesh {
                 let entries: Vec<MacEntry> = self.store.macs_of(name).filter(|_| allowed).copied().collect();
                 let before = out.events.len();
                 self.macs.heard(now, name, &entries, &mut out.events);
-                self.macs.reach(now, |peer| self.routes.reachable(peer) || self.adjacencies.contains_key(&peer), &mut out.events);
+                let is_reached = self.routes.reachable(name) || self.adjacencies.contains_key(&name);
+                self.macs.turn(now, name, is_reached, &mut out.events);
                 self.counters.mac_moves.add((out.events.len() - before) as u64);
                 self.review_bindings(now, name);
             }

@@ -22,6 +22,15 @@ fn owner(events: &[Event]) -> Vec<Option<PeerName>> {
     owners.collect()
 }
 
+/// Tells each of two what the other announces, until neither has more to say.
+fn tell(a: &mut Macs, b: &mut Macs, now: Time, events: &mut Vec<Event>) {
+    for _ in 0..3 {
+        let (one, two) = (flush(a, now + BATCH * 9), flush(b, now + BATCH * 9));
+        one.into_iter().for_each(|one| b.heard(now, a.own, &one, events));
+        two.into_iter().for_each(|two| a.heard(now, b.own, &two, events));
+    }
+}
+
 #[test]
 fn a_move_is_followed_and_the_old_owner_withdraws() {
     let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
@@ -68,13 +77,6 @@ fn what_was_seen_over_a_joined_bridge_before_it_was_announced_goes_back() {
     let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
     a.local(Time(0), seen(true), &mut events);
     b.local(Time(1), LocalMac { came_from: Some(name(1)), ..seen(true) }, &mut events);
-    let tell = |a: &mut Macs, b: &mut Macs, now: Time, events: &mut Vec<Event>| {
-        for _ in 0..3 {
-            let (one, two) = (flush(a, now + BATCH * 9), flush(b, now + BATCH * 9));
-            one.into_iter().for_each(|one| b.heard(now, name(1), &one, events));
-            two.into_iter().for_each(|two| a.heard(now, name(2), &two, events));
-        }
-    };
     tell(&mut a, &mut b, Time(2), &mut events);
     assert_eq!([&a, &b].map(|macs| macs.winner((0, MAC))), [Some(name(2)); 2]);
     // The bridges prove to be joined, which both hear once and again.
@@ -83,6 +85,22 @@ fn what_was_seen_over_a_joined_bridge_before_it_was_announced_goes_back() {
         a.restore(now, &[name(2)], &mut events);
         b.restore(now, &[name(1)], &mut events);
         tell(&mut a, &mut b, now, &mut events);
+        assert_eq!([&a, &b].map(|macs| macs.winner((0, MAC))), [Some(name(1)); 2], "round {round}");
+    }
+}
+
+#[test]
+fn of_two_who_see_it_first_over_joined_bridges_the_lower_name_keeps_it() {
+    let mut events = Vec::new();
+    let (mut a, mut b) = (Macs::new(name(1)), Macs::new(name(2)));
+    a.local(Time(0), seen(true), &mut events);
+    b.local(Time(0), seen(true), &mut events);
+    tell(&mut a, &mut b, Time(1), &mut events);
+    for round in 0..3 {
+        let now = Time(2) + Duration::from_secs(round);
+        a.restore(now, &[name(2)], &mut events);
+        b.restore(now, &[name(1)], &mut events);
+        assert_eq!((flush(&mut a, now + BATCH), flush(&mut b, now + BATCH)), (None, None), "round {round}: nobody claims it again");
         assert_eq!([&a, &b].map(|macs| macs.winner((0, MAC))), [Some(name(1)); 2], "round {round}");
     }
 }
