@@ -66,8 +66,8 @@ pub fn taken() -> usize {
 }
 
 /// The most megabytes that the process had in memory at once; nothing where the kernel does not tell.
-pub fn peak() -> Option<u64> {
+pub fn peak() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? >> 10)
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1.024e-3)
 }

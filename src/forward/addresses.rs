@@ -44,7 +44,8 @@ impl Addresses {
     /// An empty table; `key` is the random key of its hash.
     pub fn new(key: u64) -> Addresses {
         let hash = NameHash(key);
-        let shards = (0..SHARDS).map(|_| ArcSwap::from_pointee(Shard::with_hasher(hash))).collect();
+        let empty = Arc::new(Shard::with_hasher(hash));
+        let shards = (0..SHARDS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect();
         Addresses { shards, hash, doubtful_until: AtomicU64::new(0) }
     }
 

@@ -64,8 +64,8 @@ pub struct Guard {
     proven: TokenBucket,
     retries: TokenBucket,
     rejects: TokenBucket,
-    /// What one network may have: tokens, and answers to messages that carry one.
-    shares: Box<[Share]>,
+    /// What one network may have: tokens, and answers to messages that carry one. Empty until one asks for them.
+    shares: Vec<Share>,
     relayed: Share,
     hash: NameHash,
     /// Whom we called back lately, and when.
@@ -96,7 +96,7 @@ impl Guard {
             proven: bucket(PROVEN_RATE),
             retries: bucket(RETRY_RATE),
             rejects: bucket(REJECT_RATE),
-            shares: vec![Share::new(RETRY_RATE_OF_ONE, PROVEN_RATE_OF_ONE); PLACES].into(),
+            shares: Vec::new(),
             relayed: Share::new(RELAYED_RATE, RELAYED_RATE),
             hash: NameHash(secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))),
             called_back: BTreeMap::new(),
@@ -109,6 +109,9 @@ impl Guard {
             Way::Direct(address) => self.hash.hash_one(network(address.socket_addr().ip())) as usize % PLACES,
             Way::Relayed(_) => PLACES,
         };
+        if self.shares.is_empty() && place < PLACES {
+            self.shares = vec![Share::new(RETRY_RATE_OF_ONE, PROVEN_RATE_OF_ONE); PLACES];
+        }
         self.shares.get_mut(place).unwrap_or(&mut self.relayed)
     }
 

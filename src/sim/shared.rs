@@ -8,7 +8,7 @@ use crate::mesh::gossip::Workshop;
 use crate::mesh::routes::{Block, Topology};
 use crate::wire::record::{BadRecord, Record};
 
-/// Graphs kept: while news travels, routers hold different ones.
+/// Graphs kept: while news travels, routers use different ones.
 const GRAPHS: usize = 256;
 
 /// Parts of what is kept, each with a lock of its own: routers that run abreast seldom wait for each other.
@@ -90,6 +90,14 @@ impl Common {
 }
 
 impl Workshop for Common {
+    fn graph(&self, key: u64) -> Option<Arc<Topology>> {
+        self.shelves().graphs.get(&key).map(Arc::clone)
+    }
+
+    fn keeps_graphs(&self) -> bool {
+        true
+    }
+
     fn record(&self, bytes: &[u8]) -> Result<Arc<Record>, BadRecord> {
         let signature = bytes.last_chunk::<64>().and_then(|signature| signature.first_chunk());
         let Some(key) = signature.map(|hash| u64::from_ne_bytes(*hash)) else { return Record::parse(bytes).map(Arc::new) };

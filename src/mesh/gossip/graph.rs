@@ -20,16 +20,22 @@ impl Store {
     /// The graph that the LINKS records of members make, built where they have changed, or patched where few have. One that comes out the
     /// same is the same, so that what was computed from it stays.
     pub fn topology(&mut self) -> Arc<Topology> {
-        if self.built_key != Some(self.graph_key) {
-            self.built_key = Some(self.graph_key);
-            let built = self.workshop.topology(self.graph_key, &|| self.patched().unwrap_or_else(|| self.graph()));
-            // Whoever has made it, this is the graph that what changes from now on has to be patched into.
-            self.relinked = Some(BTreeSet::new());
-            if built != self.topology {
-                self.topology = built;
-            }
+        let last = self.last_graph();
+        if let Some(last) = last.as_ref().filter(|_| self.built_key == Some(self.graph_key)) {
+            return Arc::clone(last);
         }
-        Arc::clone(&self.topology)
+        let patched = || last.as_ref().and_then(|last| self.patched(last));
+        let built = self.workshop.topology(self.graph_key, &|| patched().unwrap_or_else(|| self.graph()));
+        // Whoever has made it, this is the graph that what changes from now on has to be patched into.
+        (self.built_key, self.relinked) = (Some(self.graph_key), Some(BTreeSet::new()));
+        let graph = last.filter(|last| *last == built).unwrap_or(built);
+        self.topology = (!self.workshop.keeps_graphs()).then(|| Arc::clone(&graph));
+        graph
+    }
+
+    /// The graph that was built last, where somebody still has it.
+    fn last_graph(&self) -> Option<Arc<Topology>> {
+        self.topology.clone().or_else(|| self.workshop.graph(self.built_key?))
     }
 
     /// True where a link that somebody advertised is no more, or a router no member, since this was last asked.
@@ -40,6 +46,7 @@ impl Store {
     /// Somebody is no member any more. What leads there is carried on: all must agree on what they hold.
     pub(super) fn members_changed(&mut self) {
         self.cut = true;
+        self.line.nobody = false;
         self.origins.keys().copied().collect::<Vec<_>>().into_iter().for_each(|name| self.weigh(name, true));
     }
 
@@ -57,6 +64,7 @@ impl Store {
                 (false, None) => {
                     origin.unreachable_since = Some(now);
                     self.unreached.insert(name);
+                    self.line.nobody = false;
                     origin.records.values().for_each(|record| self.tree.remove(record));
                 }
                 (true, None) | (false, Some(_)) => {}
@@ -88,8 +96,8 @@ impl Store {
     }
 
     /// The last graph with the links that changed since; `None` where more has changed, or so many that it is not worth it.
-    fn patched(&self) -> Option<Topology> {
-        let (graph, relinked) = (&self.topology, self.relinked.as_ref()?);
+    fn patched(&self, graph: &Topology) -> Option<Topology> {
+        let relinked = self.relinked.as_ref()?;
         if relinked.len() > FEW.max(graph.names().len() / PART) {
             return None;
         }

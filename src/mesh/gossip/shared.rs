@@ -13,6 +13,16 @@ pub trait Workshop: Send + Sync {
 
     /// The graph with this key, built where nobody has yet.
     fn topology(&self, key: u64, build: &dyn Fn() -> Topology) -> Arc<Topology>;
+
+    /// The graph with this key that was built before, where it is still there.
+    fn graph(&self, _key: u64) -> Option<Arc<Topology>> {
+        None
+    }
+
+    /// True where no router need keep the graph it uses: while news is under way each has one of its own.
+    fn keeps_graphs(&self) -> bool {
+        false
+    }
 }
 
 /// The workshop of a router that has its process for itself.

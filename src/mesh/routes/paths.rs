@@ -81,15 +81,16 @@ pub(super) fn shortest(topology: &Topology, source: usize) -> Tree {
             continue;
         }
         for edge in topology.onward(source, from as usize) {
-            let (known, key) = (&mut all[edge.to as usize], reached.onward(edge));
+            let (to, key) = (u32::from(edge.to), reached.onward(edge));
+            let known = &mut all[to as usize];
             if (key, from) >= (known.key, known.parent) {
                 continue;
             }
             let is_tie = known.key == key;
-            let first_hop = if reached.first_hop == NOBODY { edge.to } else { reached.first_hop };
+            let first_hop = if reached.first_hop == NOBODY { to } else { reached.first_hop };
             *known = Reached { key, parent: from, first_hop, max_datagram: reached.max_datagram.min(edge.max_datagram) };
             if !is_tie {
-                heap.push(Reverse((key, edge.to)));
+                heap.push(Reverse((key, to)));
             }
         }
     }
@@ -172,9 +173,9 @@ pub(super) fn alternates(topology: &Topology, source: usize, tree: &Tree, equals
     let mut ways = vec![[(u64::MAX, u32::MAX); CANDIDATES]; topology.names().len()];
     let mut heap = BinaryHeap::new();
     for edge in topology.edges(source) {
-        let way = (u64::from(edge.cost), edge.to);
+        let way = (u64::from(edge.cost), u32::from(edge.to));
         if enter(&mut ways[edge.to as usize], way) {
-            heap.push(Reverse((way, edge.to)));
+            heap.push(Reverse((way, u32::from(edge.to))));
         }
     }
     while let Some(Reverse((way, at))) = heap.pop() {
@@ -184,7 +185,7 @@ pub(super) fn alternates(topology: &Topology, source: usize, tree: &Tree, equals
         for edge in topology.onward(source, at as usize).iter().filter(|edge| edge.to as usize != source) {
             let further = (way.0 + u64::from(edge.cost), way.1);
             if enter(&mut ways[edge.to as usize], further) {
-                heap.push(Reverse((further, edge.to)));
+                heap.push(Reverse((further, u32::from(edge.to))));
             }
         }
     }

@@ -11,8 +11,8 @@ use crate::wire::body::LinkEntry;
 /// A link, seen from one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edge {
-    /// Index of the other end.
-    pub to: u32,
+    /// Index of the other end: far more than there is room for in a store. There are as many of these as links and routers that keep them.
+    pub to: u16,
     /// The larger of both ends' costs, at least 1.
     pub cost: u32,
     /// The smaller of both ends' largest UDP payloads, in bytes.
@@ -21,7 +21,7 @@ pub struct Edge {
 
 impl Edge {
     /// What one end says of it.
-    fn said(to: u32, link: &LinkEntry) -> Edge {
+    fn said(to: u16, link: &LinkEntry) -> Edge {
         Edge { to, cost: link.cost.max(1), max_datagram: link.max_datagram }
     }
 
@@ -157,7 +157,7 @@ impl Topology {
         back: impl Fn(PeerName) -> B,
     ) -> Vec<Edge> {
         let mut row = Vec::new();
-        let find = |name| u32::try_from(self.index(name)?).ok();
+        let find = |name| u16::try_from(self.index(name)?).ok();
         direct(find, self.names[index], links, &mut row);
         row.retain_mut(|edge| {
             let back = back(self.names[edge.to as usize]).map(|link| Edge::said(edge.to, &link)).reduce(Edge::worse);
@@ -205,8 +205,8 @@ impl Topology {
 
     /// Adds what must happen at both ends so that the router with this index has these links.
     fn steps(&self, index: usize, row: &[Edge], steps: &mut Vec<Step>) {
-        let Ok(own) = u32::try_from(index) else { return };
-        let find = |row: &[Edge], to: u32| row.binary_search_by_key(&to, |edge| edge.to).ok().map(|at| row[at]);
+        let Ok(own) = u16::try_from(index) else { return };
+        let find = |row: &[Edge], to: u16| row.binary_search_by_key(&to, |edge| edge.to).ok().map(|at| row[at]);
         let before = self.edges(index);
         let gone = before.iter().filter(|edge| find(row, edge.to).is_none()).map(|edge| (edge.to, None));
         let new = row.iter().filter(|edge| find(before, edge.to) != Some(**edge)).map(|edge| (edge.to, Some(*edge)));
@@ -288,12 +288,12 @@ impl Index {
         Index { numbers, starts, shift }
     }
 
-    fn find(&self, name: PeerName) -> Option<u32> {
+    fn find(&self, name: PeerName) -> Option<u16> {
         let (number, bits) = (name.to_u64(), (name.to_u64() >> self.shift) as usize);
         let (start, end) = (self.starts[bits], self.starts[bits + 1]);
         let near = self.numbers.get(start as usize..end as usize)?;
         let at = near.binary_search(&number).ok()?;
-        Some(start + u32::try_from(at).ok()?)
+        u16::try_from(start as usize + at).ok()
     }
 }
 
@@ -305,7 +305,7 @@ struct Step {
 }
 
 /// Adds one router's links by index, ascending and each once: of two that name the same neighbour the worse values hold.
-fn direct(find: impl Fn(PeerName) -> Option<u32>, from: PeerName, links: impl Iterator<Item = LinkEntry>, all: &mut Vec<Edge>) {
+fn direct(find: impl Fn(PeerName) -> Option<u16>, from: PeerName, links: impl Iterator<Item = LinkEntry>, all: &mut Vec<Edge>) {
     let edge = |link: LinkEntry| Some(Edge::said(find(link.neighbour).filter(|_| link.neighbour != from)?, &link));
     let start = all.len();
     all.extend(links.filter_map(edge));

@@ -12,7 +12,11 @@ const ROUTERS: u16 = 12;
 
 /// Graphs that were built before, for all stores that share them.
 #[derive(Default)]
-struct Shelf(Mutex<BTreeMap<u64, Arc<Topology>>>);
+struct Shelf {
+    graphs: Mutex<BTreeMap<u64, Arc<Topology>>>,
+    /// Stores keep none themselves, and find two of three here again.
+    keeps: bool,
+}
 
 impl Workshop for Shelf {
     fn record(&self, bytes: &[u8]) -> Result<Arc<Record>, BadRecord> {
@@ -20,7 +24,15 @@ impl Workshop for Shelf {
     }
 
     fn topology(&self, key: u64, build: &dyn Fn() -> Topology) -> Arc<Topology> {
-        Arc::clone(self.0.lock().expect("nobody panics").entry(key).or_insert_with(|| Arc::new(build())))
+        Arc::clone(self.graphs.lock().expect("nobody panics").entry(key).or_insert_with(|| Arc::new(build())))
+    }
+
+    fn graph(&self, key: u64) -> Option<Arc<Topology>> {
+        self.graphs.lock().expect("nobody panics").get(&key).filter(|_| self.keeps && key % 3 > 0).map(Arc::clone)
+    }
+
+    fn keeps_graphs(&self) -> bool {
+        self.keeps
     }
 }
 
@@ -118,10 +130,10 @@ proptest! {
     #[test]
     fn the_graph_is_that_of_the_records(
         steps in prop::collection::vec((steps(), 0u8..4), 1..60),
-        is_full in any::<bool>(),
+        (is_full, keeps) in any::<(bool, bool)>(),
         allow in prop::option::of(prop::collection::btree_set(1..ROUTERS, 6..11)),
     ) {
-        let shelf: Arc<dyn Workshop> = Arc::new(Shelf::default());
+        let shelf: Arc<dyn Workshop> = Arc::new(Shelf { keeps, ..Shelf::default() });
         let mut stores: [Store; 2] = std::array::from_fn(|_| {
             let mut store = if is_full { full(ROUTERS) } else { store(0) };
             if let Some(allow) = &allow {
