@@ -354,7 +354,7 @@ fn store(number: u16, signatures: &Arc<dyn Signatures>) -> Store {
         identity: Arc::new(identity(number)),
         signatures: Arc::clone(signatures),
         network: "weave".into(),
-        allow: Vec::new(),
+        allow: std::collections::BTreeSet::new(),
         incarnation: 1,
         max_message: DEFAULT_MAX_MESSAGE,
         limits: Limits::default(),

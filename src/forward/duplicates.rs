@@ -19,8 +19,8 @@ use crate::wire::flood::FloodHeader;
 
 use super::fib::NameHash;
 
-/// Streams a table of ordinary size remembers: lanes of 500 routers.
-pub const DEFAULT_STREAMS: usize = 2048;
+/// Streams a table of ordinary size remembers, in 2 MB: lanes of 2,000 routers whose containers broadcast within five seconds.
+pub const DEFAULT_STREAMS: usize = 8192;
 /// Words of a window: 1024 floods.
 const WORDS: usize = 32;
 /// Streams that share a bucket.

@@ -4,8 +4,8 @@
 use super::Ipam;
 use crate::wire::PeerName;
 
-/// Most that are remembered: a mesh of a thousand routers whose hosts are replaced now and then.
-const MOST: usize = 4096;
+/// Most that are remembered: a mesh of thousands of routers whose hosts are replaced now and then.
+const MOST: usize = 8192;
 
 impl Ipam {
     /// A router was met, or has lived on after its removal.

@@ -48,9 +48,9 @@ const AGAIN: (usize, Duration) = (256, Duration::from_millis(10));
 /// a second while rings of addresses are compared.
 const SHARE: (u64, u64) = (200, 1024);
 /// Routers whose shares are remembered.
-const MOST_SHARES: usize = 4096;
+const MOST_SHARES: usize = 8192;
 /// Routers that are remembered as forgotten.
-const MOST_GONE: usize = 4096;
+const MOST_GONE: usize = 8192;
 
 /// A part of the program that sends messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -356,7 +356,10 @@ impl Mesh {
         let gone: Vec<PeerName> = self.apps.peers.keys().filter(|peer| !seen.contains(peer)).copied().collect();
         for peer in gone {
             self.apps.peers.remove(&peer);
-            self.apps.told.retain(|(origin, ..)| *origin != peer);
+            let told: Vec<_> = self.apps.told.range((peer, 0, 0)..=(peer, u8::MAX, u16::MAX)).copied().collect();
+            for record in told {
+                self.apps.told.remove(&record);
+            }
             self.apps.gone.insert(peer);
             if self.apps.gone.len() > MOST_GONE {
                 self.apps.gone.pop_first();

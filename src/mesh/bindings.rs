@@ -30,7 +30,7 @@ use crate::wire::bindings::{Binding, Place};
 /// How long a contradiction lasts.
 const DOUBT: Duration = Duration::from_secs(60);
 /// Contradictions remembered.
-const MOST_DOUBTED: usize = 4096;
+const MOST_DOUBTED: usize = 16_384;
 /// How long news are collected before they are announced.
 const BATCH: Duration = Duration::from_millis(50);
 /// Chunks of a router's bindings.

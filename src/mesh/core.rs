@@ -45,7 +45,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long a refusal of ours is shown in the status.
 const SHOW_REFUSALS: Duration = Duration::from_secs(90);
 /// Routers remembered beyond those of the mesh, and sessions with others at once.
-pub(super) const MOST_MEMBERS: usize = 4096;
+pub(super) const MOST_MEMBERS: usize = 8192;
 /// Refusals remembered.
 const MOST_REFUSALS: usize = 256;
 
@@ -472,7 +472,7 @@ fn store_of(config: &MeshConfig, signatures: Arc<dyn Signatures>) -> Store {
         identity: Arc::clone(&config.identity),
         signatures,
         network: config.network.clone(),
-        allow: config.allow.clone(),
+        allow: config.allow.iter().copied().collect(),
         incarnation: config.incarnation,
         max_message: gossip::DEFAULT_MAX_MESSAGE,
         limits: gossip::Limits::default(),

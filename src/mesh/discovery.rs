@@ -32,7 +32,7 @@ const AVOID_FIRST: Duration = Duration::from_secs(20);
 /// The longest such time.
 const AVOID_MOST: Duration = Duration::from_secs(1800);
 /// Routers left alone that are remembered.
-const MOST_AVOIDED: usize = 4096;
+const MOST_AVOIDED: usize = 8192;
 /// First pause between attempts at a router that cannot be reached any more; it doubles.
 const MISSED_FIRST: Duration = Duration::from_secs(1);
 /// The longest such pause.

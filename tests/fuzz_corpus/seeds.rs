@@ -298,7 +298,7 @@ fn said(n: u8) -> Vec<Vec<u8>> {
         identity: Arc::new(Identity::from_seed(&[n; 32])),
         signatures: Arc::new(SimulatedSignatures),
         network: "weave".into(),
-        allow: Vec::new(),
+        allow: std::collections::BTreeSet::new(),
         incarnation: 1,
         max_message: DEFAULT_MAX_MESSAGE,
         limits: Limits::default(),

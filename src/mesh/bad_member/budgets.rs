@@ -107,7 +107,7 @@ fn who_was_reached_is_remembered_while_routers_are_made_up() {
     let parted = bad.own(0, (1, u64::MAX), &links(&[own]));
     bad.say(&[parted]);
     bad.stage.router.store.root(now);
-    let ghosts: Vec<Vec<u8>> = (0..4400u32)
+    let ghosts: Vec<Vec<u8>> = (0..GHOSTS)
         .map(|n| {
             let mut seed = [9; 32];
             seed[..4].copy_from_slice(&n.to_be_bytes());
@@ -122,7 +122,7 @@ fn who_was_reached_is_remembered_while_routers_are_made_up() {
     assert_eq!(store.links_of(missed.name()).count(), 1, "who was there before is not forgotten for their sake");
     let told = bad.out.events.iter().filter(|event| matches!(event, Event::App(AppEvent::Record { .. }))).count();
     assert_eq!(told, 0, "and what they say is told to nobody");
-    assert!(bad.stage.router.apps.held() <= 4400);
+    assert!(bad.stage.router.apps.held() <= GHOSTS as usize);
 }
 
 #[test]

@@ -84,3 +84,8 @@ impl<E: Entry> Chunks<E> {
         (0..).zip(self.chunks.iter().map(|chunk| chunk.values().copied().collect()))
     }
 }
+
+/// Chunks of MACs that a router says, of so many records, and that are read of another.
+pub(super) fn mac_chunks(records: usize) -> usize {
+    (records / 8 * 3).max(1)
+}

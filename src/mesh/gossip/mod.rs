@@ -40,6 +40,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ pub struct Config {
     /// Name of the network: records of another one do not verify.
     pub network: String,
     /// Keys of members; empty where any may be one. Records of others are carried, so that all hash the same ones, and not used.
-    pub allow: Vec<PublicKey>,
+    pub allow: BTreeSet<PublicKey>,
     /// Counts starts of this router; persisted before it is used.
     pub incarnation: u64,
     /// Largest message in bytes. At least 1153, so that every record fits.
@@ -71,7 +72,7 @@ pub struct Config {
 /// Bounds of what is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Routers of the mesh.
+    /// Routers of the mesh, half as many again as of the largest that is simulated.
     pub routers: usize,
     /// Records of one origin.
     pub records_per_origin: usize,
@@ -83,7 +84,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { routers: 4096, records_per_origin: 256, bytes: 64 << 20, forget_after: Duration::from_secs(600) }
+        Limits { routers: 8192, records_per_origin: 256, bytes: 128 << 20, forget_after: Duration::from_secs(600) }
     }
 }
 
@@ -193,7 +194,7 @@ pub fn fuzz_gossip(data: &[u8]) {
         identity: Arc::new(Identity::from_seed(&[1; 32])),
         signatures: Arc::new(crate::crypto::SimulatedSignatures),
         network: "weave".to_string(),
-        allow: Vec::new(),
+        allow: BTreeSet::new(),
         incarnation: 1,
         max_message: DEFAULT_MAX_MESSAGE,
         limits: Limits { routers: 8, records_per_origin: 8, bytes: 16 << 10, ..Limits::default() },

@@ -38,7 +38,6 @@ pub(super) enum Way {
 /// ends in the same state.
 #[derive(Debug)]
 pub(super) struct Origin {
-    pub(super) key: PublicKey,
     pub(super) incarnation: u64,
     pub(super) records: Records,
     /// Since when no route leads there; `None` while one does. Only what is reachable is agreed on. What [`Origin::way`] says is looked at
@@ -63,10 +62,9 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn new(key: PublicKey, incarnation: u64, unreachable_since: Option<Time>) -> Origin {
+    pub(super) fn new(incarnation: u64, unreachable_since: Option<Time>) -> Origin {
         let (in_graph, heard) = (0, Time::ZERO);
         Origin {
-            key,
             incarnation,
             records: Records::default(),
             unreachable_since,
@@ -79,6 +77,11 @@ impl Origin {
             restless: Time::ZERO,
             share: OriginShare::default(),
         }
+    }
+
+    /// Its key, which each of its records has; there are none of this router itself as long as it has said nothing.
+    pub(super) fn key(&self) -> Option<&PublicKey> {
+        self.records.values().next().map(|record| record.origin())
     }
 
     /// True where no route has led there since it was first heard of.

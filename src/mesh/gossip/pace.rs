@@ -23,8 +23,8 @@ use crate::wire::record::Record;
 const ORIGIN_RATE: (u64, u64) = (64, 512);
 /// Records of one neighbour per second, and the burst: all those of a large mesh at once.
 const NEWS_RATE: (u64, u64) = (2000, 65_536);
-/// Origins never heard of, per second, and the burst: those of the largest mesh at once.
-const NEW_RATE: (u64, u64) = (500, 8192);
+/// Origins never heard of, per second, and the burst: half as many again as in the largest mesh.
+const NEW_RATE: (u64, u64) = (500, 12_288);
 /// Messages in answer to one neighbour per second, and the burst: as many as it takes to tell it everything.
 const ANSWER_RATE: (u64, u64) = (1000, 16_384);
 /// Records whose signature does not hold, per second, and the burst.

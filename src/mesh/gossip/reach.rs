@@ -179,6 +179,10 @@ impl Reach {
             self.changed = fresh;
             self.changed.extend(fallen.into_iter().filter(|name| !origins.get(name).is_some_and(Origin::is_reached)));
         }
+        // While a mesh comes together there are many.
+        if self.one_sided.capacity() > 64 + 8 * self.one_sided.len() {
+            self.one_sided.shrink_to(2 * self.one_sided.len());
+        }
         std::mem::take(&mut self.changed)
     }
 
@@ -260,7 +264,7 @@ mod tests {
 
     /// Router `n` says, with its `sequence`th word, that it has these links.
     fn says(origins: &mut Table<Origin>, reach: &mut Reach, sequence: u64, n: u8, links: &[u8]) {
-        let origin = origins.get_or_insert_with(name(n), || Origin::new(key(n), 1, None));
+        let origin = origins.get_or_insert_with(name(n), || Origin::new(1, None));
         let before = Neighbours::of(origin, n == 0);
         let mut links: Vec<PeerName> = links.iter().map(|link| name(*link)).collect();
         links.sort_unstable();
@@ -291,7 +295,7 @@ mod tests {
             steps in prop::collection::vec((0u8..12, prop::collection::vec(0u8..12, 0..5), 0u8..8), 1..80)
         ) {
             let (mut origins, mut said, mut seen) = (Table::default(), BTreeMap::new(), BTreeSet::from([0]));
-            origins.get_or_insert_with(name(0), || Origin::new(key(0), 1, None));
+            origins.get_or_insert_with(name(0), || Origin::new(1, None));
             let mut reach = Reach::new(name(0), &mut origins);
             for (sequence, (who, links, action)) in (1..).zip(steps) {
                 if action == 0 && who != 0 {

@@ -13,7 +13,7 @@ impl Store {
             return;
         }
         self.members_changed();
-        let Some(origin) = self.origins.get(&name).filter(|origin| origin.key == key) else { return };
+        let Some(origin) = self.origins.get(&name).filter(|origin| self.key_of(origin) == key) else { return };
         out.changes.extend([Change::Node(name), Change::Links(name), Change::Macs(name)]);
         let apps = origin.records.keys().filter(|(kind, _)| *kind > LEFT);
         out.changes.extend(apps.map(|(kind, chunk)| Change::App(name, *kind, *chunk)));

@@ -7,11 +7,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::agree::{Neighbour, Samples};
-use super::chunks::Chunks;
+use super::chunks::{Chunks, mac_chunks};
 use super::origins::{Origin, Standing};
 use super::pace::{Shares, Unrest};
 use super::push::{Copies, Held};
 use super::reach::{Neighbours, Reach};
+use super::room::Line;
 use super::shared::{Alone, Workshop};
 use super::table::Table;
 use super::tree::Tree;
@@ -49,7 +50,7 @@ pub struct Store {
     pub(super) differs_since: Option<Time>,
     pub(super) samples: Samples,
     pub(super) workshop: Arc<dyn Workshop>,
-    pub(super) topology: Arc<Topology>,
+    pub(super) topology: Option<Arc<Topology>>,
     /// Tells graphs apart without building them: the sum of all [`Origin::in_graph`]; and that of the graph which was built last.
     pub(super) graph_key: u64,
     pub(super) built_key: Option<u64>,
@@ -60,7 +61,8 @@ pub struct Store {
     pub(super) reach: Reach,
     /// Origins that are not reached, as of the last look.
     pub(super) unreached: BTreeSet<PeerName>,
-    bytes: usize,
+    pub(super) line: Line,
+    pub(super) bytes: usize,
     clashes: BTreeSet<PeerName>,
     /// Keys that are no member's any more.
     pub(super) revoked: BTreeSet<PublicKey>,
@@ -74,7 +76,7 @@ impl Store {
     pub fn new(config: Config) -> Store {
         let own = config.identity.name();
         let mut origins = Table::default();
-        origins.get_or_insert_with(own, || Origin::new(config.identity.public().key, config.incarnation, None));
+        origins.get_or_insert_with(own, || Origin::new(config.incarnation, None));
         let (reach, records) = (Reach::new(own, &mut origins), config.limits.records_per_origin);
         let mut store = Store {
             own,
@@ -92,13 +94,14 @@ impl Store {
             differs_since: None,
             samples: Samples::default(),
             workshop: Arc::new(Alone),
-            topology: Arc::default(),
+            topology: None,
             graph_key: 0,
             built_key: None,
             relinked: None,
             cut: false,
             reach,
             unreached: BTreeSet::new(),
+            line: Line::default(),
             bytes: 0,
             clashes: BTreeSet::new(),
             revoked: BTreeSet::new(),
@@ -128,11 +131,6 @@ impl Store {
     /// What was accepted, refused and repaired.
     pub fn counters(&self) -> &Arc<GossipCounters> {
         &self.counters
-    }
-
-    /// Bytes of all records held.
-    pub fn stored_bytes(&self) -> usize {
-        self.bytes
     }
 
     /// Every member whose NODE record is held and which has not left, this router included, ascending by name.
@@ -168,10 +166,11 @@ impl Store {
 
     pub(super) fn allows(&self, origin: &Origin) -> bool {
         let allow = &self.config.allow;
-        if self.revoked.contains(&origin.key) {
-            return false;
+        if allow.is_empty() && self.revoked.is_empty() {
+            return true;
         }
-        allow.is_empty() || allow.contains(&origin.key) || origin.key == self.config.identity.public().key
+        let key = self.key_of(origin);
+        !self.revoked.contains(&key) && (allow.is_empty() || allow.contains(&key) || key == self.config.identity.public().key)
     }
 
     /// The links a router advertises.
@@ -262,7 +261,7 @@ impl Store {
 
     /// How long a router that cannot be reached is remembered: one that was put out only while links lead there.
     fn patience(&self, origin: &Origin) -> Duration {
-        if self.revoked.contains(&origin.key) { Duration::ZERO } else { self.config.limits.forget_after }
+        if self.revoked.contains(&self.key_of(origin)) { Duration::ZERO } else { self.config.limits.forget_after }
     }
 
     /// How records are signed and checked.
@@ -312,8 +311,8 @@ impl Store {
     fn admit(&mut self, now: Time, from: PeerName, record: &Record, out: &mut Output) -> bool {
         let id = record.id();
         if let Some(origin) = self.origins.get(&id.name) {
-            if origin.key != *record.origin() {
-                let known = origin.key;
+            let known = self.key_of(origin);
+            if known != *record.origin() {
                 self.counters.record_clash.inc();
                 self.warn_of_clash(id.name, known, *record.origin(), out);
                 return false;
@@ -398,7 +397,7 @@ impl Store {
     /// Merges a record that was found good and newer.
     pub(super) fn insert(&mut self, now: Time, record: Arc<Record>, out: &mut Output) {
         let (id, edition) = (record.id(), record.edition());
-        let new = || Origin::new(*record.origin(), edition.incarnation, Some(now));
+        let new = || Origin::new(edition.incarnation, Some(now));
         let origin = self.origins.get_or_insert_with(id.name, new);
         let restarted = edition.incarnation > origin.incarnation;
         origin.heard = now;
@@ -409,6 +408,7 @@ impl Store {
         let linked = (whole || id.kind == LINKS).then(|| Neighbours::of(origin, id.name == self.own));
         let void = origin.merge(Arc::clone(&record));
         let reached = origin.unreachable_since.is_none();
+        let is_first = void.is_empty() && origin.records.len() == 1;
         let mut replaced = false;
         for old in &void {
             self.bytes -= old.bytes().len();
@@ -426,6 +426,9 @@ impl Store {
             self.tree.insert(&record);
         }
         self.asked.remove(&id);
+        if is_first {
+            self.line_up(id.name);
+        }
         if whole || id.kind == NODE || id.kind == LINKS {
             self.weigh(id.name, id.kind != LINKS || restarted);
         }
@@ -481,7 +484,7 @@ fn view(name: PeerName, origin: &Origin) -> Option<NodeView<'_>> {
     let Body::Node(node) = origin.bodies(NODE).next()? else { return None };
     Some(NodeView {
         name,
-        identity: PublicIdentity { key: origin.key, noise: node.noise, certificate: node.certificate },
+        identity: PublicIdentity { key: *origin.key()?, noise: node.noise, certificate: node.certificate },
         incarnation: origin.incarnation,
         nickname: &node.nickname,
         version: &node.version,
@@ -489,9 +492,4 @@ fn view(name: PeerName, origin: &Origin) -> Option<NodeView<'_>> {
         addresses: &node.addresses,
         reachable: origin.unreachable_since.is_none(),
     })
-}
-
-/// Chunks of MACs that a router says, of so many records, and that are read of another.
-fn mac_chunks(records: usize) -> usize {
-    (records / 8 * 3).max(1)
 }

@@ -1,6 +1,7 @@
 //! Merge laws, agreement over bad networks, and what is refused.
 
 mod graph;
+mod room;
 mod single;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,7 @@ fn store_with(number: u16, limits: Limits) -> Store {
         identity: Arc::new(identity(number)),
         signatures: Arc::new(SimulatedSignatures),
         network: "weave".to_string(),
-        allow: Vec::new(),
+        allow: BTreeSet::new(),
         incarnation: 1,
         max_message: DEFAULT_MAX_MESSAGE,
         limits,

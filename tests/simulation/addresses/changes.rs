@@ -139,3 +139,13 @@ fn a_host_with_a_new_identity_claims_nothing_of_what_it_was() {
     assert!(status(&world, 1).owners.iter().all(|owner| owner.peer != former));
     assert_eq!(owned(&status(&world, 1).owners), 256);
 }
+
+#[test]
+fn a_newcomer_to_a_mesh_of_many_gives_an_address_in_time() {
+    let mut world = world(78, 100);
+    given(&mut world, 0, "c");
+    world.run(seconds(30));
+    // Nothing happens there, so that nobody says anything new; to ask all one by one would take longer than a request may, but all of them ask, too.
+    let newcomer = world.host(SUBNET, Init::Consensus(100));
+    given(&mut world, newcomer, "d");
+}

@@ -18,7 +18,7 @@ use crate::wire::PeerName;
 use crate::wire::subnets;
 
 /// Most chunks of other routers that are kept: their subnets go into the firewall's sets.
-const MOST: usize = 1024;
+const MOST: usize = 8192;
 
 /// The way to the mesh plane and back.
 pub struct Mesh {

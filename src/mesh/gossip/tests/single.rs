@@ -57,7 +57,7 @@ fn golden_signature() {
         identity: Arc::new(Identity::from_seed(&[1; 32])),
         signatures: Arc::new(Ed25519),
         network: "weave".to_string(),
-        allow: Vec::new(),
+        allow: BTreeSet::new(),
         incarnation: 1,
         max_message: DEFAULT_MAX_MESSAGE,
         limits: Limits::default(),
@@ -190,7 +190,8 @@ fn a_member_cannot_speak_for_another() {
 fn two_keys_of_one_name_are_told_once() {
     let mut store = store(1);
     let other = record(2, 0, (1, 1), &links_body(&[]));
-    store.origins.get_or_insert_with(other.id().name, || Origin::new(PublicKey([9; 32]), 1, None));
+    let known = Record::build(&PublicKey([9; 32]), 0, (1, 1), &links_body(&[]), |_| [0; 64]).expect("a record");
+    store.origins.get_or_insert_with(other.id().name, || Origin::new(1, None)).merge(Arc::new(known));
     let first = deliver(&mut store, &[other.clone(), other.clone()]);
     assert_eq!((first.warnings.len(), first.changes.len(), store.counters().record_clash.get()), (1, 0, 2));
     assert!(first.warnings[0].contains(&other.origin().to_string()));
