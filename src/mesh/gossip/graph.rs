@@ -46,7 +46,7 @@ impl Store {
     /// Somebody is no member any more. What leads there is carried on: all must agree on what they hold.
     pub(super) fn members_changed(&mut self) {
         self.cut = true;
-        self.line.nobody = false;
+        self.line.dissolve();
         self.origins.keys().copied().collect::<Vec<_>>().into_iter().for_each(|name| self.weigh(name, true));
     }
 

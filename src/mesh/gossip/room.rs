@@ -40,10 +40,19 @@ type Candidate = (Rank, Time, PeerName);
 pub(super) struct Line {
     /// Who goes first is last.
     candidates: VecDeque<Candidate>,
+    /// True where there was a look at all, and everybody who came since has been put in line.
+    is_whole: bool,
     /// True where nobody may go, until something is known of somebody else.
     pub(super) nobody: bool,
     /// True once it was said that there is no room for all.
     warned: bool,
+}
+
+impl Line {
+    /// Nothing that is known of it holds any more.
+    pub(super) fn dissolve(&mut self) {
+        (self.candidates, self.is_whole, self.nobody) = (VecDeque::new(), false, false);
+    }
 }
 
 impl Store {
@@ -115,7 +124,7 @@ impl Store {
         self.line.nobody = all.is_empty();
         all.sort_unstable_by(|one, other| other.cmp(one));
         let missed = all.partition_point(|(rank, ..)| *rank == Rank::Missed);
-        self.line.candidates = all.split_off(missed).into();
+        (self.line.candidates, self.line.is_whole) = (all.split_off(missed).into(), true);
         let next = self.next_in_line(sake, most);
         let missed = || all.iter().rev().filter(|(rank, ..)| *rank <= most).map(|(.., name)| *name);
         next.or_else(|| missed().find(|name| self.may_go(sake, *name)))
@@ -135,7 +144,9 @@ impl Store {
     fn next_in_line(&mut self, sake: PeerName, most: Rank) -> Option<PeerName> {
         while let Some((rank, since, name)) = self.line.candidates.back().copied().filter(|(rank, ..)| *rank <= most) {
             self.line.candidates.pop_back();
-            let stands = |origin: &Origin| self.rank(origin) == rank && origin.unreachable_since.unwrap_or(Time::ZERO) == since;
+            // Who is no member is none, wherever links lead.
+            let lasts = |origin: &Origin| rank == Rank::Outsider || origin.unreachable_since.unwrap_or(Time::ZERO) == since;
+            let stands = |origin: &Origin| self.rank(origin) == rank && lasts(origin);
             if self.origins.get(&name).is_some_and(stands) && self.may_go(sake, name) {
                 return Some(name);
             }
@@ -143,16 +154,18 @@ impl Store {
         None
     }
 
-    /// Something is heard of a router for the first time: it goes after those that are in line already.
+    /// Something is heard of a router for the first time: it goes after those that are in line already, unless it is no member.
     pub(super) fn line_up(&mut self, name: PeerName) {
         self.line.nobody = false;
         if self.line.candidates.len() > 2 * self.config.limits.routers {
-            self.line.candidates.clear();
+            self.line.dissolve();
         }
-        let is_in_use = !self.line.candidates.is_empty() || self.origins.len() >= self.config.limits.routers;
-        if let Some(origin) = self.origins.get(&name).filter(|_| is_in_use) {
-            let last = (self.rank(origin), origin.unreachable_since.unwrap_or(Time::ZERO), name);
-            self.line.candidates.push_front(last);
+        if let Some(origin) = self.origins.get(&name).filter(|_| self.line.is_whole) {
+            let newest = (self.rank(origin), origin.unreachable_since.unwrap_or(Time::ZERO), name);
+            match newest.0 {
+                Rank::Outsider => self.line.candidates.push_back(newest),
+                Rank::Stranger | Rank::Missed | Rank::Reached => self.line.candidates.push_front(newest),
+            }
         }
     }
 
