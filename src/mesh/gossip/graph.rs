@@ -158,7 +158,7 @@ pub(super) fn links_in(origin: &Origin) -> impl Iterator<Item = &LinkEntry> {
 }
 
 /// Those of them that are with one neighbour: there may be one in each chunk, which are sorted.
-fn links_with(origin: &Origin, neighbour: PeerName) -> impl Iterator<Item = &LinkEntry> {
+pub(super) fn links_with(origin: &Origin, neighbour: PeerName) -> impl Iterator<Item = &LinkEntry> {
     origin.bodies(LINKS).filter_map(move |body| match body {
         Body::Links(links, _) => links.get(links.binary_search_by_key(&neighbour, |link| link.neighbour).ok()?),
         _ => None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::graph::links_in;
+use super::graph::{links_in, links_with};
 use super::pace::OriginShare;
 use super::table::Records;
 use crate::crypto::PublicKey;
@@ -103,6 +103,11 @@ impl Origin {
     pub(super) fn says_links_with(&self, is_own: bool) -> impl Iterator<Item = PeerName> {
         let speaks = is_own || self.left().is_none();
         speaks.then(|| links_in(self).map(|link| link.neighbour)).into_iter().flatten()
+    }
+
+    /// True where this is one of them.
+    pub(super) fn says_link_with(&self, is_own: bool, neighbour: PeerName) -> bool {
+        (is_own || self.left().is_none()) && links_with(self, neighbour).next().is_some()
     }
 
     /// True where it has said who it is.

@@ -3,7 +3,7 @@
 //!
 //! What routers say is read from their records. Beside those only the way to each is kept, as the router before it ([`Origin::way`]).
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use super::origins::{Origin, Way};
 use super::table::Table;
@@ -13,9 +13,6 @@ use crate::wire::PeerName;
 #[derive(Debug)]
 pub(super) struct Reach {
     own: PeerName,
-    /// Links that the first says it has with the second, of which the second does not say so. There are few, and with them what a router says is
-    /// compared with what all the others say without a look at each.
-    one_sided: HashSet<(PeerName, PeerName)>,
     /// Routers the way to which was cut, and no other was found at once: for those that were reached through them ways are to be looked for anew.
     severed: BTreeSet<PeerName>,
     /// Routers that a way leads to since they were last asked for, or leads to no more.
@@ -44,7 +41,6 @@ impl Neighbours {
 /// What is held of all routers, as [`Reach`] sees it.
 struct Mesh<'a> {
     origins: &'a mut Table<Origin>,
-    one_sided: &'a HashSet<(PeerName, PeerName)>,
     severed: &'a BTreeSet<PeerName>,
     own: PeerName,
 }
@@ -56,9 +52,9 @@ impl Mesh<'_> {
         said.into_iter().flatten().filter(move |other| *other != name)
     }
 
-    /// True where the other end says so, too.
+    /// True where the other end of a link that a router says it has says so, too.
     fn is_mutual(&self, name: PeerName, other: PeerName) -> bool {
-        !self.one_sided.contains(&(name, other))
+        self.origins.get(&other).is_some_and(|origin| origin.says_link_with(other == self.own, name))
     }
 
     fn way(&self, name: PeerName) -> Way {
@@ -116,13 +112,13 @@ impl Mesh<'_> {
 impl Reach {
     /// Only this router, which `origins` hold.
     pub(super) fn new(own: PeerName, origins: &mut Table<Origin>) -> Reach {
-        let reach = Reach { own, one_sided: HashSet::new(), severed: BTreeSet::new(), changed: BTreeSet::new() };
+        let reach = Reach { own, severed: BTreeSet::new(), changed: BTreeSet::new() };
         reach.mesh(origins).set_way(own, Way::By(own));
         reach
     }
 
     fn mesh<'a>(&'a self, origins: &'a mut Table<Origin>) -> Mesh<'a> {
-        Mesh { origins, one_sided: &self.one_sided, severed: &self.severed, own: self.own }
+        Mesh { origins, severed: &self.severed, own: self.own }
     }
 
     /// A router said `before` which links it had, and says something else now, or nothing where it has gone. True where one is no more that
@@ -135,21 +131,9 @@ impl Reach {
         let not_itself = |other: &PeerName| *other != name;
         let mut parted: Vec<PeerName> = before.beside(&said).filter(not_itself).collect();
         let mut joined: Vec<PeerName> = said.beside(before).filter(not_itself).collect();
-        // Which links there are is settled before anybody looks for a way through them.
-        parted.retain(|other| {
-            let mutual = !self.one_sided.remove(&(name, *other));
-            if mutual {
-                self.one_sided.insert((*other, name));
-            }
-            mutual
-        });
-        joined.retain(|other| {
-            let mutual = self.one_sided.remove(&(*other, name));
-            if !mutual {
-                self.one_sided.insert((name, *other));
-            }
-            mutual
-        });
+        let mesh = self.mesh(origins);
+        parted.retain(|other| mesh.is_mutual(name, *other));
+        joined.retain(|other| mesh.is_mutual(name, *other));
         parted.iter().for_each(|other| self.part(name, *other, origins));
         joined.iter().for_each(|other| self.join(name, *other, origins));
         !parted.is_empty()
@@ -178,10 +162,6 @@ impl Reach {
             self.grow(borders, origins);
             self.changed = fresh;
             self.changed.extend(fallen.into_iter().filter(|name| !origins.get(name).is_some_and(Origin::is_reached)));
-        }
-        // While a mesh comes together there are many.
-        if self.one_sided.capacity() > 64 + 8 * self.one_sided.len() {
-            self.one_sided.shrink_to(2 * self.one_sided.len());
         }
         std::mem::take(&mut self.changed)
     }
@@ -229,7 +209,7 @@ impl Reach {
 
     /// Ways lead from the first of each of these to the second, and to what lies behind.
     fn grow(&mut self, mut queue: VecDeque<(PeerName, PeerName)>, origins: &mut Table<Origin>) {
-        let mut mesh = Mesh { origins, one_sided: &self.one_sided, severed: &self.severed, own: self.own };
+        let mut mesh = Mesh { origins, severed: &self.severed, own: self.own };
         // Those near first, so that ways are short.
         while let Some((from, to)) = queue.pop_front() {
             if mesh.origins.contains(&to) && !mesh.is_reached(to) {
