@@ -88,9 +88,7 @@ fn asked(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
 fn run(asked: &Asked) -> Result<ExitCode, String> {
     let wall = Stopwatch::start();
     let mut figures = story::run(asked, &wall)?;
-    if let Some(peak) = memory::peak() {
-        figures.insert("memory of all, MB".to_string(), peak);
-    }
+    figures.insert("memory of all, MB".to_string(), memory::peak()?);
     println!("\n{} routers, at most {} links each, {} network(s), seed {}", asked.routers, asked.limit, asked.sites, asked.seed);
     report::table(&figures);
     println!("{:.0} s of wall time\n", wall.elapsed().as_secs_f64());

@@ -65,9 +65,10 @@ pub fn taken() -> usize {
     TAKEN.iter().map(|count| count.0.load(Ordering::Relaxed)).sum::<isize>().max(0) as usize
 }
 
-/// The most megabytes that the process had in memory at once; nothing where the kernel does not tell.
-pub fn peak() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1.024e-3)
+/// The most megabytes that the process had in memory at once, as the kernel tells it.
+pub fn peak() -> Result<f64, String> {
+    const FILE: &str = "/proc/self/status";
+    let status = std::fs::read_to_string(FILE).map_err(|error| format!("cannot read {FILE}: {error}"))?;
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<f64>().ok());
+    kibibytes.map(|kibibytes| kibibytes * 1.024e-3).ok_or_else(|| format!("{FILE} has no VmHWM, the most memory that was used"))
 }

@@ -104,7 +104,7 @@ impl Store {
     fn warn_of_too_many(&mut self, out: &mut Output) {
         if !std::mem::replace(&mut self.line.warned, true) {
             out.warnings.push(format!(
-                "this mesh has more routers or more to say than this router keeps ({} routers, {} MiB): no way leads to those beyond that; \
+                "this mesh has more routers or more to say than this router keeps ({} routers, {} MiB): what others say is not taken in any more, so that ways and names are missing; \
                  make two networks of it (--network)",
                 self.config.limits.routers,
                 self.config.limits.bytes >> 20
@@ -164,7 +164,8 @@ impl Store {
             let newest = (self.rank(origin), origin.unreachable_since.unwrap_or(Time::ZERO), name);
             match newest.0 {
                 Rank::Outsider => self.line.candidates.push_back(newest),
-                Rank::Stranger | Rank::Missed | Rank::Reached => self.line.candidates.push_front(newest),
+                Rank::Stranger => self.line.candidates.push_front(newest),
+                Rank::Missed | Rank::Reached => {}
             }
         }
     }
