@@ -6,13 +6,13 @@
 //!                  └─ nobody gets more than half: another round, begun by the lowest name
 //! ```
 //!
-//! An owner votes once a round, and only if it does not reach the router itself. The taker uses nothing before every owner and every known router has said
+//! An owner votes once a round, and only if it does not reach the router itself; hardly more are asked than a majority takes. The taker uses nothing before every owner and every known router has said
 //! that it has heard, with the same knowledge of what the dead gave: a grant that the dead signed is then known to the taker, or void.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::ring::majority;
+use super::ring::{TALLIES, majority};
 use super::types::{Answer, Kind, Sorry};
 use super::{AGAIN, Ipam};
 use crate::crypto::PublicKey;
@@ -30,6 +30,8 @@ pub struct Attempt {
     round: u32,
     since: Time,
     next: Time,
+    /// Where in the owners that have not voted those begin who are asked next.
+    asked: usize,
     alive: Option<PeerName>,
     fenced: BTreeMap<PeerName, (EntryId, u128)>,
 }
@@ -157,22 +159,35 @@ impl Ipam {
         if attempt.next <= self.now {
             attempt.next = self.now + AGAIN;
             let voters: BTreeSet<PeerName> = voters.iter().map(PublicKey::name).collect();
-            let (round, silent) = (attempt.round, owners.into_iter().filter(|owner| *owner != self.name && !voters.contains(owner)));
-            for owner in silent.collect::<Vec<_>>() {
-                self.tell(owner, &Message::Remove { dead, round });
-            }
+            let silent = owners.into_iter().filter(|owner| *owner != self.name && *owner != dead && !voters.contains(owner)).collect();
+            let lacking = majority(seen).saturating_sub(ours.len());
+            self.ask_for_votes(dead, attempt, silent, lacking + lacking.div_ceil(16));
         }
     }
 
-    /// Names for votes: the votes themselves, or tallies where they are too many for one entry.
-    fn tallied(&mut self, dead: PeerName, round: u32, votes: Vec<EntryId>) -> Vec<EntryId> {
-        if votes.len() <= MAX_VOTES {
-            return votes;
+    /// Asks some of those who have not voted, hardly more than a majority lacks: a vote stays in the ring for good. Those who do not answer are
+    /// followed by others, the next time around; who cannot be reached comes last.
+    fn ask_for_votes(&mut self, dead: PeerName, attempt: &mut Attempt, silent: Vec<PeerName>, count: usize) {
+        let (mut order, away): (Vec<PeerName>, Vec<PeerName>) = silent.into_iter().partition(|owner| self.is_reachable(*owner));
+        let begin = attempt.asked % order.len().max(1);
+        order.rotate_left(begin);
+        attempt.asked = begin + count.min(order.len());
+        for owner in order.into_iter().chain(away).take(count) {
+            self.tell(owner, &Message::Remove { dead, round: attempt.round });
         }
-        let tally = |votes: &[EntryId]| Body::Tally { dead, round, votes: votes.to_vec() };
-        let mut tallies: Vec<EntryId> = votes.chunks(MAX_VOTES).filter_map(|votes| self.author(&tally(votes), &[])).collect();
-        tallies.sort_unstable();
-        tallies
+    }
+
+    /// Names for votes: the votes themselves, or tallies where they are too many for one entry, and tallies of these where they still are.
+    fn tallied(&mut self, dead: PeerName, round: u32, mut votes: Vec<EntryId>) -> Vec<EntryId> {
+        for _ in 0..TALLIES {
+            if votes.len() <= MAX_VOTES {
+                break;
+            }
+            let tally = |votes: &[EntryId]| Body::Tally { dead, round, votes: votes.to_vec() };
+            votes = votes.chunks(MAX_VOTES).filter_map(|votes| self.author(&tally(votes), &[])).collect();
+            votes.sort_unstable();
+        }
+        votes
     }
 
     /// Votes, if we are an owner and have not voted in this round.

@@ -34,6 +34,7 @@ use accounts::Accounts;
 use removals::{Removal, Removals};
 
 pub use accounts::{MOST_OF_ONE, MOST_OF_STRANGERS, MOST_TO_GIVE, MOST_TO_TAKE, rests_on};
+pub use judge::TALLIES;
 
 /// Why an entry does not come into the ring, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -207,7 +207,7 @@ pub enum Body {
         dead: PeerName,
         /// Counts attempts to remove it.
         round: u32,
-        /// The votes, ascending.
+        /// The votes, or tallies of votes, ascending.
         votes: Vec<EntryId>,
     },
     /// The author takes a range of the dead.

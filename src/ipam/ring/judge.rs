@@ -25,7 +25,7 @@ impl Ring {
             Body::Removal { dead, round, forced: true, .. } => Ok(*round == 1 || self.is_over(*dead, round - 1, 1)),
             Body::Removal { dead, round, votes, .. } => self.judge_votes(entry, (*dead, *round), votes),
             Body::Tally { dead, round, votes } => {
-                self.count(&entry.author, (*dead, *round), votes, &mut Count { tallies: false, ..Count::default() })
+                self.count(&entry.author, (*dead, *round), votes, &mut Count { tallies: TALLIES - 1, ..Count::default() })
             }
             Body::Taken { removal, parent, range } => {
                 let (Some(removal), Some(node)) = (self.removals.get(removal), self.nodes.get(parent)) else { return Ok(false) };
@@ -67,10 +67,10 @@ impl Ring {
                     }
                     count.owners = count.owners.max(usize::from(*owners));
                 }
-                Body::Tally { dead, round, votes } if (*dead, *round) == what && vote.author == *taker && count.tallies => {
-                    count.tallies = false;
+                Body::Tally { dead, round, votes } if (*dead, *round) == what && vote.author == *taker && count.tallies > 0 => {
+                    count.tallies -= 1;
                     let there = self.count(taker, what, votes, count)?;
-                    count.tallies = true;
+                    count.tallies += 1;
                     if !there {
                         return Ok(false);
                     }
@@ -82,17 +82,20 @@ impl Ring {
     }
 }
 
+/// So many tallies stand between a removal and its votes at most: with 48 names in each that is room for more votes than a ring has entries.
+pub const TALLIES: usize = 2;
+
 /// Votes that were counted.
 struct Count {
     voters: BTreeSet<PublicKey>,
     /// Most owners that any of them saw.
     owners: usize,
-    /// Tallies may be named.
-    tallies: bool,
+    /// How many tallies may stand above one another from here on.
+    tallies: usize,
 }
 
 impl Default for Count {
     fn default() -> Count {
-        Count { voters: BTreeSet::new(), owners: 0, tallies: true }
+        Count { voters: BTreeSet::new(), owners: 0, tallies: TALLIES }
     }
 }

@@ -268,13 +268,16 @@ fn a_removal_rests_on_more_votes_than_it_has_room_for() {
         assert_eq!(ring.insert(good.clone(), verify), Ok(Outcome::Added));
     }
     let nested = tally(&[one.id().min(other.id()), one.id().max(other.id())]);
+    assert_eq!(ring.insert(nested.clone(), verify), Ok(Outcome::Added), "a tally of tallies");
     let foreign = vote(&mut ring, &many[55], r[0].public().key);
-    for bad in [&removal(&[&one]), &removal(&[&one, &again]), &nested, &tally(&[foreign])] {
-        assert_eq!(ring.insert(bad.clone(), verify), Err(Refused::Votes), "too few, one twice, a tally of tallies, a vote for another");
+    for bad in [&removal(&[&one]), &removal(&[&one, &again]), &removal(&[&nested, &one]), &tally(&[nested.id()]), &tally(&[foreign])] {
+        assert_eq!(ring.insert(bad.clone(), verify), Err(Refused::Votes), "too few, one twice, too deep, a vote for another");
     }
-    let stolen = sign(mesh, &r[0], &removal(&[&one, &other]).body);
-    assert_eq!(ring.insert(stolen, verify), Err(Refused::Votes));
-    assert_eq!(ring.insert(removal(&[&one, &other]), verify), Ok(Outcome::Added));
+    for good in [removal(&[&one, &other]), removal(&[&nested])] {
+        let stolen = sign(mesh, &r[0], &good.body);
+        assert_eq!(ring.insert(stolen, verify), Err(Refused::Votes));
+        assert_eq!(ring.insert(good, verify), Ok(Outcome::Added));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bad_member;
 mod changes;
 mod judge;
+mod removals;
 mod stories;
 mod world;
 

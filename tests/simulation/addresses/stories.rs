@@ -468,25 +468,3 @@ fn a_router_that_owns_nothing_and_is_gone_too_can_be_removed() {
     world.start(observer);
     given(&mut world, observer, "back");
 }
-
-#[test]
-fn a_hundred_owners_remove_a_dead_one() {
-    let mut world = World::new(25);
-    for _ in 0..100 {
-        world.host("10.32.0.0/20", Init::Consensus(100));
-    }
-    world.run(seconds(3));
-    for host in 0..100 {
-        allocate(&mut world, host, &format!("c{host}"));
-    }
-    world.run(seconds(30));
-    let owners = |world: &World, host: usize| world.hosts[host].ipam.as_ref().expect("it runs").status().owners;
-    assert!(owners(&world, 0).len() >= 97, "{}", owners(&world, 0).len());
-    world.bury(50);
-    world.run(seconds(2));
-    let request = remove(&mut world, 0, 50, false);
-    assert!(matches!(answer(&mut world, request, 11), Ok(Answer::Taken(..))), "{:?}", world.heard[&request]);
-    world.run(seconds(10));
-    let dead = world.hosts[50].name;
-    assert!(owners(&world, 99).iter().all(|owner| owner.peer != dead));
-}
