@@ -110,6 +110,8 @@ struct State {
     given_up: u64,
     rejoin: Rejoin,
     acks: AckFilter,
+    /// When the last frame came that somebody may wait for the answer to.
+    small_at: Option<Time>,
     /// One datagram of a run that has to be fragmented.
     scratch: Vec<u8>,
     fragment_id: u16,
@@ -147,6 +149,7 @@ impl Forwarder {
             given_up: 0,
             rejoin: Rejoin::new(settings.ack_filter),
             acks: AckFilter::default(),
+            small_at: None,
             scratch: vec![0; MAX_FRAME],
             fragment_id: 0,
             flood_sequence: 0,
@@ -198,6 +201,11 @@ impl Forwarder {
     /// True where a frame is kept back to see what follows it.
     pub fn keeps_back(&self) -> bool {
         self.state.acks.is_keeping()
+    }
+
+    /// When a small frame last came from the TAP that is no mere acknowledgement of a stream: somebody may wait for what follows.
+    pub fn small_at(&self) -> Option<Time> {
+        self.state.small_at
     }
 
     /// No more frames wait in the TAP now, or what was sent so far is to go: what was kept back to see what follows goes too.

@@ -93,6 +93,8 @@ pub struct PacketThread {
     mesh: Sender<MeshInput>,
     load: Arc<ThreadLoad>,
     busy_poll: BusyPoll,
+    /// Bytes read and received since the thread last had nothing to do.
+    moved: usize,
     clock: Clock,
     tap_ready: bool,
     /// True while the TAP yields one frame at a time: then the first is sent before a second is looked for.
@@ -135,6 +137,7 @@ impl PacketThread {
             mesh,
             load,
             busy_poll,
+            moved: 0,
             clock,
             tap_ready: false,
             sparse: true,
@@ -182,13 +185,13 @@ impl PacketThread {
     /// Waits for events, or until something is due.
     fn wait(&mut self, events: &mut Events) -> std::io::Result<()> {
         self.load.publish(&mut self.port.since);
-        let (patience, polls) = (self.patience(), &self.port.counters.polls);
-        polls.inc();
+        let patience = self.patience();
+        self.port.counters.polls.inc();
         if patience == Some(Duration::ZERO) {
             return self.poll.poll(events, patience);
         }
         let start = self.clock.now();
-        let budget = self.busy_poll.budget();
+        let budget = self.busy_poll.budget(start, std::mem::take(&mut self.moved), self.forwarder.small_at());
         while self.clock.now().since(start) < budget {
             self.poll.poll(events, Some(Duration::ZERO))?;
             if !events.is_empty() {
@@ -197,7 +200,7 @@ impl PacketThread {
             }
             // On a machine with few cores whoever we wait for may need this one.
             std::thread::yield_now();
-            polls.add(2);
+            self.port.counters.polls.add(2);
         }
         let asleep = self.clock.now();
         let slept = self.poll.poll(events, self.patience());
@@ -279,6 +282,7 @@ impl PacketThread {
                 self.flush_full();
             }
         }
+        self.moved += bytes;
         self.sparse = frames <= 1;
         let full_since = *self.full_since.get_or_insert(now);
         self.backlog = self.tap_ready && now.since(full_since) >= STANDING;
@@ -306,6 +310,7 @@ impl PacketThread {
                 self.flush_full();
             }
         }
+        self.moved += bytes;
         self.backlog = self.tap_ready || !self.queue.is_empty();
         self.full_since = self.full_since.filter(|_| self.backlog);
         self.flush();
@@ -392,7 +397,8 @@ impl PacketThread {
         }
         self.forwarder.from_udp_batch(now, buffer, messages, &mut self.out, &mut self.port);
         self.ready[n] = more;
-        let bytes = messages.iter().map(|message| message.range.len()).sum();
+        let bytes: usize = messages.iter().map(|message| message.range.len()).sum();
+        self.moved += bytes;
         self.port.since.udp_rx_bytes += bytes as u64;
         Some(bytes)
     }

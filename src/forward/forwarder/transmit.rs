@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::crypto::Session;
-use crate::forward::ack_filter::Verdict;
+use crate::forward::ack_filter::{Verdict, is_pure_ack};
 use crate::forward::checksum::complete;
 use crate::forward::cut::{Cut, Uncut};
 use crate::forward::fib::{Activity, Fib, FibPeer, LinkIndex, Route};
@@ -32,6 +32,9 @@ pub(super) const PACKET_OVERHEAD: u16 = (HEADER_LEN + TAG_LEN + FRAGMENT_LEN + E
 
 /// Spanning tree and its kin: 01:80:C2:00:00:00 to 0F, which bridges never forward (IEEE 802.1Q, table 8-1).
 const LINK_LOCAL_GROUP: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
+
+/// A frame no longer than this, in bytes, is one that somebody may wait for the answer to: a request, a word of a call, a ping. Streams fill theirs.
+const SMALL: usize = 700;
 
 /// One way out: whom a datagram is sealed for and where it is sent.
 pub(super) struct Way<'a> {
@@ -72,6 +75,9 @@ enum To<'a> {
 impl State {
     pub(super) fn tap_frame(&mut self, call: &mut Call<'_, '_>, vnet: &VnetHeader, bytes: &mut [u8]) {
         let Some(frame) = Frame::parse(bytes) else { return self.counters().drop_runt.inc() };
+        if bytes.len() <= SMALL && !is_pure_ack(bytes, &frame) {
+            self.small_at = Some(call.now);
+        }
         if self.settings.ack_filter {
             let mut verdict = self.acks.offer(vnet, bytes, &frame);
             if verdict == Verdict::Follows {
