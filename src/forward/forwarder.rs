@@ -203,7 +203,7 @@ impl Forwarder {
         self.state.acks.is_keeping()
     }
 
-    /// When a small frame last came from the TAP that is no mere acknowledgement of a stream: somebody may wait for what follows.
+    /// When a small frame last came, from the TAP or for it, that is no mere acknowledgement of a stream: somebody may wait for what follows.
     pub fn small_at(&self) -> Option<Time> {
         self.state.small_at
     }

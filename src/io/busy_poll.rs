@@ -6,10 +6,11 @@
 //! come at a pace that looking always just misses, the thread looks ever more seldom.
 //!
 //! Where streams flow and nothing beside them, nobody waits for the first of what comes, and a thread that slept takes several at a time: it does
-//! not look then. A frame from the bridge that is small and no mere acknowledgement says that somebody may wait for an answer, and it looks again, also beside
-//! a stream: without that, ping-pong beside one took 850 to 910 µs at the median instead of 650 to 770. On a 2-core Xeon whose kernel VXLAN did 10 to 12
-//! Gbit/s, one TCP stream (AES-256-GCM) took 36 and 54 polls per MB instead of 1,000 and 1,070, and 1.79 and 2.21 ns of router CPU per byte instead of
-//! 1.88 and 2.56, in two runs in turn; ping-pong beside it took what it did before (690 and 840 µs, 690 and 880).
+//! not look then. A frame that is small and no mere acknowledgement, from the bridge or for it, says that somebody may wait for an answer:
+//! then it looks again, also beside a stream. Without that, ping-pong beside one took 850 to 910 µs at the median instead of 650 to 770. On a
+//! 2-core Xeon whose kernel VXLAN did 10 to 12 Gbit/s, one TCP stream (AES-256-GCM) took 36 and 54 polls per MB instead of 1,000 and 1,070, and 1.79
+//! and 2.21 ns of router CPU per byte instead of 1.88 and 2.56, in two runs in turn; ping-pong beside it took what it did before (690 and 840
+//! µs, 690 and 880).
 //!
 //! A look must outlast the peer's part of a round trip, or it costs its time and the wake-up too. With ping-pong over one TCP connection on two
 //! cores of an AMD EPYC that play both hosts, looks of 30 µs gave a median of 105 µs (80 to 123 in four rounds) and a 99th percentile of 193 µs,

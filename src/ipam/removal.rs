@@ -6,8 +6,9 @@
 //!                  └─ nobody gets more than half: another round, begun by the lowest name
 //! ```
 //!
-//! An owner votes once a round, and only if it does not reach the router itself; hardly more are asked than a majority takes. The taker uses nothing before every owner and every known router has said
-//! that it has heard, with the same knowledge of what the dead gave: a grant that the dead signed is then known to the taker, or void.
+//! An owner votes once a round, and only if it does not reach the router itself; hardly more are asked than a majority takes. The taker uses nothing
+//! before every owner and every known router has said that it has heard, with the same knowledge of what the dead gave: a grant that the dead
+//! signed is then known to the taker, or void.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

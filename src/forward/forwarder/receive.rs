@@ -197,6 +197,9 @@ impl State {
         }
         self.rejoin.flush(buffer, call.tap);
         let Some(frame) = buffer.get(range.clone()).and_then(|bytes| self.admit(call, sender, bytes)) else { return };
+        if piece.form == Form::Whole {
+            self.note_small(call.now, buffer.get(range.clone()).unwrap_or(&[]), &frame);
+        }
         if !self.rejoin.start(buffer, range, piece, &frame, call.tap) {
             self.counters().drop_bad_frame.inc();
         }

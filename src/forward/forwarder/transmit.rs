@@ -75,9 +75,7 @@ enum To<'a> {
 impl State {
     pub(super) fn tap_frame(&mut self, call: &mut Call<'_, '_>, vnet: &VnetHeader, bytes: &mut [u8]) {
         let Some(frame) = Frame::parse(bytes) else { return self.counters().drop_runt.inc() };
-        if bytes.len() <= SMALL && !is_pure_ack(bytes, &frame) {
-            self.small_at = Some(call.now);
-        }
+        self.note_small(call.now, bytes, &frame);
         if self.settings.ack_filter {
             let mut verdict = self.acks.offer(vnet, bytes, &frame);
             if verdict == Verdict::Follows {
@@ -91,6 +89,13 @@ impl State {
             }
         }
         self.parsed_frame(call, vnet, bytes, &frame);
+    }
+
+    /// Notes when a frame comes that somebody may wait for the answer to.
+    pub(super) fn note_small(&mut self, now: Time, bytes: &[u8], frame: &Frame) {
+        if bytes.len() <= SMALL && !is_pure_ack(bytes, frame) {
+            self.small_at = Some(now);
+        }
     }
 
     /// Sends the acknowledgement that was kept back.

@@ -73,3 +73,21 @@ fn switched_off_all_go() {
     mesh.settle();
     assert_eq!(mesh.nodes[1].tap.take(), [first, second]);
 }
+
+#[test]
+fn both_ends_note_what_somebody_may_wait_for_and_neither_streams_nor_their_acknowledgements() {
+    let mut mesh = line(Wiring::default());
+    let noted = |mesh: &Mesh| [0, 1].map(|n: usize| mesh.nodes[n].forwarder.small_at().is_some());
+    let (vnet, bare) = ack(1);
+    let stream = Recipe { payload: 20_000, ..Recipe::default() };
+    for (vnet, bytes) in [(vnet, bare), (stream.vnet(1400), stream.frame())] {
+        mesh.send(0, &vnet, &bytes);
+        mesh.settle();
+        assert_eq!(noted(&mesh), [false, false]);
+    }
+    let request = Recipe { payload: 100, ..Recipe::default() };
+    mesh.send(0, &request.vnet(0), &request.frame());
+    mesh.settle();
+    assert_eq!(noted(&mesh), [true, true]);
+    assert_eq!(drops(&mesh), []);
+}
