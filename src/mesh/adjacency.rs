@@ -69,6 +69,11 @@ pub struct Challenge {
     pub left: u8,
 }
 
+/// Share of pings lost, both ways together, from which on a path is lossy: TCP gets next to nothing through it. One loss by chance is far from it.
+const MUCH_LOSS: f64 = 0.15;
+/// And below which it no longer is.
+const LITTLE_LOSS: f64 = 0.05;
+
 /// A proven direct path.
 #[derive(Debug)]
 pub struct Adjacency {
@@ -98,6 +103,8 @@ pub struct Adjacency {
     pub peer_takes_clear: bool,
     /// When an ICMP error about it was last heeded.
     pub rebuffed: Option<Time>,
+    /// True from when it lost much of what it was given until it loses little: others carry frames who lose less.
+    pub lossy: bool,
 }
 
 impl Adjacency {
@@ -117,6 +124,7 @@ impl Adjacency {
             told: None,
             peer_takes_clear: false,
             rebuffed: None,
+            lossy: false,
         }
     }
 
@@ -152,6 +160,12 @@ impl Adjacency {
     /// Both directions were proven: a path that was feared to be dead is used again. True where that is news.
     pub fn trust(&self) -> bool {
         !self.beat.is_doubted() && self.doubted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Looks at how much is lost; true where that makes a difference now.
+    pub fn review_loss(&mut self) -> bool {
+        let lossy = self.beat.loss() >= if self.lossy { LITTLE_LOSS } else { MUCH_LOSS };
+        std::mem::replace(&mut self.lossy, lossy) != lossy
     }
 
     /// True for a link that is told to the mesh.

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::adjacency::Adjacency;
 use super::core::Mesh;
 use super::mtu::BASE;
 use super::routes::FloodTree;
@@ -21,8 +22,20 @@ struct Relayed {
     hops: Hops,
     /// The largest datagram it carries, as far as it is the route.
     max_datagram: u16,
+    cost: u32,
     /// False where a direct link is the route, and this only stands in for it.
     is_best: bool,
+}
+
+impl Relayed {
+    /// True where frames go this way although there is a direct path: one by TCP, as whatever costs less than TCP is without it; one that has just
+    /// been found and is not yet known to carry as large datagrams; or one that loses what it is given, while this loses less.
+    fn is_preferred_to(&self, path: &Adjacency) -> bool {
+        let is_small = path.mtu.is_first_search() && path.mtu.max_datagram() < self.max_datagram;
+        // The graph has compared the links; what is a mere path it does not know.
+        let costs_more = || path.is_link() || path.current_cost().is_some_and(|cost| self.cost < cost);
+        self.is_best && (path.address.is_tcp() || is_small || path.lossy && costs_more())
+    }
 }
 
 impl Mesh {
@@ -99,7 +112,7 @@ impl Mesh {
     fn fib_peer(&mut self, fib: &Fib, name: PeerName) -> FibPeer {
         let activity = self.activity(name);
         let session = self.keyrings.get(&name).and_then(|keys| keys.current()).map(Arc::clone);
-        let relayed = self.relayed_route(fib, name);
+        let relayed = self.relayed_route(name, |hop| fib.link_by_peer.get(&hop).copied());
         let narrow = relayed.is_some_and(|relayed| relayed.is_best && relayed.max_datagram <= BASE);
         let narrow_since = if narrow { Some(*self.narrow.entry(name).or_insert(self.now)) } else { None };
         if !narrow {
@@ -108,17 +121,10 @@ impl Mesh {
         let adjacency = self.adjacencies.get(&name);
         let widest = narrow_since.is_none_or(|since| self.now.since(since) >= NARROW_FOR);
         let (route, max_datagram, mtu_settled) = match (adjacency, relayed) {
-            // Whatever costs less than TCP is without it.
-            (Some(adjacency), Some(relayed)) if adjacency.address.is_tcp() && relayed.is_best => {
-                (Route::Via(relayed.hops), relayed.max_datagram, widest)
+            (Some(path), Some(relayed)) if relayed.is_preferred_to(path) => {
+                (Route::Via(relayed.hops), relayed.max_datagram, widest || !path.address.is_tcp())
             }
-            // A direct path that has just been found carries frames once it is known to carry as large ones.
-            (Some(adjacency), Some(relayed))
-                if relayed.is_best && adjacency.mtu.is_first_search() && adjacency.mtu.max_datagram() < relayed.max_datagram =>
-            {
-                (Route::Via(relayed.hops), relayed.max_datagram, true)
-            }
-            (Some(adjacency), _) => (Route::Direct(adjacency.address), adjacency.mtu.max_datagram(), adjacency.mtu.is_settled()),
+            (Some(path), _) => (Route::Direct(path.address), path.mtu.max_datagram(), path.mtu.is_settled()),
             (None, Some(relayed)) => (Route::Via(relayed.hops), relayed.max_datagram, widest),
             (None, None) => (Route::Unreachable, BASE, false),
         };
@@ -131,14 +137,24 @@ impl Mesh {
         FibPeer { name, incarnation, route, up, doubted, fallback, session, max_datagram: max_datagram.max(BASE), mtu_settled, activity }
     }
 
-    /// The way to `name` through neighbours other than itself: as routed, or beside a direct path the one that stands in for it.
-    fn relayed_route(&self, fib: &Fib, name: PeerName) -> Option<Relayed> {
+    /// The way to `name` through neighbours other than itself: as routed, or beside a direct path the one that stands in for it. `link` tells the
+    /// link to a neighbour.
+    fn relayed_route(&self, name: PeerName, link: impl Fn(PeerName) -> Option<LinkIndex>) -> Option<Relayed> {
         let is_direct = self.adjacencies.contains_key(&name);
         let route = self.routes.get(name)?;
         let other = |hop: &PeerName| !(is_direct && *hop == name);
-        let link = |name: PeerName| fib.link_by_peer.get(&name).copied();
-        let equal = route.equal_hops().filter(other).filter_map(link);
-        let hops = Hops::of(equal, route.alternate.filter(other).and_then(link))?;
-        Some(Relayed { hops, max_datagram: route.max_datagram, is_best: other(&route.next_hop) })
+        let hops = Hops::of(route.equal_hops().filter(other).filter_map(&link), route.alternate.filter(other).and_then(&link))?;
+        Some(Relayed { hops, max_datagram: route.max_datagram, cost: route.cost, is_best: other(&route.next_hop) })
+    }
+
+    /// The direct path to `name` where frames take it, as the Fib has it; `None` where others carry them, or there is none.
+    pub(super) fn direct_path(&self, name: PeerName) -> Option<&Adjacency> {
+        let path = self.adjacencies.get(&name)?;
+        // Which index a link has does not matter here.
+        let is_link = |hop: PeerName| self.adjacencies.get(&hop).filter(|adjacency| adjacency.is_link()).map(|_| 0);
+        match self.relayed_route(name, is_link) {
+            Some(relayed) if path.beat.is_doubted() || relayed.is_preferred_to(path) => None,
+            Some(_) | None => Some(path),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::adjacency::Adjacency;
 use super::core::Mesh;
 use super::routes::Route;
 use super::seeking::{Outcome, Trial, Ways};
@@ -102,15 +103,19 @@ impl Mesh {
 
     fn route_states(&self) -> Vec<RouteState> {
         let state = |(peer, route): (PeerName, Route)| {
-            let direct = self.adjacencies.get(&peer);
+            let direct = self.direct_path(peer);
             let max_datagram = direct.map_or(route.max_datagram, |adjacency| adjacency.mtu.max_datagram());
             RouteState {
                 peer,
                 nickname: self.nickname(peer),
-                next_hop: if direct.is_some() { peer } else { route.next_hop },
+                next_hop: match route.alternate {
+                    _ if direct.is_some() => peer,
+                    Some(other) if route.next_hop == peer => other,
+                    _ => route.next_hop,
+                },
                 alternate: route.alternate,
                 hops: if direct.is_some() { 1 } else { u8::try_from(route.hops).unwrap_or(u8::MAX) },
-                cost: route.cost,
+                cost: direct.and_then(Adjacency::current_cost).unwrap_or(route.cost),
                 others: if direct.is_some() { Vec::new() } else { route.others.into_iter().flatten().collect() },
                 why: self.why_this_route(peer, &route),
                 mtu: inner_mtu(max_datagram),
@@ -123,18 +128,27 @@ impl Mesh {
 
     /// Why frames to a peer go this way.
     fn why_this_route(&self, peer: PeerName, route: &Route) -> String {
-        let direct = self.adjacencies.get(&peer);
-        if let Some(adjacency) = direct {
-            let kind = if adjacency.is_link() { "a link" } else { "a direct path" };
-            let rtt = adjacency.beat.rtt().map_or("not measured yet".to_string(), |rtt| format!("{:.1} ms", rtt.as_secs_f64() * 1e3));
-            let doubt = if adjacency.beat.is_doubted() { "; it is feared to be dead, and others stand in" } else { "" };
-            return format!("{kind}, round trip {rtt}, loss {:.1}%{doubt}", adjacency.beat.loss() * 100.0);
+        if let Some(path) = self.direct_path(peer) {
+            let doubt = if path.beat.is_doubted() { "; it is feared to be dead, and nobody can stand in" } else { "" };
+            return format!("{}{doubt}", measured(path));
         }
         let shared = match route.others.iter().flatten().count() {
             0 => String::new(),
             n => format!(" as {n} others do, which share the flows"),
         };
-        format!("it costs least{shared}; not direct: {}", self.why_not_direct(self.now, peer))
+        format!("it costs least{shared}; not direct: {}", self.why_relayed(self.now, peer))
+    }
+
+    /// Why frames to a peer are relayed, whether there is a direct path or none.
+    fn why_relayed(&self, now: Time, peer: PeerName) -> String {
+        let Some(path) = self.adjacencies.get(&peer) else { return self.why_not_direct(now, peer) };
+        let why = match path {
+            _ if path.beat.is_doubted() => "is feared to be dead",
+            _ if path.address.is_tcp() => "costs more",
+            _ if path.lossy => "loses too much",
+            _ => "is not known to carry as large datagrams yet",
+        };
+        format!("{} {why}", measured(path))
     }
 
     /// What `status paths` shows: how frames to each router of the mesh travel, and what was tried to make that direct.
@@ -152,25 +166,28 @@ impl Mesh {
             };
             CandidateState { address, tried_ms: ms(trial.at), outcome, error }
         };
-        let adjacency = self.adjacencies.get(&peer);
-        let via: Vec<PeerName> = match (adjacency, self.routes.get(peer)) {
-            (None, Some(route)) => route.equal_hops().collect(),
+        let direct = self.direct_path(peer);
+        let via: Vec<PeerName> = match (direct, self.routes.get(peer)) {
+            (None, Some(route)) => {
+                let equal: Vec<PeerName> = route.equal_hops().filter(|hop| *hop != peer).collect();
+                if equal.is_empty() { route.alternate.into_iter().collect() } else { equal }
+            }
             (Some(_), _) | (None, None) => Vec::new(),
         };
         PathState {
             peer,
             nickname: self.nickname(peer),
-            path: match (adjacency, via.is_empty()) {
+            path: match (direct, via.is_empty()) {
                 (Some(_), _) => "direct",
                 (None, false) => "relayed",
                 (None, true) => "none",
             },
-            address: adjacency.map(|adjacency| adjacency.address),
+            address: direct.map(|path| path.address),
             via,
             since_ms: self.ways.taken.get(&peer).map(|(since, _)| ms(*since)),
-            rtt_ms: adjacency.and_then(|adjacency| adjacency.beat.rtt()).map(|rtt| rtt.as_secs_f64() * 1e3),
+            rtt_ms: direct.and_then(|path| path.beat.rtt()).map(|rtt| rtt.as_secs_f64() * 1e3),
             candidates: self.trials(peer).map(candidate).collect(),
-            why_not_direct: adjacency.is_none().then(|| self.why_not_direct(now, peer)),
+            why_not_direct: direct.is_none().then(|| self.why_relayed(now, peer)),
         }
     }
 
@@ -246,4 +263,12 @@ fn blank(direction: Direction, state: ConnectionState) -> Connection {
         datapath_reason: None,
         error: None,
     }
+}
+
+/// What is known of a direct path, in words.
+fn measured(path: &Adjacency) -> String {
+    let kind = if path.is_link() { "a link" } else { "a direct path" };
+    let tcp = if path.address.is_tcp() { " by TCP" } else { "" };
+    let rtt = path.beat.rtt().map_or("not measured yet".to_string(), |rtt| format!("{:.1} ms", rtt.as_secs_f64() * 1e3));
+    format!("{kind}{tcp}, round trip {rtt}, loss {:.1}%", path.beat.loss() * 100.0)
 }

@@ -131,9 +131,12 @@ impl Mesh {
 
     /// The next router on the way of frames to `peer`.
     fn toward(&self, peer: PeerName) -> Option<PeerName> {
-        match self.adjacencies.contains_key(&peer) {
-            true => Some(peer),
-            false => self.routes.get(peer).and_then(|route| route.equal_hops().find(|hop| self.adjacencies.contains_key(hop))),
+        match self.direct_path(peer) {
+            Some(_) => Some(peer),
+            None => {
+                let route = self.routes.get(peer)?;
+                route.equal_hops().chain(route.alternate).find(|hop| *hop != peer && self.adjacencies.contains_key(hop))
+            }
         }
     }
 
@@ -176,7 +179,7 @@ impl Mesh {
         }
         self.ways.traces.passed.retain(|_, (_, at)| now.since(*at) < REMEMBER);
         let of_this = self.ways.traces.passed.values().filter(|(asked, _)| *asked == peer).count();
-        if of_this >= MOST_PASSED_EACH || self.ways.traces.passed.len() >= MOST_PASSED || question.left > HOP_LIMIT {
+        if of_this >= MOST_PASSED_EACH || self.ways.traces.passed.len() >= MOST_PASSED {
             return self.counters.records_ignored.inc();
         }
         self.ways.traces.passed.insert(question.probe, (peer, now));

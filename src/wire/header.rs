@@ -17,8 +17,9 @@ pub const VERSION: u8 = 1;
 pub const HEADER_LEN: usize = 16;
 /// Bytes of an authentication tag.
 pub const TAG_LEN: usize = 16;
-/// Hop limit a datagram starts with: no mesh that works needs more hops.
-pub const HOP_LIMIT: u8 = 32;
+/// Hop limit a datagram starts with, the highest that there is: hosts that reach only the next one make a line as long as they are many. Ways are
+/// free of loops but for moments.
+pub const HOP_LIMIT: u8 = u8::MAX;
 /// Highest lane number; lane 0 is the mesh plane's.
 pub const MAX_LANE: u8 = 15;
 /// Receiver indices are 24 bits; 0 means "none yet".

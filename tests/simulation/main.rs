@@ -7,6 +7,7 @@ mod apps;
 mod attacks;
 mod chaos;
 mod churn;
+mod detours;
 mod healing;
 mod keys;
 mod large;

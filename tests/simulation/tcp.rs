@@ -101,6 +101,9 @@ fn a_way_through_a_relay_by_udp_is_better_than_tcp() {
     }
     let relayed = sim.run_until(seconds(20), |sim| !sim.is_direct(hosts[0], hosts[2]) && !sim.is_direct(hosts[2], hosts[0]));
     assert!(relayed.is_some(), "forty milliseconds through a relay cost less than TCP does");
+    let path = sim.paths(hosts[0]).into_iter().find(|path| path.peer == sim.name(hosts[2])).expect("a path");
+    assert_eq!((path.path, path.via), ("relayed", vec![sim.name(hosts[1])]), "and the status says what frames do");
+    assert!(path.why_not_direct.is_some_and(|why| why.contains("by TCP") && why.contains("costs more")));
     let sent = exchange(&mut sim, &ends, seconds(2));
     sim.run_for(seconds(1));
     assert!(sent.iter().all(|frame| sim.arrivals(*frame, hosts[2]) == 1));

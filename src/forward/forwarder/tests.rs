@@ -12,6 +12,7 @@ use crate::forward::frame::Frame;
 use crate::forward::mac_table::{Owner, Source};
 use crate::forward::testkit::{Mesh, Recipe, Wiring, address, mac, name};
 use crate::mesh::command::LocalMac;
+use crate::wire::header::HOP_LIMIT;
 use crate::wire::{Header, Kind, VnetHeader};
 
 /// Tells every router that container `n + 1`, with MAC number `n + 1`, is at router `n`.
@@ -188,7 +189,7 @@ fn relays_forward_sealed_and_deliver_nothing() {
     assert_eq!(arrived, 60_000);
     assert_eq!(mesh.counters(1).relayed.get(), 47);
     let hops = |n: usize| mesh.sent.iter().filter(move |sent| sent.0 == n).map(|(_, _, bytes, _)| bytes[1]).collect::<Vec<_>>();
-    assert!(hops(0).iter().all(|hops| *hops == 32) && hops(1).iter().all(|hops| *hops == 31));
+    assert!(hops(0).iter().all(|hops| *hops == HOP_LIMIT) && hops(1).iter().all(|hops| *hops == HOP_LIMIT - 1));
     let bodies =
         |n: usize| mesh.sent.iter().filter(move |sent| sent.0 == n).map(|(_, _, bytes, _)| bytes[2..].to_vec()).collect::<Vec<_>>();
     assert_eq!(bodies(0).first().map(|bytes| bytes[..100].to_vec()), bodies(1).first().map(|bytes| bytes[..100].to_vec()));
