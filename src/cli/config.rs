@@ -1,5 +1,6 @@
 //! From options to a configuration that holds: a [`RunConfig`] exists only if it is good.
 
+mod advertise;
 mod dns;
 mod ipam;
 mod tcp;
@@ -22,7 +23,7 @@ use crate::crypto::Classic;
 use crate::io::offload::OffloadPolicy;
 use crate::mesh::command::Target;
 use crate::mesh::fastdp;
-use crate::wire::Subnet;
+use crate::wire::{Address, Subnet};
 pub use dns::DnsConfig;
 
 /// Most passwords a router tries, so that a network can change its password host by host.
@@ -46,6 +47,8 @@ pub struct RunConfig {
     pub port: u16,
     /// Addresses to listen on; empty is all, IPv4 and IPv6.
     pub bind: Vec<IpAddr>,
+    /// Addresses under which others reach this host although no interface has them, each once.
+    pub advertise: Vec<Address>,
     /// TCP ports to listen on, with an address where not on all of those; empty is none.
     pub tcp_listen: Vec<(Option<IpAddr>, u16)>,
     /// Name of the bridge.
@@ -199,6 +202,7 @@ impl RunConfig {
             peers,
             port: options.port,
             bind: unique(bind),
+            advertise: advertise::addresses(&split(options.advertise, listed("advertise")), options.port)?,
             tcp_listen: tcp::listen(&split(options.tcp_listen, listed("tcp_listen")))?,
             bridge: options.bridge,
             tap: options.tap,

@@ -1,6 +1,7 @@
 //! The options as clap sees them. Texts become values that hold in [`super::config`].
 
 pub mod containers;
+pub mod dns;
 pub mod revoke;
 
 use std::path::PathBuf;
@@ -14,8 +15,8 @@ use crate::forward::flood_limit::DEFAULT_FLOOD_LIMIT;
 use crate::host::fastdp::device;
 use crate::io::busy_poll;
 use crate::io::offload::OffloadPolicy;
-use crate::names::Domain;
 use containers::{AttachArgs, BridgeArgs, DetachArgs, ExposeArgs, HideArgs, PsArgs};
+use dns::DnsOptions;
 use revoke::{AdminKeyArgs, RevokeArgs};
 
 /// Where the API is unless told otherwise.
@@ -149,6 +150,10 @@ pub struct RunOptions {
     /// Local IP address to listen on; repeatable [default: all addresses, IPv4 and IPv6]
     #[arg(long, env = "WEAVE_BIND", value_name = "ADDR")]
     pub bind: Vec<String>,
+    /// Address under which other routers reach this host although none of its interfaces has it (a forwarded port, the public address of a
+    /// translator), told to all with its own ones; without a port that of --port; repeatable [default: none]
+    #[arg(long, env = "WEAVE_ADVERTISE", value_name = "ADDRESS[:PORT]")]
+    pub advertise: Vec<String>,
     /// TCP port to listen on for routers that UDP does not reach, on the addresses of --bind unless one is given; repeatable
     /// [default: none]
     #[arg(long, env = "WEAVE_TCP_LISTEN", value_name = "[ADDR:]PORT")]
@@ -269,30 +274,6 @@ pub struct RunOptions {
     /// Options of the name server.
     #[command(flatten)]
     pub dns: DnsOptions,
-}
-
-/// The options of the name server, unchecked.
-#[derive(Clone, Debug, Args)]
-pub struct DnsOptions {
-    /// Serve and publish no names of containers [default: names are served on 127.0.0.1 and on the bridge]
-    #[arg(long, env = "WEAVE_NO_DNS", value_parser = switch, action = clap::ArgAction::SetTrue)]
-    pub no_dns: bool,
-    /// Domain of the names, the same on all routers
-    #[arg(long, env = "WEAVE_DNS_DOMAIN", value_name = "DOMAIN", default_value = Domain::DEFAULT)]
-    pub dns_domain: String,
-    /// Address of this host to serve names on, by UDP and TCP, in place of the usual ones; without a port it is 53; repeatable
-    /// [default: 127.0.0.1, 169.254.53.53 on the bridge, and every other address of the bridge]
-    #[arg(long, env = "WEAVE_DNS_LISTEN", value_name = "IP[:PORT]")]
-    pub dns_listen: Vec<String>,
-    /// How long answers may be kept, in seconds
-    #[arg(long, env = "WEAVE_DNS_TTL", value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=86_400))]
-    pub dns_ttl: u32,
-    /// How long the host's own name servers may take together for a name of another domain, in seconds
-    #[arg(long, env = "WEAVE_DNS_FALLBACK_TIMEOUT", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
-    pub dns_fallback_timeout: u32,
-    /// File that names the host's own name servers, read again when it changes
-    #[arg(long, env = "WEAVE_RESOLV_CONF", value_name = "FILE", default_value = "/etc/resolv.conf")]
-    pub resolv_conf: PathBuf,
 }
 
 /// `status`.

@@ -140,6 +140,8 @@ fn values_are_checked() {
         ("--tap weave%d", "'%'"),
         ("--tap ..", "taken"),
         ("--tcp-listen 10.0.0.1", "IP:PORT"),
+        ("--advertise host.example", "IP:PORT"),
+        ("--advertise 127.0.0.1", "loopback"),
         ("--peer udp://a:1", "tcp://"),
         ("--tap weave", "different names"),
         ("--mtu 575", "576..=65521"),
@@ -196,7 +198,9 @@ fn values_that_are_good() {
     let tcp = config("--tcp-listen 443 --tcp-listen 10.0.0.1:8443 --peer tcp://a:443 --peer a");
     assert_eq!(tcp.tcp_listen, [(None, 443), (Some("10.0.0.1".parse::<std::net::IpAddr>().expect("v4")), 8443)]);
     assert!(tcp.peers.iter().any(|peer| peer.tcp && peer.port == Some(443)) && tcp.peers.iter().any(|peer| !peer.tcp));
-    assert!(c.fastdp.is_none());
+    let told = config("--port 7 --advertise 203.0.113.5 --advertise [2001:db8::1]:8 --advertise 203.0.113.5:7").advertise;
+    assert_eq!(told.iter().map(|told| told.socket_addr().to_string()).collect::<Vec<_>>(), ["203.0.113.5:7", "[2001:db8::1]:8"]);
+    assert!(c.advertise.is_empty() && c.fastdp.is_none());
     let fast = config("--fastdp --no-encryption").fastdp.expect("a fast datapath");
     assert_eq!((fast.port, fast.policy.trusted.len()), (6784, 0));
     assert_eq!(config("--trusted-subnets 10.0.0.0/8").trusted.len(), 1);
@@ -263,7 +267,7 @@ fn every_option_has_a_variable_and_says_its_default() {
         seen.insert(long.to_string());
     }
     let contract = [
-        "peer port bind tcp-listen bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library",
+        "peer port bind advertise tcp-listen bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library",
         "no-encryption fastdp fastdp-port trusted-subnets isolate conn-limit no-discovery offload ack-filter threads busy-poll log-level log-format",
         "classic-ok admin admin-key no-dns dns-domain dns-listen dns-ttl dns-fallback-timeout resolv-conf hostname",
     ];

@@ -11,6 +11,9 @@ use crate::wire::{Address, Subnet};
 /// Links a router keeps unless it is told otherwise.
 pub const CONN_LIMIT: u16 = 16;
 
+/// Most addresses in [`MeshConfig::advertise`]: a third of what a NODE record holds, so that there is room for what the host sees itself.
+pub const MOST_ADVERTISED: usize = 8;
+
 /// What a mesh plane is made of.
 #[derive(Clone)]
 pub struct MeshConfig {
@@ -58,11 +61,18 @@ pub struct MeshConfig {
     pub trusted: Vec<Subnet>,
     /// This host's underlay addresses, with our port.
     pub addresses: Vec<Address>,
+    /// Addresses under which others reach this host although no interface has them, at most [`MOST_ADVERTISED`].
+    pub advertise: Vec<Address>,
     /// What the fast datapath may be used for; `None` without `--fastdp`.
     pub fastdp: Option<fastdp::Policy>,
 }
 
 impl MeshConfig {
+    /// True for an address that an interface has, or that the operator says leads here.
+    pub(super) fn is_own(&self, address: Address) -> bool {
+        self.addresses.contains(&address) || self.advertise.contains(&address)
+    }
+
     /// What we bring to every handshake.
     pub(super) fn local_end(&self) -> Local {
         let offer = Offer {

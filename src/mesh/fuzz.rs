@@ -107,6 +107,7 @@ pub(super) fn router_with(n: u8, change: impl FnOnce(&mut MeshConfig)) -> Mesh {
         no_encryption: false,
         trusted: Vec::new(),
         addresses: vec![home(n)],
+        advertise: Vec::new(),
         fastdp: None,
     };
     change(&mut config);

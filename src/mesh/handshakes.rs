@@ -151,7 +151,7 @@ impl Mesh {
     }
 
     fn dial_address(&mut self, now: Time, goal: Goal, address: Address, out: &mut Outbox) {
-        if self.config.addresses.contains(&address) {
+        if self.config.is_own(address) {
             return self.targets.failed(now, &goal, Failure::Own, "that is this router's own address", &mut self.rng);
         }
         if let Err((_, why)) = self.address_allowed(address) {

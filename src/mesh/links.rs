@@ -360,7 +360,7 @@ impl Mesh {
                 }
                 self.targets.refused_by(now, peer, Failure::Refused, "it has all the links it may have (--conn-limit)", &mut self.rng);
                 if self.config.discovery && self.link_count() == 0 {
-                    let hints = addresses.iter().filter(|address| !self.config.addresses.contains(address));
+                    let hints = addresses.iter().filter(|address| !self.config.is_own(**address));
                     hints.take(REFERRALS).for_each(|address| self.targets.hint(now, *address));
                 }
             }

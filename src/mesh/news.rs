@@ -16,7 +16,7 @@ use crate::crypto::handshake::HYBRID;
 use crate::forward::limit::TokenBucket;
 use crate::time::Time;
 use crate::wire::bindings::BINDINGS;
-use crate::wire::body::{Extensions, LinkEntry, MAX_COST, MacEntry, NO_TRANSIT, Node};
+use crate::wire::body::{Extensions, LinkEntry, MAX_ADDRESSES, MAX_COST, MacEntry, NO_TRANSIT, Node};
 use crate::wire::control::Record;
 use crate::wire::groups::{GROUPS, SNOOPS};
 use crate::wire::{Address, PeerName};
@@ -269,24 +269,28 @@ impl Mesh {
     /// Says who and where we are.
     pub(super) fn publish_node(&mut self, now: Time, out: &mut Outbox) {
         let public = self.config.identity.public();
-        let mut addresses = self.config.addresses.clone();
-        let mut seen: Vec<Address> = self.observed.values().copied().filter(|address| !addresses.contains(address)).collect();
-        seen.sort_unstable();
-        seen.dedup();
-        addresses.extend(seen.into_iter().take(MOST_OBSERVED));
         let node = Node {
             noise: public.noise,
             certificate: public.certificate,
             features: self.features(),
             nickname: self.config.nickname.clone(),
             version: self.config.version.clone(),
-            addresses,
+            addresses: self.told_addresses(),
             unknown_addresses: Vec::new(),
             extensions: Extensions::default(),
         };
         let mut said = Output::default();
         self.store.publish_node(now, node, &mut said);
         self.spread(now, said, out);
+    }
+
+    /// Where others may try to reach us, no more than a record holds: it is put in ascending order, so that what is too much must go before. What the
+    /// operator says wins, then what neighbours have seen to work.
+    fn told_addresses(&self) -> Vec<Address> {
+        let seen: BTreeSet<Address> = self.observed.values().copied().filter(|address| !self.config.is_own(*address)).collect();
+        let advertised = &self.config.advertise;
+        let local = self.config.addresses.iter().copied().filter(|address| !advertised.contains(address));
+        advertised.iter().copied().chain(seen.into_iter().take(MOST_OBSERVED)).chain(local).take(MAX_ADDRESSES).collect()
     }
 
     /// What this router can, and what it does not do, as its NODE record tells.
@@ -322,7 +326,7 @@ impl Mesh {
 
     /// A neighbour sees us at this address now, or does no more: our NODE record follows, but not with every change.
     pub(super) fn node_soon(&mut self, now: Time, address: Address) {
-        if !self.config.addresses.contains(&address) {
+        if !self.config.is_own(address) {
             let due = self.node_at.map_or(now, |last| now.max(last + OBSERVED_EVERY));
             self.node_due.get_or_insert(due);
         }
@@ -390,7 +394,7 @@ impl Mesh {
 
     /// Those of these addresses that are worth trying, in that order.
     pub(super) fn nearest_first(&self, addresses: impl Iterator<Item = Address>) -> Vec<Address> {
-        let usable = |address: &Address| !self.config.addresses.contains(address) && !is_local_only(*address);
+        let usable = |address: &Address| !self.config.is_own(*address) && !is_local_only(*address);
         let mut addresses: Vec<Address> = addresses.filter(usable).collect();
         addresses.sort_by_key(|address| !self.config.addresses.iter().any(|own| is_near(*own, *address)));
         addresses

@@ -8,7 +8,8 @@
 //!  RESPONSE ─────────────────────────────────────────────────► both have a proven path; frames move to it
 //! ```
 //!
-//! An address is a candidate where an interface has it, or where a neighbour sees the router: that is what a translator made of it.
+//! An address is a candidate where an interface has it, where a neighbour sees the router (that is what a translator made of it), or where the
+//! operator says that it can be reached (`--advertise`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -121,10 +122,12 @@ impl Mesh {
     }
 
     /// Where this router may be reached.
-    fn candidates(&self) -> Vec<Address> {
+    pub(super) fn candidates(&self) -> Vec<Address> {
         let own = self.config.addresses.iter().chain(self.observed.values());
-        let unique: BTreeSet<Address> = own.copied().collect();
-        unique.into_iter().take(MOST_TRIALS).collect()
+        let advertised = &self.config.advertise;
+        let unique: BTreeSet<Address> = own.filter(|address| !advertised.contains(address)).copied().collect();
+        // Somebody who knows has said that these work, and the other end tries but a few of those that are not near it.
+        advertised.iter().copied().chain(unique).take(MOST_TRIALS).collect()
     }
 
     /// A peer looks for a direct path to us, and has just sent something to each of our addresses. Its word is sealed, so it costs no stranger

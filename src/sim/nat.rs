@@ -1,6 +1,6 @@
 //! Network address translators before hosts: which address the outside sees, and who may answer it (RFC 4787; the four kinds of RFC 3489).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -33,6 +33,14 @@ struct Mapping {
     asked: BTreeMap<Address, Time>,
 }
 
+/// An outside port that somebody has set up to lead to an inside address, whoever asks.
+struct Forward {
+    outside: Address,
+    inside: Address,
+    /// Who has come in by it: answers go out from it.
+    came: BTreeSet<Address>,
+}
+
 /// One translator.
 pub struct Translator {
     pub inside: WireId,
@@ -43,12 +51,20 @@ pub struct Translator {
     ip: Ipv4Addr,
     next_port: u16,
     mappings: BTreeMap<Key, Mapping>,
+    forwards: Vec<Forward>,
 }
 
 impl Translator {
     /// A translator with this address outside.
     pub fn new(kind: Nat, timeout: Duration, (inside, outside): (WireId, WireId), ip: Ipv4Addr) -> Translator {
-        Translator { inside, outside, kind, timeout, ip, next_port: 20_000, mappings: BTreeMap::new() }
+        Translator { inside, outside, kind, timeout, ip, next_port: 20_000, mappings: BTreeMap::new(), forwards: Vec::new() }
+    }
+
+    /// Has an outside port lead to an inside address from now on; returns the outside address.
+    pub fn forward(&mut self, inside: Address, port: u16) -> Address {
+        let outside = Address::udp(SocketAddr::from((self.ip, port)));
+        self.forwards.push(Forward { outside, inside, came: BTreeSet::new() });
+        outside
     }
 
     /// True where an address is one of its outside ones.
@@ -58,6 +74,9 @@ impl Translator {
 
     /// Something goes out from an inside address: the address that the outside sees.
     pub fn out(&mut self, now: Time, from: Address, to: Address) -> Address {
+        if let Some(forward) = self.forwards.iter().find(|forward| forward.inside == from && forward.came.contains(&to)) {
+            return forward.outside;
+        }
         let timeout = self.timeout;
         self.mappings.retain(|_, mapping| now.since(mapping.used) < timeout);
         let key = (from, (self.kind == Nat::Symmetric).then_some(to));
@@ -72,7 +91,11 @@ impl Translator {
     }
 
     /// Something comes in: the inside address it is for; `None` where it is not let in.
-    pub fn enter(&self, now: Time, from: Address, to: Address) -> Option<Address> {
+    pub fn enter(&mut self, now: Time, from: Address, to: Address) -> Option<Address> {
+        if let Some(forward) = self.forwards.iter_mut().find(|forward| forward.outside == to) {
+            forward.came.insert(from);
+            return Some(forward.inside);
+        }
         let fresh = |at: Time| now.since(at) < self.timeout;
         let ((inside, _), mapping) = self.mappings.iter().find(|(_, mapping)| mapping.outside == to && fresh(mapping.used))?;
         let mut asked = mapping.asked.iter().filter(|(_, at)| fresh(**at)).map(|(address, _)| address.socket_addr());
@@ -109,6 +132,16 @@ mod tests {
         assert_eq!(lets_in(Nat::AddressRestricted), [true, true, false]);
         assert_eq!(lets_in(Nat::PortRestricted), [true, false, false]);
         assert_eq!(lets_in(Nat::Symmetric), [true, false, false]);
+    }
+
+    #[test]
+    fn a_forwarded_port_lets_everybody_in_and_answers_go_out_from_it() {
+        let mut nat = Translator::new(Nat::Symmetric, Duration::from_secs(30), (WireId(0), WireId(1)), Ipv4Addr::new(10, 0, 1, 200));
+        let (inside, guest, other) = (address("10.0.0.1:6783"), address("10.0.1.1:1"), address("10.0.1.2:1"));
+        let outside = nat.forward(inside, 7000);
+        assert_eq!((outside, nat.enter(Time(1), guest, outside)), (address("10.0.1.200:7000"), Some(inside)));
+        assert_eq!(nat.out(Time(2), inside, guest), outside);
+        assert_ne!(nat.out(Time(2), inside, other), outside, "nobody came from there");
     }
 
     #[test]

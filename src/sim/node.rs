@@ -44,6 +44,8 @@ pub struct RouterOptions {
     pub allow: Vec<PublicKey>,
     /// Networks in which unicast frames may go in clear.
     pub trusted: Vec<Subnet>,
+    /// Addresses under which others reach it although no interface has them.
+    pub advertise: Vec<Address>,
     /// Keys of administrators.
     pub admins: Vec<PublicKey>,
     /// Name of its network.
@@ -68,6 +70,7 @@ impl Default for RouterOptions {
             classic: Classic::Refused,
             allow: Vec::new(),
             trusted: Vec::new(),
+            advertise: Vec::new(),
             admins: Vec::new(),
             network: "weave".into(),
             packet_plane: true,
@@ -204,6 +207,7 @@ impl Host {
             no_encryption: self.options.no_encryption,
             trusted: self.options.trusted.clone(),
             addresses,
+            advertise: self.options.advertise.clone(),
             fastdp: None,
         };
         let mut mesh = Mesh::new(config, Arc::new(SimulatedSignatures), seed);

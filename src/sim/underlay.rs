@@ -185,6 +185,13 @@ impl Underlay {
         self.translators.push(Translator::new(kind, timeout, (inside, outside), ip));
     }
 
+    /// Has a port of the translator before a network lead to a member of it; returns the address outside.
+    pub fn forward(&mut self, inside: WireId, router: RouterId, port: u16) -> Address {
+        let own = *self.wires[inside.0].members.get(&router).expect("a member of the network");
+        let nat = self.translators.iter_mut().find(|nat| nat.inside == inside).expect("a network behind a translator");
+        nat.forward(own, port)
+    }
+
     /// Gives a member of a network another IP address, which nobody has had.
     pub fn readdress(&mut self, wire: WireId, router: RouterId) {
         let used: BTreeSet<Ipv4Addr> = self.owners.keys().chain(&self.retired).filter_map(|address| v4(*address)).collect();
@@ -243,7 +250,7 @@ impl Underlay {
             wires.extend([nat.inside, nat.outside]);
             from = Some(nat.out(now, own, to));
         }
-        let Some(nat) = self.translators.iter().find(|nat| nat.is_at(to)) else {
+        let Some(nat) = self.translators.iter_mut().find(|nat| nat.is_at(to)) else {
             let (wire, owner) = *self.owners.get(&to)?;
             return wires.contains(&wire).then(|| from.map(|from| self.over(&wires, router, from, owner)))?;
         };

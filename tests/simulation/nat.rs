@@ -120,6 +120,40 @@ fn symmetric_translators_on_both_sides_relay_and_say_why() {
 }
 
 #[test]
+fn a_forwarded_port_is_of_use_once_its_router_advertises_it() {
+    for (seed, advertise) in [(527, false), (528, true)] {
+        let (mut sim, hosts) = hosts(seed, 2, &RouterOptions::default());
+        let helper = sim.router(&RouterOptions::default());
+        let public = sim.lan(&[helper], Quality { latency: ms(10), ..Quality::default() });
+        for host in &hosts {
+            let inside = sim.nat(Nat::Symmetric, TIMEOUT, public, &[*host]);
+            sim.connect(*host, helper);
+            if *host == hosts[0] {
+                sim.forward(inside, *host, 7000, advertise);
+            }
+        }
+        sim.start_all();
+        converge(&mut sim, seconds(5));
+        let macs = containers(&mut sim);
+        stream(&mut sim, (macs[0], macs[1]), hosts[1], seconds(8));
+        let direct = [(0, 1), (1, 0)].map(|(from, to)| sim.is_direct(hosts[from], hosts[to]));
+        assert_eq!(direct, [advertise; 2], "{:?}", sim.paths(hosts[1]));
+        if advertise {
+            // The host's own address changes, and the one that it was told stays told.
+            sim.command(hosts[0], Command::LocalAddresses(Vec::new()));
+            sim.run_for(seconds(30));
+            let late = sim.router(&RouterOptions::default());
+            sim.nat(Nat::Symmetric, TIMEOUT, public, &[late]);
+            sim.connect(late, helper);
+            sim.start_all();
+            sim.run_for(seconds(30));
+            assert!(sim.is_direct(late, hosts[0]), "{:?}", sim.paths(late));
+        }
+        nothing_went_wrong(&sim);
+    }
+}
+
+#[test]
 fn mappings_are_kept_alive_and_a_path_that_fails_goes_back_to_the_helper() {
     let (mut sim, hosts, macs) = behind(530, [Nat::PortRestricted, Nat::PortRestricted], 0);
     stream(&mut sim, (macs[0], macs[1]), hosts[1], seconds(8));

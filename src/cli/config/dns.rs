@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::options::DnsOptions;
+use super::super::options::dns::DnsOptions;
 use super::{ConfigError, split, unique, usage};
 use crate::dns::PORT;
 use crate::names::Domain;

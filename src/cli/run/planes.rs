@@ -104,6 +104,7 @@ impl Foundation {
             no_encryption: !config.encryption,
             trusted: config.trusted.clone(),
             addresses: Vec::new(),
+            advertise: config.advertise.clone(),
             fastdp: config.fastdp.as_ref().map(|fastdp| fastdp.policy.clone()),
         };
         let mut seed = [0; 32];

@@ -1,6 +1,7 @@
 use sha2::{Digest, Sha256};
 
-use super::super::fuzz::{Stage, home};
+use super::super::command::Command;
+use super::super::fuzz::{Stage, home, router_with};
 use super::*;
 use crate::crypto::{Identity, Signatures, SimulatedSignatures};
 use crate::wire::Kind;
@@ -32,4 +33,26 @@ fn a_late_goodbye_of_a_former_life_ends_nothing_of_the_next() {
     assert_eq!(stage.router.fib().links.len(), 1);
     say(&mut stage, (2, 9), &Body::Left(Extensions::default()));
     assert_eq!(stage.router.fib().links.len(), 0, "and now it has left");
+}
+
+#[test]
+fn what_the_operator_says_is_told_first_and_over_changes_of_interfaces() {
+    let public = Address::udp(([203, 0, 113, 5], 7000).into());
+    let mut router = router_with(1, |config| config.advertise = vec![public]);
+    let (mut now, mut out) = (Time(1_000_000_000), Outbox::default());
+    router.handle_timeout(now, &mut out);
+    let told = |router: &Mesh| router.store.node(router.name()).map(|node| node.addresses.to_vec()).unwrap_or_default();
+    assert_eq!((told(&router), router.candidates()), (vec![home(1), public], vec![public, home(1)]));
+    now = now + Duration::from_secs(1);
+    router.handle_command(now, Command::LocalAddresses((10..60).map(home).collect()), &mut out);
+    assert_eq!((told(&router).len(), told(&router).last()), (MAX_ADDRESSES, Some(&public)), "as many as a record holds, it among them");
+    assert_eq!(router.candidates().first(), Some(&public));
+    assert_eq!(router.nearest_first([public, home(200), home(10)].into_iter()), [home(200)], "a router does not call itself");
+    now = now + Duration::from_secs(1);
+    router.handle_command(now, Command::LocalAddresses(Vec::new()), &mut out);
+    assert_eq!((told(&router), router.candidates()), (vec![public], vec![public]));
+    // An interface may have it as well: it is told once.
+    now = now + Duration::from_secs(1);
+    router.handle_command(now, Command::LocalAddresses(vec![public]), &mut out);
+    assert_eq!((told(&router), router.candidates()), (vec![public], vec![public]));
 }

@@ -75,6 +75,15 @@ impl Sim {
         inside
     }
 
+    /// Has a port of the translator before a network lead to a host there. Its router is to advertise the address outside from its next start on,
+    /// or is not told of it.
+    pub fn forward(&mut self, inside: WireId, router: RouterId, port: u16, advertise: bool) {
+        let outside = self.underlay.forward(inside, router, port);
+        if advertise {
+            self.hosts[router.0].options.advertise.push(outside);
+        }
+    }
+
     /// Cuts a network, and these hosts' kernels say that the interface there is down.
     pub fn unplug(&mut self, wire: WireId, told: &[RouterId]) {
         self.cut(wire);
