@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::options::{Cipher, CipherLibrary, GlobalOptions, RunOptions};
 use crate::api::ApiAddress;
 use crate::crypto::Classic;
+use crate::forward::relay_limit::RelayLimit;
 use crate::io::offload::OffloadPolicy;
 use crate::mesh::command::Target;
 use crate::mesh::fastdp;
@@ -91,6 +92,8 @@ pub struct RunConfig {
     pub conn_limit: usize,
     /// False under `--allow-forwarding=no`: nothing is passed on for other routers.
     pub forwarding: bool,
+    /// What one neighbour may have passed on.
+    pub relay_limit: RelayLimit,
     /// False under `--no-discovery`.
     pub discovery: bool,
     /// Containers are held to their addresses.
@@ -225,6 +228,7 @@ impl RunConfig {
             encryption: !options.no_encryption,
             conn_limit: usize::from(options.conn_limit),
             forwarding: options.allow_forwarding,
+            relay_limit: options.relay_limit,
             discovery: !options.no_discovery,
             isolate: options.isolate,
             arp_proxy: options.arp_proxy,

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::ApiAddress;
 use crate::forward::flood_limit::DEFAULT_FLOOD_LIMIT;
+use crate::forward::relay_limit::RelayLimit;
 use crate::host::fastdp::device;
 use crate::io::busy_poll;
 use crate::io::offload::OffloadPolicy;
@@ -228,6 +229,10 @@ pub struct RunOptions {
     /// Whether frames between other routers may pass through this one; where not, the others are told, and go around
     #[arg(long, env = "WEAVE_ALLOW_FORWARDING", value_name = "yes|no", value_parser = allowed, action = clap::ArgAction::Set, default_value = "yes")]
     pub allow_forwarding: bool,
+    /// Most that one neighbour may have this router pass on for others per second, in bits with a unit, as 100mbit, 1gbit or 500kbit; what exceeds
+    /// that is dropped and counted; with several packet threads each has its part of it
+    #[arg(long, env = "WEAVE_RELAY_LIMIT", value_name = "RATE", value_parser = RelayLimit::from_str, default_value = "off")]
+    pub relay_limit: RelayLimit,
     /// Link with configured peers only [default: also with the routers they know]
     #[arg(long, env = "WEAVE_NO_DISCOVERY", value_parser = switch, action = clap::ArgAction::SetTrue)]
     pub no_discovery: bool,

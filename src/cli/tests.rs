@@ -151,6 +151,8 @@ fn values_are_checked() {
         ("--allow 0011", "64 hexadecimal digits"),
         ("--cipher des", "aes256gcm"),
         ("--conn-limit 0", "1..=4096"),
+        ("--relay-limit 100", "100mbit"),
+        ("--relay-limit 1kbit", "--allow-forwarding=no"),
         ("--offload on", "auto"),
         ("--offload no-tso,no-tos", "'no-tos'"),
         ("--threads 0", "1..=15"),
@@ -208,6 +210,10 @@ fn values_that_are_good() {
     assert_eq!(fast.map(|fast| (fast.port, fast.policy.trusted.len())), Some((7000, 2)));
     assert_eq!(config("--status-addr=").status_addr, None);
     assert_eq!(["no", "yes", ""].map(|word| config(&format!("--allow-forwarding={word}")).forwarding), [false, true, true]);
+    assert_eq!(
+        ["", "--relay-limit off", "--relay-limit 2mbit"].map(|line| config(line).relay_limit.per_thread(2)),
+        [2_500_000_000, 2_500_000_000, 125_000]
+    );
     assert_eq!(config("--offload no-tso,no-gro").offload.to_string(), "no-tso,no-gro");
     assert_eq!(config("--cipher chacha20poly1305").cipher, Cipher::ChaCha20Poly1305);
 }
@@ -267,9 +273,9 @@ fn every_option_has_a_variable_and_says_its_default() {
         seen.insert(long.to_string());
     }
     let contract = [
-        "peer port bind advertise tcp-listen bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library",
+        "peer port bind tcp-listen bridge tap mtu network nickname state-dir api status-addr password-file password allow open cipher cipher-library",
         "no-encryption fastdp fastdp-port trusted-subnets isolate conn-limit no-discovery offload ack-filter threads busy-poll log-level log-format",
-        "classic-ok admin admin-key no-dns dns-domain dns-listen dns-ttl dns-fallback-timeout resolv-conf hostname",
+        "advertise relay-limit classic-ok admin admin-key no-dns dns-domain dns-listen dns-ttl dns-fallback-timeout resolv-conf hostname",
     ];
     for option in contract.iter().flat_map(|group| group.split_whitespace()) {
         assert!(seen.contains(option), "--{option} is missing");

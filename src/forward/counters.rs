@@ -95,7 +95,7 @@ crate::counters! {
         drop_relay_no_route,
         /// Datagrams to be relayed whose hops were used up.
         drop_relay_hops,
-        /// Datagrams to be relayed that exceeded the neighbour's budget.
+        /// Datagrams to be relayed that exceeded what one neighbour may have passed on (`--relay-limit`).
         drop_relay_budget,
         /// Datagrams and floods not passed on because this router passes nothing on (--allow-forwarding=no).
         drop_relay_forbidden,

@@ -51,13 +51,15 @@ const MEMBERSHIPS: (u64, u64) = (500, 2000);
 const MULTICAST_NEWS: (u64, u64) = (1, 4);
 /// Share of a second that the relay budget allows at once, as a divisor.
 const RELAY_BURST: u64 = 20;
+/// What it allows at once in any case, in bytes: the largest datagram there is, or none of that size would ever pass.
+const LEAST_RELAY_BURST: u64 = 65_535;
 
 /// What tells one forwarder from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Key lane of this packet thread, 1 to 15.
     pub lane: u8,
-    /// Bytes per second that each neighbour may have relayed by this thread.
+    /// Bytes per second that each neighbour may have relayed by this thread: its part of a [`RelayLimit`](super::relay_limit::RelayLimit).
     pub relay_budget: u64,
     /// True to answer ARP and neighbour solicitations for containers of other hosts.
     pub arp_proxy: bool,
@@ -265,7 +267,7 @@ impl State {
         let old = std::mem::take(&mut self.relay_budgets);
         let budget = |peer| {
             let known = old.iter().find(|(name, _)| *name == peer).map(|(_, bucket)| *bucket);
-            (peer, known.unwrap_or_else(|| TokenBucket::new(rate, rate / RELAY_BURST)))
+            (peer, known.unwrap_or_else(|| TokenBucket::new(rate, (rate / RELAY_BURST).max(LEAST_RELAY_BURST))))
         };
         self.relay_budgets = fib.links.iter().map(|link| budget(link.peer)).collect();
     }

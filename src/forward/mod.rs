@@ -33,6 +33,7 @@ pub mod outbox;
 pub mod pending;
 pub mod punt;
 pub mod rejoin;
+pub mod relay_limit;
 mod service;
 pub mod tap;
 pub mod testkit;

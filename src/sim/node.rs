@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::crypto::{Classic, Identity, Providers, Psk, Psks, PublicKey, SimulatedSignatures, Suite, SuiteTiming};
 use crate::forward::flood_limit::DEFAULT_FLOOD_LIMIT;
-use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
+use crate::forward::relay_limit::RelayLimit;
 use crate::forward::{Duplicates, Fib, Forwarder, MacTable, Outbox as PacketOutbox, PacketCounters, Settings, Shared, TapSink};
 use crate::mesh::command::{Command, Event, Target};
 use crate::mesh::{self, Mesh, MeshConfig};
@@ -34,6 +34,8 @@ pub struct RouterOptions {
     pub conn_limit: usize,
     /// False to pass nothing on for others.
     pub forwarding: bool,
+    /// What one neighbour may have it pass on.
+    pub relay_limit: RelayLimit,
     /// False to flood all multicast frames to everybody.
     pub multicast_snooping: bool,
     /// True to send data unsealed where both ends say so.
@@ -65,6 +67,7 @@ impl Default for RouterOptions {
             discovery: true,
             conn_limit: 0,
             forwarding: true,
+            relay_limit: RelayLimit::Off,
             multicast_snooping: true,
             no_encryption: false,
             classic: Classic::Refused,
@@ -225,8 +228,13 @@ impl Host {
         let (macs, counters) = (Arc::new(MacTable::new(macs, key)), Arc::new(PacketCounters::default()));
         let duplicates = Arc::new(Duplicates::new(streams, key));
         let shared = Shared { macs: Arc::clone(&macs), addresses: mesh.addresses(), duplicates, counters: Arc::clone(&counters) };
-        let settings =
-            Settings { lane: 1, relay_budget: DEFAULT_RELAY_BUDGET, arp_proxy: true, flood_limit: DEFAULT_FLOOD_LIMIT, ack_filter: true };
+        let settings = Settings {
+            lane: 1,
+            relay_budget: self.options.relay_limit.per_thread(1),
+            arp_proxy: true,
+            flood_limit: DEFAULT_FLOOD_LIMIT,
+            ack_filter: true,
+        };
         let forwarder = Forwarder::new(settings, shared, mesh.fib());
         let (outbox, bridge) = (PacketOutbox::new(), Bridge::default());
         let (held, holds) = (None, !self.options.in_common);

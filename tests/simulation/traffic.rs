@@ -1,6 +1,6 @@
 //! What containers notice.
 
-use weave_router::sim::Quality;
+use weave_router::sim::{FrameId, Quality};
 
 use super::*;
 
@@ -21,6 +21,39 @@ fn super_frames_arrive_whole_direct_and_relayed() {
     for (to, frame) in sent {
         assert_eq!(sim.arrivals(frame, hosts[to]), 1, "{frame:?}");
     }
+    nothing_went_wrong(&sim);
+}
+
+#[test]
+fn a_relay_passes_on_what_it_may_and_keeps_its_links() {
+    let limit = "1mbit".parse().expect("a rate");
+    let (mut sim, hosts) = hosts(303, 3, &RouterOptions { relay_limit: limit, ..RouterOptions::default() });
+    for pair in hosts.windows(2) {
+        sim.wire(pair[0], pair[1], Quality::default());
+        sim.connect(pair[1], pair[0]);
+    }
+    sim.excuse("drop_relay_budget");
+    sim.start_all();
+    converge(&mut sim, seconds(2));
+    let macs = containers(&mut sim);
+    sim.run_for(seconds(1));
+    let (mut relayed, mut back, mut own) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..500 {
+        relayed.push(sim.send(macs[0], macs[2], 1200));
+        own.push(sim.send(macs[0], macs[1], 1200));
+        if n % 50 == 0 {
+            back.push(sim.send(macs[2], macs[0], 1200));
+        }
+        sim.run_for(ms(2));
+    }
+    sim.run_for(seconds(1));
+    let arrived = |sent: &[FrameId], host: usize| sent.iter().filter(|frame| sim.arrivals(**frame, hosts[host]) == 1).count();
+    // 65,535 bytes at once and 125,000 in this second.
+    let passed = arrived(&relayed, 2);
+    assert!((120..180).contains(&passed), "{passed} of 500");
+    assert_eq!(sim.total("drop_relay_budget"), 500 - passed as u64);
+    assert_eq!((arrived(&own, 1), arrived(&back, 0)), (500, 10), "what is for the router itself, and what another neighbour sends");
+    assert_eq!(sim.total("links_down"), 0);
     nothing_went_wrong(&sim);
 }
 

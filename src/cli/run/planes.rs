@@ -16,7 +16,6 @@ use super::fastdp::Switchboard;
 use super::tcp::Claim;
 use crate::crypto::{Ed25519, Identity, Provider, Psks, PublicKey, Suite};
 use crate::forward::duplicates::DEFAULT_STREAMS;
-use crate::forward::forwarder::DEFAULT_RELAY_BUDGET;
 use crate::forward::mac_table::{DEFAULT_ENTRIES, MacEntry, Owner};
 use crate::forward::{Duplicates, Fib, Forwarder, MacTable, PacketCounters, Settings, Shared};
 use crate::io::busy_poll::BusyPoll;
@@ -181,7 +180,7 @@ impl Planes {
         };
         let mesh_thread = MeshThread::new(parts, poll, mesh_receiver).context("cannot register the control sockets")?;
         let duplicates = Arc::new(Duplicates::new(DEFAULT_STREAMS, seed));
-        let (arp_proxy, flood_limit, ack_filter) = (config.arp_proxy, config.flood_limit, config.ack_filter);
+        let settings = settings(config, inboxes.len());
         let mut packet_threads = Vec::new();
         let counted = counters.packet.into_iter().zip(counters.load).zip(counters.thread);
         for (n, (((tap, inbox), sockets), ((packet, load), counters))) in
@@ -189,7 +188,7 @@ impl Planes {
         {
             let shared =
                 Shared { macs: Arc::clone(&macs), addresses: Arc::clone(&addresses), duplicates: duplicates.clone(), counters: packet };
-            let settings = Settings { lane: u8::try_from(n + 1)?, relay_budget: DEFAULT_RELAY_BUDGET, arp_proxy, flood_limit, ack_filter };
+            let settings = Settings { lane: u8::try_from(n + 1)?, ..settings };
             let parts = PacketParts {
                 tap,
                 sockets,
@@ -335,6 +334,12 @@ impl Planes {
         tell(&self.tcp, || TcpInput::Stop);
         threads.for_each(join);
     }
+}
+
+/// What each of so many packet threads is told, but for its lane.
+fn settings(config: &RunConfig, threads: usize) -> Settings {
+    let (arp_proxy, flood_limit, ack_filter) = (config.arp_proxy, config.flood_limit, config.ack_filter);
+    Settings { lane: 0, relay_budget: config.relay_limit.per_thread(threads), arp_proxy, flood_limit, ack_filter }
 }
 
 /// Takes out of the mesh plane's events, on its own thread, the frames for the bridge. Where the packet thread is too busy one is lost, as frames may

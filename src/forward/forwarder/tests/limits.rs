@@ -180,17 +180,37 @@ fn frames_do_not_wait_for_ever() {
 
 #[test]
 fn a_neighbour_has_a_budget_for_relaying() {
-    let mut mesh = line(Wiring { relay_budget: 40_000, ..three() });
+    let mut mesh = line(Wiring { relay_budget: 1_400_000, ..three() });
     let recipe = Recipe { destination: 3, payload: 1300, ..Recipe::default() };
-    for round in 0..3 {
-        for _ in 0..3 {
+    for round in 1..=3 {
+        for _ in 0..60 {
             mesh.send(0, &recipe.vnet(0), &recipe.frame());
         }
         mesh.settle();
-        assert_eq!(mesh.counters(1).relayed.get(), round + 1, "2000 bytes each 50 ms");
+        let (_, _, _, size) = mesh.sent.first().expect("a run of datagrams");
+        let passed = 70_000 / *size as u64;
+        assert_eq!(mesh.counters(1).relayed.get(), round * passed, "70,000 bytes each 50 ms, in datagrams of {size}");
+        assert_eq!(drops(&mesh), [(1, "drop_relay_budget", round * (60 - passed))]);
         mesh.now = mesh.now + Duration::from_millis(50);
     }
-    assert_eq!(drops(&mesh), [(1, "drop_relay_budget", 6)]);
+}
+
+#[test]
+fn however_small_a_budget_is_it_lets_single_datagrams_pass() {
+    let mut mesh = line(Wiring { relay_budget: 500, ..three() });
+    let recipe = Recipe { destination: 3, payload: 1300, ..Recipe::default() };
+    let relayed = |mesh: &mut Mesh, frames: usize| {
+        let before = mesh.counters(1).relayed.get();
+        for _ in 0..frames {
+            mesh.send(0, &recipe.vnet(0), &recipe.frame());
+        }
+        mesh.settle();
+        mesh.counters(1).relayed.get() - before
+    };
+    let burst = relayed(&mut mesh, 60);
+    assert!((40..60).contains(&burst), "{burst} datagrams of 65,535 bytes together");
+    mesh.now = mesh.now + Duration::from_secs(3);
+    assert_eq!(relayed(&mut mesh, 3), 1, "another 1500 bytes");
 }
 
 #[test]
