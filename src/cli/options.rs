@@ -259,7 +259,8 @@ pub struct RunOptions {
     #[arg(long, env = "WEAVE_MULTICAST_SNOOPING", value_name = "on|off", value_parser = switch, action = clap::ArgAction::Set, default_value = "on")]
     pub multicast_snooping: bool,
     /// Most frames of one station on the bridge that each packet thread floods, in frames per second (broadcast, multicast, to unknown MACs);
-    /// what exceeds that is dropped; 0 is no limit
+    /// of all stations together it is four times as many, of MACs that were not heard before as many as of one; what exceeds that is dropped;
+    /// 0 is no limit
     #[arg(long, env = "WEAVE_FLOOD_LIMIT", value_name = "FRAMES", default_value_t = DEFAULT_FLOOD_LIMIT)]
     pub flood_limit: u64,
     /// Of TCP acknowledgements of one flow that came together pass on the last alone, which says what the others do

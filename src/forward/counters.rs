@@ -21,6 +21,8 @@ crate::counters! {
         drop_loop_probe,
         /// Floods of a station on this host's bridge that floods more than it may (`--flood-limit`).
         drop_flood_limit,
+        /// Floods beyond what all stations on this host's bridge may together, or all whose MACs were not heard before (as made-up ones).
+        drop_flood_limit_all,
         /// Frames from the mesh that come from a MAC which is on this host's bridge as well, and frozen there: several hosts have it.
         drop_frozen_mac,
         /// Multicast frames from the mesh not given to the bridge, because nobody there is a member of their group.

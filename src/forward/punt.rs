@@ -26,6 +26,8 @@ pub enum Punt {
         /// Its MAC.
         mac: [u8; 6],
     },
+    /// All stations there together do, or all that were not heard before.
+    FloodLimitOfAll,
     /// A station on this host's bridge tells which multicast groups it is a member of.
     Members(Vec<Membership>),
     /// Stations there tell more of that than this router looks at.

@@ -279,6 +279,7 @@ impl Mesh {
             Punt::TooManyMembers => self.on_too_many_members(now),
             Punt::MulticastRouter => self.on_multicast_router(now),
             Punt::FloodLimit { vlan, mac } => self.too_many_floods(vlan, mac, out),
+            Punt::FloodLimitOfAll => self.too_many_floods_of_all(out),
             Punt::Probe(frame) => self.on_probe(now, &frame, out),
             Punt::UnknownSession { from, .. } => self.unknown_session(now, from, out),
         }

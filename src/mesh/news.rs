@@ -245,6 +245,15 @@ impl Mesh {
         )));
     }
 
+    /// All stations on our bridge together do.
+    pub(super) fn too_many_floods_of_all(&self, out: &mut Outbox) {
+        out.events.push(Event::Warning(
+            "the stations on this host's bridge together flood more frames than they may, under many MACs or under ever new ones, and what exceeds \
+             that is dropped: look for a loop or a program that makes up MACs there, or raise --flood-limit"
+                .into(),
+        ));
+    }
+
     /// Routes follow news after the pause of the moment. At once where a link of our `own` is no more, and where one of others is,
     /// as long as that is rare.
     fn routes_later(&mut self, now: Time, own: bool) {

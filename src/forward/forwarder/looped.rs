@@ -15,30 +15,40 @@ use crate::wire::PeerName;
 
 use super::{Call, State};
 
+/// What the source of a frame from the bridge is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// A station that was heard before.
+    Known,
+    /// A station that was not, as far as there is room to remember it.
+    Stranger,
+    /// The frame has come out of the mesh.
+    Mesh,
+}
+
 impl State {
-    /// Learns that the source of a frame from the bridge is there; false where the frame has come out of the mesh.
-    pub(super) fn learn_source(&mut self, call: &mut Call<'_, '_>, vlan: u16, source: [u8; 6]) -> bool {
+    /// Learns that the source of a frame from the bridge is there.
+    pub(super) fn learn_source(&mut self, call: &mut Call<'_, '_>, vlan: u16, source: [u8; 6]) -> Sender {
         if !call.fib.looped_with.is_empty()
             && let Some(Owner::Peer(peer)) = self.shared.macs.lookup(vlan, source, call.now)
         {
-            return call.fib.looped_with.contains(&peer);
+            return if call.fib.looped_with.contains(&peer) { Sender::Known } else { Sender::Mesh };
         }
         let here = LocalMac { vlan, mac: source, present: true, came_from: None };
         match self.shared.macs.learn_local(vlan, source, call.now) {
-            Learned::New => self.punt(Punt::LocalMac(here), call.outbox),
+            Learned::New => {
+                self.punt(Punt::LocalMac(here), call.outbox);
+                return Sender::Stranger;
+            }
+            Learned::Ignored => return Sender::Stranger,
             Learned::Moved(Owner::Peer(peer)) => {
                 self.punt(Punt::LocalMac(LocalMac { came_from: Some(peer), ..here }), call.outbox);
             }
             // The mesh plane has it here too, once it knows.
             Learned::FrozenThere if self.contests.take(call.now, 1) => self.punt(Punt::LocalMac(here), call.outbox),
-            Learned::Moved(Owner::Local)
-            | Learned::Known
-            | Learned::Ignored
-            | Learned::Held
-            | Learned::FrozenHere
-            | Learned::FrozenThere => {}
+            Learned::Moved(Owner::Local) | Learned::Known | Learned::Held | Learned::FrozenHere | Learned::FrozenThere => {}
         }
-        true
+        Sender::Known
     }
 
     /// True for a frame between two MACs that are both on bridges joined to ours: it needs no router.

@@ -25,6 +25,7 @@ use crate::wire::probe::is_probe;
 use crate::wire::vnet::GSO_NONE;
 use crate::wire::{Address, HEADER_LEN, Header, Kind, PeerName, VnetHeader};
 
+use super::looped::Sender;
 use super::{Call, State, inner_mtu};
 
 /// Header, tag, largest frame header and Ethernet header.
@@ -121,7 +122,8 @@ impl State {
         if destination[0] & 1 != 0 && source == ASKER_MAC {
             return self.counters().drop_question.inc();
         }
-        if !self.learn_source(call, frame.vlan, source) {
+        let sender = self.learn_source(call, frame.vlan, source);
+        if sender == Sender::Mesh {
             return self.counters().drop_loop_echo.inc();
         }
         if is_about_service(bytes, usize::from(frame.l3)) {
@@ -148,12 +150,12 @@ impl State {
         };
         match to {
             Some(peer) => self.for_peer(call, peer, vnet, bytes, frame),
-            None => self.flood(call, source, vnet, bytes, frame),
+            None => self.flood(call, (source, sender), vnet, bytes, frame),
         }
     }
 
     /// Floods a frame of the station `source` on our bridge.
-    fn flood(&mut self, call: &mut Call<'_, '_>, source: [u8; 6], vnet: &VnetHeader, bytes: &mut [u8], frame: &Frame) {
+    fn flood(&mut self, call: &mut Call<'_, '_>, (source, sender): ([u8; 6], Sender), vnet: &VnetHeader, bytes: &mut [u8], frame: &Frame) {
         if call.fib.silent {
             return self.counters().drop_loop_flood.inc();
         }
@@ -167,13 +169,20 @@ impl State {
         if bytes.first().is_some_and(|first| first & 1 != 0) {
             self.counters().flooded_multicast.inc();
         }
-        match self.flood_limit.take(call.now, source) {
+        match self.flood_limit.take(call.now, source, sender == Sender::Known) {
             Passage::Passes => {}
-            Passage::News => {
-                self.punt(Punt::FloodLimit { vlan: frame.vlan, mac: source }, call.outbox);
+            Passage::TooMuch { news } => {
+                if news {
+                    self.punt(Punt::FloodLimit { vlan: frame.vlan, mac: source }, call.outbox);
+                }
                 return self.counters().drop_flood_limit.inc();
             }
-            Passage::Dropped => return self.counters().drop_flood_limit.inc(),
+            Passage::TooMuchOfAll { news } => {
+                if news {
+                    self.punt(Punt::FloodLimitOfAll, call.outbox);
+                }
+                return self.counters().drop_flood_limit_all.inc();
+            }
         }
         let children = call.fib.flood_children(call.fib.own);
         if !children.is_empty() {

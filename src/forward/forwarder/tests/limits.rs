@@ -271,3 +271,24 @@ fn a_station_that_floods_too_much_is_named_and_others_are_not_held_to_it() {
     let news = Punt::FloodLimit { vlan: 0, mac: mac(1) };
     assert_eq!(mesh.nodes[0].outbox.punts.iter().filter(|punt| **punt == news).count(), 1);
 }
+
+#[test]
+fn made_up_stations_are_held_to_a_total_and_take_nothing_from_known_ones() {
+    let mut mesh = Mesh::line(Wiring { flood_limit: 20, ..Wiring::default() });
+    mesh.send(0, &VnetHeader::default(), &broadcast(1));
+    for n in 0..40_u8 {
+        let mut frame = broadcast(2);
+        frame[6..12].copy_from_slice(&[2, 0xaa, 0, 0, 0, n]);
+        mesh.send(0, &VnetHeader::default(), &frame);
+    }
+    mesh.settle();
+    let dropped = |mesh: &Mesh| (mesh.counters(0).drop_flood_limit.get(), mesh.counters(0).drop_flood_limit_all.get());
+    // The known one was a stranger with its first frame, too.
+    assert_eq!((mesh.nodes[1].tap.take().len(), dropped(&mesh)), (20, (0, 21)));
+    assert_eq!(mesh.nodes[0].outbox.punts.iter().filter(|punt| **punt == Punt::FloodLimitOfAll).count(), 1);
+    for _ in 0..10 {
+        mesh.send(0, &VnetHeader::default(), &broadcast(1));
+    }
+    mesh.settle();
+    assert_eq!((mesh.nodes[1].tap.take().len(), dropped(&mesh)), (10, (0, 21)));
+}
