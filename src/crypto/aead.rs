@@ -2,6 +2,11 @@
 //!
 //! A suite may be computed by more than one library ([`Provider`]). All of them write the same bytes, so each end picks its own:
 //! which is faster depends on the CPU, and is measured at start, outside this floor.
+//!
+//! ChaCha20-Poly1305 takes 770 ns for a datagram of 1390 bytes, of which the bare cipher, at its speed on long messages, would be a quarter: with
+//! AVX-512 it works on sixteen blocks at once, a datagram has 22, and Poly1305 comes on top. What would bring it there is to seal several
+//! datagrams of one super frame side by side. None of the maintained libraries (aws-lc, ring, `chacha20poly1305`, graviola) offers that: each
+//! takes one message after the other. It is not for this project to write its own.
 
 use std::fmt;
 
