@@ -1,5 +1,5 @@
 //! Kernel offloads: what is wanted, and what came of it. They are probed by trying, given up on failure, and can be switched off, all
-//! together or one by one.
+//! together or one by one. What a kernel does wrong without saying so cannot be found by trying: that is known by the kernel's version.
 
 use std::fmt;
 use std::str::FromStr;
@@ -101,6 +101,39 @@ impl OffloadPolicy {
     }
 }
 
+/// Major, minor and patch number of a kernel.
+type Version = (u32, u32, u32);
+
+/// Kernels from this one on mangle headers and checksums of a send whose last datagram is as long as the others: on a real network card
+/// most of it is lost, and no error is seen.
+const MANGLES_SENDS: Version = (7, 0, 0);
+/// The first kernel after [`MANGLES_SENDS`] that does not.
+const SENDS_WELL: Version = (7, 1, 5);
+/// `UDP_GRO` came in 5.0, and cannot be relied on before this kernel.
+const JOINS_WELL: Version = (5, 12, 0);
+
+/// Why an offload is not to be tried on the kernel of this release (`uname -r`), which would take it; `None` where nothing is known against it.
+/// A distribution that has mended an old kernel keeps its number, so it may be thought worse of than it is.
+pub(super) fn flaw(kind: Kind, release: &str) -> Option<Offload> {
+    let version = version(release)?;
+    let what = match kind {
+        Kind::Gso if (MANGLES_SENDS..SENDS_WELL).contains(&version) => {
+            "mangles sends whose last datagram is as long as the others, fixed in 7.1.5"
+        }
+        Kind::Gro if version < JOINS_WELL => "joins received datagrams unreliably, trusted from 5.12 on",
+        Kind::Gso | Kind::Gro | Kind::Csum | Kind::Tso | Kind::Ecn | Kind::Uso => return None,
+    };
+    Some(Offload::Off(format!("this kernel ({release}) {what}")))
+}
+
+/// The version that a release begins with, whatever the distribution has appended; `None` where it begins with none.
+fn version(release: &str) -> Option<Version> {
+    let numbers = release.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
+    let mut numbers = numbers.split('.').map(|number| number.parse().ok());
+    // A release candidate has no third number: 7.1-rc5.
+    Some((numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+}
+
 impl FromStr for OffloadPolicy {
     type Err = String;
 
@@ -194,6 +227,45 @@ mod tests {
         assert_eq!(reason("no-csum", Kind::Ecn).as_deref(), Some("off (needs what is switched off by --offload no-csum)"));
         assert_eq!(reason("no-tso", Kind::Ecn).as_deref(), Some("off (needs what is switched off by --offload no-tso)"));
         assert_eq!(reason("off", Kind::Uso).as_deref(), Some("off (switched off by --offload off)"));
+    }
+
+    #[test]
+    fn what_a_kernel_does_wrong_is_known_by_its_release() {
+        for (release, gso, gro) in [
+            ("4.18.0-553.el8_10.x86_64", true, false),
+            ("5.4.0-216-generic", true, false),
+            ("5.11.22", true, false),
+            ("5.12-rc1", true, true),
+            ("5.12.0", true, true),
+            ("6.1.0-18-amd64", true, true),
+            ("6.18.44-foo7.0.1", true, true),
+            ("6.99.7", true, true),
+            ("7.0-rc1", false, true),
+            ("7.0.0-12-generic", false, true),
+            ("7.0.3-foo", false, true),
+            ("7.0.14-pve", false, true),
+            ("7.0.9.fc44.x86_64", false, true),
+            ("7.0+", false, true),
+            ("7.1-rc5.2", false, true),
+            ("7.1.4", false, true),
+            ("7.1.5", true, true),
+            ("7.1.5-rc1", true, true),
+            ("7.1.10-foo", true, true),
+            ("7.2-rc1", true, true),
+            ("7.10.0", true, true),
+            ("10.0.3", true, true),
+            ("", true, true),
+            ("7", true, true),
+            ("7.x", true, true),
+            ("seven.0.1", true, true),
+            ("99999999999.0.1", true, true),
+        ] {
+            assert_eq!((flaw(Kind::Gso, release).is_none(), flaw(Kind::Gro, release).is_none()), (gso, gro), "{release}");
+            assert!([Kind::Csum, Kind::Tso, Kind::Ecn, Kind::Uso].into_iter().all(|kind| flaw(kind, release).is_none()), "{release}");
+        }
+        let reason = flaw(Kind::Gso, "7.0.3-foo").map(|offload| offload.to_string());
+        let expected = "off (this kernel (7.0.3-foo) mangles sends whose last datagram is as long as the others, fixed in 7.1.5)";
+        assert_eq!(reason.as_deref(), Some(expected));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod ethtool;
+pub mod kernel;
 pub mod link;
 pub mod mmsg;
 pub mod netns;

@@ -15,7 +15,8 @@ use super::UdpCounters;
 use super::joint::Carried;
 use super::run::{MAX_SEGMENTS, Messages, Run, count};
 use crate::forward::forwarder::Received;
-use crate::io::offload::{Kind, Offload, OffloadPolicy};
+use crate::io::offload::{self, Kind, Offload, OffloadPolicy};
+use crate::io::sys::kernel;
 use crate::io::sys::mmsg::{self, Message, RECV_BATCH};
 use crate::io::sys::sockopt;
 use crate::wire::address::Address;
@@ -96,9 +97,10 @@ impl UdpSocket {
         sockopt::set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
         let receive = grow(fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)?;
         let granted = receive.min(grow(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)?);
+        let release = kernel::release().unwrap_or_default();
         // Setting "no segmentation" by default changes nothing, but fails where the kernel knows no segmentation.
-        let gso = probed(policy, Kind::Gso, "UDP_SEGMENT", || sockopt::set(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0));
-        let gro = probed(policy, Kind::Gro, "UDP_GRO", || sockopt::set(fd, libc::SOL_UDP, libc::UDP_GRO, 1));
+        let gso = probed(policy, Kind::Gso, &release, "UDP_SEGMENT", || sockopt::set(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0));
+        let gro = probed(policy, Kind::Gro, &release, "UDP_GRO", || sockopt::set(fd, libc::SOL_UDP, libc::UDP_GRO, 1));
         let buffers = vec![0; RECV_BATCH * RECV_STRIDE].into_boxed_slice();
         if control && local.ip().is_unspecified() {
             let (level, option) =
@@ -319,8 +321,9 @@ fn grow(fd: BorrowedFd<'_>, force: i32, plain: i32) -> io::Result<i32> {
     Ok(sockopt::get(fd, libc::SOL_SOCKET, plain)? / 2)
 }
 
-fn probed(policy: OffloadPolicy, kind: Kind, what: &str, set: impl FnOnce() -> io::Result<()>) -> Offload {
-    policy.forbids(kind).unwrap_or_else(|| match set() {
+/// Tries what neither the policy nor the kernel of this release speaks against.
+fn probed(policy: OffloadPolicy, kind: Kind, release: &str, what: &str, set: impl FnOnce() -> io::Result<()>) -> Offload {
+    policy.forbids(kind).or_else(|| offload::flaw(kind, release)).unwrap_or_else(|| match set() {
         Ok(()) => Offload::On,
         Err(error) => Offload::Off(format!("this kernel has no {what}: {error}")),
     })
