@@ -127,6 +127,8 @@ impl Tap {
         if !tun::has_vnet_header(fd.as_fd()).map_err(failed("read the flags of"))? {
             return Err(TapError::NoHeader(name.to_owned()));
         }
+        // A persistent TAP keeps what its last user set: 12 bytes from QEMU and vhost, and every frame would be misread by two.
+        tun::set_header_len(fd.as_fd(), VNET_LEN as i32).map_err(failed("set the virtio-net header's length of"))?;
         let offload = offer_offloads(fd.as_fd(), policy).map_err(failed("set the offloads of"))?;
         let ifindex = link::index(name).map_err(failed("find"))?;
         let gso = |mask| GsoWrites { usable: offload & mask == mask, refused: 0 };

@@ -3,7 +3,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes of the header (`TUNSETVNETHDRSZ` left at its default).
+/// Bytes of the header: what a new TAP has, and others are set to (`TUNSETVNETHDRSZ`).
 pub const VNET_LEN: usize = 10;
 
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum field holds the folded pseudo-header sum, to be completed by whoever needs it.

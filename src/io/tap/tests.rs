@@ -41,11 +41,15 @@ fn ip(arguments: &str) {
 fn with_addresses(policy: OffloadPolicy) -> Tap {
     await_gone();
     let tap = Tap::open(NAME, policy, false).expect("a TAP");
+    give_addresses(&tap);
+    tap
+}
+
+fn give_addresses(tap: &Tap) {
     ip(&format!("link set {NAME} address 02:00:00:00:00:01 addrgenmode none"));
     tap.configure(MTU, QUEUE_LEN, true).expect("configured");
     ip(&format!("addr add {OURS}/24 dev {NAME}"));
     ip(&format!("neigh add {THEIRS} lladdr 02:00:00:00:00:02 dev {NAME}"));
-    tap
 }
 
 /// A UDP header's source, destination, length, checksum and payload behind an IPv4 and an Ethernet header from 10.9.9.2 to 10.9.9.1.
@@ -265,6 +269,39 @@ fn queues_share_a_tap() {
     });
 }
 
+/// Opens the TAP once whoever held it has let go, for a moment after [`await_gone`]'s fashion.
+fn open_when_free() -> Tap {
+    for _ in 0..1000 {
+        match Tap::open(NAME, OffloadPolicy::Auto, false) {
+            Err(TapError::Busy(_)) => drop(nix::poll::poll(&mut [], 10u16)),
+            opened => return opened.expect("a TAP"),
+        }
+    }
+    panic!("{NAME} is free when its queue is closed");
+}
+
+#[test]
+fn a_header_of_another_length_is_set_right() {
+    in_own_namespace("tap-header", || {
+        ip(&format!("tuntap add {NAME} mode tap vnet_hdr"));
+        let machine = tun::open().expect("the driver");
+        tun::attach(machine.as_fd(), NAME, false).expect("attached");
+        tun::set_header_len(machine.as_fd(), 12).expect("as for a virtual machine");
+        drop(machine);
+        let mut tap = open_when_free();
+        give_addresses(&tap);
+        let socket = UdpSocket::bind((OURS, 4246)).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        tap.write_frame(&partial(GSO_NONE, 0), &[IoSlice::new(&udp_frame(4246, b"question"))]).expect("written");
+        let mut buffer = [0; 64];
+        let (len, from) = socket.recv_from(&mut buffer).expect("a datagram");
+        assert_eq!((&buffer[..len], from), (&b"question"[..], SocketAddr::new(THEIRS.into(), 7)));
+        socket.send_to(b"answer", from).expect("sent");
+        let (vnet, frame) = next_udp(&mut tap, 7);
+        assert_eq!((vnet.gso_type, frame.len(), &frame[..6], &frame[42..]), (GSO_NONE, 48, &[2, 0, 0, 0, 0, 2][..], &b"answer"[..]));
+    });
+}
+
 /// The queues that say they can be read.
 fn readable(taps: &mut [Tap]) -> Vec<usize> {
     let mut buffer = vec![0; MIN_BUFFER];
@@ -285,10 +322,7 @@ fn a_flow_is_read_from_one_queue_whoever_writes_its_answers() {
         drop(with_addresses(OffloadPolicy::Auto));
         await_gone();
         let mut taps = Tap::open_queues(NAME, OffloadPolicy::Auto, 4).expect("a TAP");
-        ip(&format!("link set {NAME} address 02:00:00:00:00:01 addrgenmode none"));
-        taps[0].configure(MTU, QUEUE_LEN, true).expect("configured");
-        ip(&format!("addr add {OURS}/24 dev {NAME}"));
-        ip(&format!("neigh add {THEIRS} lladdr 02:00:00:00:00:02 dev {NAME}"));
+        give_addresses(&taps[0]);
         let mut used = std::collections::BTreeSet::new();
         for port in 5000..5032 {
             let socket = UdpSocket::bind((OURS, port)).expect("a socket");
