@@ -72,7 +72,7 @@ const BRIDGE_PATIENCE: Duration = Duration::from_millis(150);
 /// Runs the router until SIGTERM, SIGINT or SIGHUP.
 pub fn run(config: RunConfig) -> anyhow::Result<()> {
     // Only look-ups use the pool; whatever a stop needs has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(names::AT_ONCE).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(names::MOST_AT_ONCE).build()?;
     let ended = runtime.block_on(async { Router::start(config).await?.serve().await });
     // Name look-ups may hang in the C library; they are not worth waiting for.
     runtime.shutdown_background();
@@ -201,6 +201,7 @@ impl Router {
             Ok(ips) => {
                 let port = self.planes.port();
                 let addresses = ips.into_iter().map(|ip| Address::udp((ip, port).into())).collect();
+                self.names.start_anew();
                 self.planes.command(Command::LocalAddresses(addresses));
             }
             Err(error) => tracing::warn!("{error}; other routers are not told where this one is reached"),

@@ -49,6 +49,8 @@ pub(super) struct Discovery {
     avoid: BTreeMap<PeerName, (Time, Duration)>,
     /// When somebody who cannot be reached any more is tried next, and the pause after that.
     missed: (Time, Duration),
+    /// When these attempts last began anew for the sake of a new address of ours.
+    renewed: Option<Time>,
     /// When to look again without news.
     due: Time,
     /// When to look next for somebody who is too far away.
@@ -254,6 +256,18 @@ impl Mesh {
             self.seek(now, name);
             self.targets.urge(&Goal::Peer(name));
         }
+    }
+
+    /// This host has a new address: who could not be reached may be now, and is tried at once and with short pauses again. Addresses may come and go
+    /// all the time, so that is not done more often than the shortest pause allows.
+    pub(super) fn seek_missed_anew(&mut self, now: Time) {
+        if self.discovery.renewed.is_some_and(|last| now.since(last) < MISSED_FIRST) {
+            return;
+        }
+        self.discovery.renewed = Some(now);
+        self.discovery.missed = (now, MISSED_FIRST);
+        self.discovery.due = now;
+        self.discover(now);
     }
 
     fn draw(&mut self, names: &[PeerName]) -> Option<PeerName> {

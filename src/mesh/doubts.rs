@@ -6,7 +6,7 @@
 //! | a send is refused: no route, network down | others stand in for it, and the mesh is not told of it, until a heartbeat is answered; else it is dead after 0.4 s |
 //! | the same of a handshake with a router that only gossip told of, or asked for beforehand | it ends, and the next is a long time off |
 //! | the peer's LINKS record names us no more | others stand in, as for a send that is refused |
-//! | this host has other addresses | every peer is asked for an answer to the new one |
+//! | this host has other addresses | every peer is asked for an answer to the new one; handshakes without an answer begin anew |
 //! | an ICMP error that quotes a datagram of ours: unreachable | the same as where a send is refused |
 //! | one that says "too big" | whether the largest datagrams still arrive is asked at once |
 //!
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::config::Outbox;
 use super::core::Mesh;
-use super::handshakes::Way;
+use super::handshakes::{Attempt, Way};
 use super::targets::{Failure, Goal};
 use crate::time::Time;
 use crate::wire::{Address, Header, PeerName};
@@ -161,6 +161,30 @@ impl Mesh {
                 adjacency.beat.hurry();
             }
             self.tick_link(now, peer, out);
+        }
+    }
+
+    /// This host has a new address: what was sent for these goals may have gone nowhere, and its repetitions be seconds apart by now. Their
+    /// handshakes begin anew with another first message, since a peer that has heard the former one takes it from no second address.
+    pub(super) fn dial_anew(&mut self, now: Time, goals: Vec<(Goal, Time)>, out: &mut Outbox) {
+        for (goal, at) in goals {
+            let unanswered = |attempt: &Attempt| attempt.goal.as_ref() == Some(&goal) && attempt.pending.is_none();
+            let Some((index, attempt)) = self.attempts.iter_mut().find(|(_, attempt)| unanswered(attempt)) else { continue };
+            let index = *index;
+            match attempt.way {
+                Way::Relayed(_) => {}
+                // Its target waits for another connection.
+                Way::Direct(address) if address.is_tcp() => drop(self.attempts.remove(&index)),
+                // It began anew less than a second ago.
+                Way::Direct(_) if now < at => attempt.due = attempt.due.min(at),
+                way @ Way::Direct(_) => {
+                    let known = self.attempts.remove(&index).and_then(|attempt| attempt.known);
+                    let begun = self.begin(now, way, Some(goal.clone()), known, out);
+                    if !begun {
+                        self.targets.failed(now, &goal, Failure::Silent, "no other handshake can be started", &mut self.rng);
+                    }
+                }
+            }
         }
     }
 }

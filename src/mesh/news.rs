@@ -314,8 +314,14 @@ impl Mesh {
         if addresses == self.config.addresses {
             return;
         }
+        // One that is merely gone opens no way.
+        let gained = addresses.iter().any(|address| !self.config.addresses.contains(address));
         self.config.addresses = addresses;
-        self.targets.addresses_changed(now);
+        let unanswered = self.targets.addresses_changed(now, gained);
+        if gained {
+            self.dial_anew(now, unanswered, out);
+            self.seek_missed_anew(now);
+        }
         self.search_anew();
         self.publish_node(now, out);
         self.show_new_address(now, out);

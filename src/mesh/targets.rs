@@ -12,8 +12,8 @@
 //! | state | leaves on |
 //! | --- | --- |
 //! | Waiting | its time has come, and no link leads to its peer |
-//! | Resolving | the answer to [`Event::Resolve`](super::command::Event::Resolve), or 10 s without one |
-//! | Dialling | the handshake's end |
+//! | Resolving | the answer to [`Event::Resolve`](super::command::Event::Resolve), or 10 s without one, or a new local address: it is asked anew |
+//! | Dialling | the handshake's end; where nobody has answered it, it begins anew with a new local address |
 //! | Linked | the link's end |
 //! | Own | new local addresses |
 
@@ -42,6 +42,8 @@ pub const BACKOFF_NO_WAY: Duration = Duration::from_secs(300);
 const BACKOFF_REFUSED: Duration = Duration::from_secs(4);
 /// Without an answer to a question for addresses for this long, it is asked again.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Addresses of ours may come and go all the time: for their sake a target begins anew at most this often.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Addresses tried per target: a name with more is somebody's load balancer.
 const MAX_ADDRESSES: usize = 16;
 
@@ -106,6 +108,7 @@ impl Targets {
             failures: 0,
             no_way: false,
             urgent: false,
+            renewed: None,
         });
         if !addresses.is_empty() && entry.addresses != addresses {
             entry.addresses = addresses;
@@ -311,18 +314,35 @@ impl Targets {
         }
     }
 
-    /// Our addresses changed: an address that was our own may be another's now, and what was out of reach may not be.
-    pub fn addresses_changed(&mut self, now: Time) {
-        for entry in self.entries.values_mut() {
+    /// Our addresses changed: an address that was our own may be another's now, and what was out of reach may not be. Where one was `gained`, names
+    /// that were asked for without a network are asked for anew, and so are handshakes to begin that nobody has answered: those for these goals,
+    /// each at its time.
+    pub fn addresses_changed(&mut self, now: Time, gained: bool) -> Vec<(Goal, Time)> {
+        let mut unanswered = Vec::new();
+        for (goal, entry) in self.entries.iter_mut() {
+            let at = entry.renewal(now);
             match entry.state {
                 State::Own | State::Waiting => {
                     entry.state = State::Waiting;
-                    entry.due = now;
+                    entry.due = entry.due.min(at);
                     entry.backoff = BACKOFF_FIRST;
                 }
-                State::Resolving { .. } | State::Dialling { .. } | State::Linked => {}
+                State::Resolving { .. } if gained => (entry.state, entry.due) = (State::Waiting, at),
+                State::Dialling { handshaking: false } if gained => {
+                    unanswered.push((goal.clone(), at));
+                    // A connection was made from an address that may be gone.
+                    if matches!(goal, Goal::Host(target) if target.tcp) {
+                        (entry.state, entry.due) = (State::Waiting, at);
+                    }
+                }
+                State::Resolving { .. } | State::Dialling { .. } | State::Linked => continue,
+            }
+            // What is being dialled, and has begun anew a moment ago, is only repeated then.
+            if gained && (at == now || entry.state == State::Waiting) {
+                entry.renewed = Some(at);
             }
         }
+        unanswered
     }
 
     /// Something of ours came from this address: a target there is tried now, if it waits for nothing but time.

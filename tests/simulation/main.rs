@@ -19,6 +19,7 @@ mod nat;
 mod paths;
 mod resolution;
 mod revoked;
+mod roaming;
 mod shapes;
 mod tcp;
 mod traffic;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rand_core::Rng;
 
-use super::{Action, BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_NO_WAY, BACKOFF_REFUSED, BACKOFF_SLOW, Failure, Goal, RESOLVE_TIMEOUT, jitter};
+use super::{
+    Action, BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_NO_WAY, BACKOFF_REFUSED, BACKOFF_SLOW, Failure, Goal, RENEW_EVERY, RESOLVE_TIMEOUT, jitter,
+};
 use crate::mesh::snapshot::ConnectionState;
 use crate::time::Time;
 use crate::wire::{Address, PeerName};
@@ -36,6 +38,8 @@ pub(super) struct Entry {
     pub(super) no_way: bool,
     /// True where it is dialled although there is no room for another link.
     pub(super) urgent: bool,
+    /// When it last begins anew, or did, for the sake of a new address of ours.
+    pub(super) renewed: Option<Time>,
 }
 
 /// All goals, and when the next of them is due: that is asked with every input, and seldom changes.
@@ -84,6 +88,15 @@ impl Entry {
     pub(super) fn current(&self) -> Option<Address> {
         let last = self.addresses.len().checked_sub(1)?;
         self.addresses.get(self.cursor.min(last)).copied()
+    }
+
+    /// When it may begin anew for the sake of a new address of ours.
+    pub(super) fn renewal(&self, now: Time) -> Time {
+        match self.renewed {
+            Some(at) if now < at => at,
+            Some(at) => now.max(at + RENEW_EVERY),
+            None => now,
+        }
     }
 
     pub(super) fn step(&mut self, now: Time, goal: &Goal, room: bool) -> Option<Action> {

@@ -79,7 +79,7 @@ fn our_own_address_is_left_until_addresses_change() {
     targets.failed(at(0), &goal, Failure::Own, "that is this router itself", &mut rng);
     assert_eq!(targets.poll(at(600_000), &|_| false, true), []);
     assert_eq!(targets.snapshot(at(0))[0].state, ConnectionState::Failed);
-    targets.addresses_changed(at(600_000));
+    assert_eq!(targets.addresses_changed(at(600_000), false), [], "also where one is merely gone");
     assert_eq!(targets.poll(at(600_000), &|_| false, true).len(), 1);
 }
 
@@ -131,7 +131,7 @@ fn a_learned_peer_to_which_there_is_no_way_is_left_until_addresses_change() {
     assert_eq!(dials(&mut targets, &mut rng, (0, 40_000), [Failure::NoWay, Failure::NoWay]), 2, "each address once");
     let later = dials(&mut targets, &mut rng, (40_000, 1_200_000), [Failure::NoWay, Failure::NoWay]);
     assert!((8..20).contains(&later), "{later} in twenty minutes");
-    targets.addresses_changed(at(1_200_000));
+    assert_eq!(targets.addresses_changed(at(1_200_000), true), []);
     assert_eq!(dials(&mut targets, &mut rng, (1_200_000, 1_210_000), [Failure::NoWay, Failure::NoWay]), 2, "at once");
     // Where one address can be reached, that it is not answered may be over soon.
     for failures in [[Failure::NoWay, Failure::Silent], [Failure::Silent, Failure::NoWay]] {
@@ -161,4 +161,30 @@ fn a_link_that_ended_before_anybody_looked_is_dialled_again_at_once() {
     targets.failed(at(7), &goal, Failure::Refused, "it is full", &mut rng);
     targets.link_lost(at(8), peer);
     assert_eq!(targets.poll(at(8), &|_| false, true), []);
+}
+
+#[test]
+fn a_new_address_of_ours_begins_anew_what_has_no_answer_once_a_second() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut targets = Targets::default();
+    let (target, goal) = host("h2");
+    targets.add(at(0), goal.clone(), Vec::new());
+    assert_eq!(targets.poll(at(0), &|_| false, true), [Action::Resolve(target.clone())]);
+    // The name is asked for again, and not because an address went away.
+    assert_eq!(targets.addresses_changed(at(100), false), []);
+    assert_eq!(targets.poll(at(100), &|_| false, true), []);
+    assert_eq!(targets.addresses_changed(at(200), true), []);
+    assert_eq!(targets.poll(at(200), &|_| false, true), [Action::Resolve(target.clone())]);
+    assert_eq!(targets.addresses_changed(at(500), true), []);
+    assert_eq!(targets.poll(at(500), &|_| false, true), [], "so soon it is not asked for a third time");
+    assert_eq!((targets.due(), targets.poll(at(1200), &|_| false, true)), (Some(at(1200)), vec![Action::Resolve(target.clone())]));
+    // So is what is being dialled, until somebody has answered.
+    targets.resolved(at(1210), &target, Ok(vec![addr(1)]), &mut rng);
+    assert_eq!(targets.poll(at(1210), &|_| false, true), [Action::Dial(goal.clone(), addr(1))]);
+    assert_eq!(targets.addresses_changed(at(1300), false), []);
+    assert_eq!(targets.addresses_changed(at(1400), true), [(goal.clone(), at(2200))]);
+    assert_eq!(targets.addresses_changed(at(1500), true), [(goal.clone(), at(2200))], "changes do not put it off further");
+    assert_eq!(targets.addresses_changed(at(9000), true), [(goal.clone(), at(9000))]);
+    targets.handshaking(&goal);
+    assert_eq!(targets.addresses_changed(at(20_000), true), []);
 }
