@@ -211,10 +211,7 @@ impl RunConfig {
             tap: options.tap,
             mtu: options.mtu,
             network: name("--network", options.network)?,
-            nickname: match options.nickname {
-                Some(nickname) => name("--nickname", nickname)?,
-                None => name("--nickname", hostname.to_string()).unwrap_or_else(|_| "unnamed".to_string()),
-            },
+            nickname: nickname(options.nickname, hostname)?,
             state_dir: options.state_dir,
             api: global.api.clone(),
             status_addr: status_address(&options.status_addr)?,
@@ -345,6 +342,14 @@ fn name(option: &str, name: String) -> Result<String, ConfigError> {
         () => return Ok(name),
     };
     Err(usage(format!("{option} '{}': {why}", name.escape_debug())))
+}
+
+/// What was given, else the host name where it can be one.
+fn nickname(given: Option<String>, hostname: &str) -> Result<String, ConfigError> {
+    match given {
+        Some(given) => name("--nickname", given),
+        None => Ok(name("--nickname", hostname.to_string()).unwrap_or_else(|_| "unnamed".to_string())),
+    }
 }
 
 fn passwords(given: Option<String>, files: &[PathBuf]) -> Result<Vec<Password>, ConfigError> {

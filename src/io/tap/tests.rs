@@ -269,7 +269,7 @@ fn queues_share_a_tap() {
     });
 }
 
-/// Opens the TAP once whoever held it has let go, for a moment after [`await_gone`]'s fashion.
+/// Opens a TAP whose queue was just closed: a test next door may hold it a moment longer, see [`await_gone`].
 fn open_when_free() -> Tap {
     for _ in 0..1000 {
         match Tap::open(NAME, OffloadPolicy::Auto, false) {

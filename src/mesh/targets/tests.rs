@@ -164,6 +164,20 @@ fn a_link_that_ended_before_anybody_looked_is_dialled_again_at_once() {
 }
 
 #[test]
+fn a_target_by_tcp_has_another_connection_made_from_a_new_address_of_ours() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut targets = Targets::default();
+    let (target, goal) = host("tcp://h2");
+    targets.add(at(0), goal.clone(), Vec::new());
+    assert_eq!(targets.poll(at(0), &|_| false, true), [Action::Resolve(target.clone())]);
+    let connection = Address::tcp(std::net::SocketAddr::from(([10, 0, 0, 1], 6783)), 40_000);
+    targets.resolved(at(1), &target, Ok(vec![connection]), &mut rng);
+    assert_eq!(targets.poll(at(1), &|_| false, true), [Action::Dial(goal.clone(), connection)]);
+    assert_eq!(targets.addresses_changed(at(500), true), [(goal, at(500))]);
+    assert_eq!(targets.poll(at(500), &|_| false, true), [Action::Resolve(target)]);
+}
+
+#[test]
 fn a_new_address_of_ours_begins_anew_what_has_no_answer_once_a_second() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let mut targets = Targets::default();
