@@ -36,7 +36,7 @@ pub fn sealed(data: &[u8]) {
     let size = 1 + usize::from(u16::from_be_bytes([hi, lo])) % 1500;
     let mut mesh = Mesh::line(Wiring { routers: 3, ..Wiring::default() });
     let tap = &mut mesh.nodes[1].tap;
-    (tap.gso, tap.uso, tap.csum) = (choice & 1 == 0, choice & 2 == 0, choice & 4 == 0);
+    (tap.gso, tap.uso, tap.csum, tap.gso6) = (choice & 1 == 0, choice & 2 == 0, choice & 4 == 0, choice & 16 == 0);
     let kind = if choice & 8 == 0 { Kind::DataDirect } else { Kind::Flood };
     let mut buffer = Vec::new();
     for chunk in text.chunks(size) {

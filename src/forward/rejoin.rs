@@ -266,23 +266,24 @@ impl Rejoin {
     }
 
     fn vnet(&self) -> VnetHeader {
-        let ecn = match self.piece.form {
-            Form::Segment { ecn: true, .. } if self.transport == Transport::Tcp => GSO_ECN,
-            _ => 0,
-        };
-        let kind = match (self.transport, self.frame.net) {
-            (Transport::Udp, _) => GSO_UDP_L4,
-            (Transport::Tcp, Net::V6) => GSO_TCPV6,
-            (Transport::Tcp, Net::V4 | Net::Other) => GSO_TCPV4,
-        };
         VnetHeader {
             flags: NEEDS_CSUM,
-            gso_type: kind | ecn,
+            gso_type: gso_type(self.transport, self.frame.net, self.piece.form),
             hdr_len: self.frame.payload,
             gso_size: self.size as u16,
             csum_start: self.frame.l4,
             csum_offset: self.transport.checksum_offset(),
         }
+    }
+}
+
+/// The `gso_type` of a run of such frames.
+fn gso_type(transport: Transport, net: Net, form: Form) -> u8 {
+    let ecn = if matches!(form, Form::Segment { ecn: true, .. }) { GSO_ECN } else { 0 };
+    match (transport, net) {
+        (Transport::Udp, _) => GSO_UDP_L4,
+        (Transport::Tcp, Net::V6) => GSO_TCPV6 | ecn,
+        (Transport::Tcp, Net::V4 | Net::Other) => GSO_TCPV4 | ecn,
     }
 }
 
@@ -296,16 +297,13 @@ fn joinable(bytes: &[u8], frame: &Frame, piece: Piece, tap: &dyn TapSink) -> Opt
     }
     let l4 = usize::from(frame.l4);
     let joinable = match (transport, piece.form) {
-        (Transport::Tcp, Form::Segment { last: false, ecn, .. }) => {
-            (if ecn { tap.ecn() } else { tap.gso() })
-                && bytes.get(l4 + 13).is_some_and(|flags| flags & !JOINABLE_FLAGS == 0 && flags & (FIN | PSH) == 0)
+        (Transport::Tcp, Form::Segment { last: false, .. }) => {
+            bytes.get(l4 + 13).is_some_and(|flags| flags & !JOINABLE_FLAGS == 0 && flags & (FIN | PSH) == 0)
         }
-        (Transport::Udp, Form::Segment { last: false, .. } | Form::Whole) => {
-            tap.uso() && be16(bytes, l4 + 4).map(usize::from) == Some(bytes.len() - l4)
-        }
+        (Transport::Udp, Form::Segment { last: false, .. } | Form::Whole) => be16(bytes, l4 + 4).map(usize::from) == Some(bytes.len() - l4),
         _ => false,
     };
-    joinable.then_some(transport)
+    (joinable && tap.gso(gso_type(transport, frame.net, piece.form))).then_some(transport)
 }
 
 /// Writes one frame by itself; false where its checksum is said to be partial and it has none.

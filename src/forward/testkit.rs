@@ -5,7 +5,7 @@ mod mesh;
 
 use std::io::IoSlice;
 
-use crate::wire::vnet::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader};
+use crate::wire::vnet::{GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader};
 
 use super::checksum::{pseudo, write_ipv4_header};
 use super::frame::{Frame, TCP, UDP};
@@ -27,11 +27,13 @@ pub fn arp(to: [u8; 6], operation: u8, mac: [u8; 6], sender: [u8; 4], target: [u
 /// A TAP that keeps what is written to it.
 #[derive(Debug)]
 pub struct MemoryTap {
-    /// What [`TapSink::gso`] says.
+    /// What [`TapSink::gso`] says of TCP over IPv4.
     pub gso: bool,
-    /// What [`TapSink::uso`] says.
+    /// What it says of TCP over IPv6.
+    pub gso6: bool,
+    /// What it says of UDP.
     pub uso: bool,
-    /// What [`TapSink::ecn`] says.
+    /// What it says of CWR.
     pub ecn: bool,
     /// What [`TapSink::csum`] says.
     pub csum: bool,
@@ -41,7 +43,7 @@ pub struct MemoryTap {
 
 impl Default for MemoryTap {
     fn default() -> MemoryTap {
-        MemoryTap { gso: true, uso: true, ecn: true, csum: true, frames: Vec::new() }
+        MemoryTap { gso: true, gso6: true, uso: true, ecn: true, csum: true, frames: Vec::new() }
     }
 }
 
@@ -53,16 +55,14 @@ impl MemoryTap {
 }
 
 impl TapSink for MemoryTap {
-    fn gso(&self) -> bool {
-        self.gso
-    }
-
-    fn uso(&self) -> bool {
-        self.uso
-    }
-
-    fn ecn(&self) -> bool {
-        self.gso && self.ecn
+    fn gso(&self, gso_type: u8) -> bool {
+        let kind = match gso_type & !GSO_ECN {
+            GSO_TCPV4 => self.gso,
+            GSO_TCPV6 => self.gso6,
+            GSO_UDP_L4 => self.uso,
+            _ => false,
+        };
+        kind && (self.ecn || gso_type & GSO_ECN == 0)
     }
 
     fn csum(&self) -> bool {
@@ -84,7 +84,7 @@ pub struct CountingTap {
 }
 
 impl TapSink for CountingTap {
-    fn gso(&self) -> bool {
+    fn gso(&self, _: u8) -> bool {
         true
     }
 

@@ -11,7 +11,7 @@ use super::mac_table::Source;
 use super::testkit::kernel::{flow, packets, refusal, tcp, without_free_id};
 use super::testkit::{MemoryTap, Mesh, Recipe, Wiring, address, mac, name};
 use crate::wire::bundle::{Form, FrameHeader};
-use crate::wire::vnet::GSO_ECN;
+use crate::wire::vnet::{GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4};
 use crate::wire::{Kind, VnetHeader};
 
 /// One conversation.
@@ -139,7 +139,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What the far router is to write to.
 fn taps() -> impl Strategy<Value = MemoryTap> {
-    any::<[bool; 4]>().prop_map(|[gso, uso, ecn, csum]| MemoryTap { gso, uso, ecn, csum, frames: Vec::new() })
+    any::<[bool; 5]>().prop_map(|[gso, gso6, uso, ecn, csum]| MemoryTap { gso, gso6, uso, ecn, csum, frames: Vec::new() })
 }
 
 /// Sends all steps through two routers; the packets that went in, those that came out, and how many datagrams were lost.
@@ -173,12 +173,13 @@ fn carry(
     for (vnet, bytes) in written {
         assert_eq!(refusal(&vnet, &bytes), None);
         assert!(tap.csum || vnet.flags == 0, "no partial checksum for who does not want it");
-        let allowed = match vnet.gso_type {
-            0 => true,
-            5 => tap.uso,
-            kind => tap.gso && (tap.ecn || kind & GSO_ECN == 0),
+        let allowed = match vnet.gso_kind() {
+            GSO_NONE => true,
+            GSO_TCPV4 => tap.gso,
+            GSO_TCPV6 => tap.gso6,
+            kind => kind == GSO_UDP_L4 && tap.uso,
         };
-        assert!(allowed, "no super frame for who does not want it: {vnet:?}");
+        assert!(allowed && (tap.ecn || vnet.gso_type & GSO_ECN == 0), "no super frame for who does not want it: {vnet:?}");
         arrived.extend(packets(&vnet, &bytes));
     }
     (sent, arrived, lost)

@@ -25,7 +25,7 @@ use zerocopy::IntoBytes;
 use super::offload::{Kind, Offload, OffloadPolicy};
 use super::sys::{link, tun, vector};
 use crate::forward::frame::Frame;
-use crate::wire::vnet::{GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_LEN, VnetHeader};
+use crate::wire::vnet::{GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_LEN, VnetHeader};
 
 #[cfg(test)]
 mod tests;
@@ -58,8 +58,14 @@ const ROWS: [Row; 5] = [
     (Kind::Uso, "tap_uso", libc::TUN_F_USO4 | libc::TUN_F_USO6),
 ];
 
-/// So many super frames refused in a row mean that the kernel is at fault (Linux 6.6.44 refuses good ones), not one odd frame.
-const GIVE_UP_AFTER: u32 = 8;
+/// A family of super frames that is written: its `gso_type`, what switches it off, its name in a report, and the bits of what the kernel
+/// offers where it knows the family.
+type Family = (u8, Kind, &'static str, u32);
+const FAMILIES: [Family; 3] = [
+    (GSO_TCPV4, Kind::Tso, "tap_tcp4_writes", TSO),
+    (GSO_TCPV6, Kind::Tso, "tap_tcp6_writes", TSO),
+    (GSO_UDP_L4, Kind::Uso, "tap_udp_writes", USO),
+];
 
 /// Why there is no TAP.
 #[derive(Debug, thiserror::Error)]
@@ -104,15 +110,8 @@ pub struct Tap {
     ifindex: u32,
     policy: OffloadPolicy,
     offload: u32,
-    tcp: GsoWrites,
-    udp: GsoWrites,
-}
-
-/// Whether the kernel takes super frames of one kind from us.
-#[derive(Clone, Copy, Debug)]
-struct GsoWrites {
-    usable: bool,
-    refused: u32,
+    /// Which of [`FAMILIES`] the kernel takes from us.
+    writes: [Offload; FAMILIES.len()],
 }
 
 impl Tap {
@@ -131,11 +130,10 @@ impl Tap {
         tun::set_header_len(fd.as_fd(), VNET_LEN as i32).map_err(failed("set the virtio-net header's length of"))?;
         let offload = offer_offloads(fd.as_fd(), policy).map_err(failed("set the offloads of"))?;
         let ifindex = link::index(name).map_err(failed("find"))?;
-        let gso = |mask| GsoWrites { usable: offload & mask == mask, refused: 0 };
-        let (tcp, udp) = (gso(TSO), gso(USO));
+        let writes = FAMILIES.map(|(_, kind, _, bits)| offered(policy, kind, offload & bits == bits));
         let fd = Arc::new(fd);
         let queues = vec![fd.clone()];
-        Ok(Tap { fd, queues, name: name.to_owned(), ifindex, policy, offload, tcp, udp })
+        Ok(Tap { fd, queues, name: name.to_owned(), ifindex, policy, offload, writes })
     }
 
     /// As [`Tap::open`], with `count` queues, one for each thread. Where one is enough, a persistent TAP may be of either kind. The driver
@@ -179,22 +177,8 @@ impl Tap {
 
     /// Each offload's state: what the kernel hands us, and whether it takes super frames from us.
     pub fn offload_report(&self) -> Vec<(&'static str, Offload)> {
-        let read = ROWS.iter().map(|(kind, name, bits)| {
-            let state = match self.offload & bits == *bits {
-                true => Offload::On,
-                false => self.policy.forbids(*kind).unwrap_or_else(|| Offload::Off("not offered by the kernel".to_owned())),
-            };
-            (*name, state)
-        });
-        let written = [("tap_tcp_writes", Kind::Tso, TSO, self.tcp), ("tap_udp_writes", Kind::Uso, USO, self.udp)];
-        let written = written.into_iter().map(|(name, kind, mask, writes)| {
-            let state = match (writes.usable, self.offload & mask == mask) {
-                (true, _) => Offload::On,
-                (false, true) => Offload::Off("the kernel refused super frames".to_owned()),
-                (false, false) => self.policy.forbids(kind).unwrap_or_else(|| Offload::Off("not offered by the kernel".to_owned())),
-            };
-            (name, state)
-        });
+        let read = ROWS.iter().map(|(kind, name, bits)| (*name, offered(self.policy, *kind, self.offload & bits == *bits)));
+        let written = FAMILIES.iter().zip(&self.writes).map(|((_, _, name, _), state)| (*name, state.clone()));
         read.chain(written).collect()
     }
 
@@ -205,14 +189,9 @@ impl Tap {
 
     /// True while super frames of this type may be written; otherwise the caller writes their segments.
     pub fn gso_usable(&self, gso_type: u8) -> bool {
-        let vnet = VnetHeader { gso_type, ..VnetHeader::default() };
-        let ecn = vnet.gso_type == vnet.gso_kind() || self.policy.wants(Kind::Ecn);
-        ecn && match vnet.gso_kind() {
-            GSO_NONE => true,
-            GSO_TCPV4 | GSO_TCPV6 => self.tcp.usable,
-            GSO_UDP_L4 => self.udp.usable,
-            _ => false,
-        }
+        let kind = gso_type & !GSO_ECN;
+        let taken = || FAMILIES.iter().zip(&self.writes).any(|((family, ..), state)| *family == kind && state.is_on());
+        (gso_type == kind || self.policy.wants(Kind::Ecn)) && (kind == GSO_NONE || taken())
     }
 
     /// The next frame with its header, in `buf`, which must be [`MIN_BUFFER`] long; `None` where none waits.
@@ -236,7 +215,8 @@ impl Tap {
     /// Writes one frame, which lies in at most [`MAX_PARTS`] parts, with one system call. Its headers lie in the first part.
     ///
     /// Errors are for the caller to count: `WouldBlock` and `ENOBUFS` where the kernel is behind, `EIO` where the link is down, `EINVAL`
-    /// where it does not like the header. After a run of `EINVAL`s [`Tap::gso_usable`] says no.
+    /// where it does not like the header. After a super frame's `EINVAL`, [`Tap::gso_usable`] says no to its family for good, and it is
+    /// for the caller to write the segments instead.
     pub fn write_frame(&mut self, vnet: &VnetHeader, parts: &[IoSlice<'_>]) -> io::Result<()> {
         let result = loop {
             match vector::write(self.queue_for(parts), vnet.as_bytes(), parts) {
@@ -244,21 +224,26 @@ impl Tap {
                 result => break result,
             }
         };
-        let gso = match vnet.gso_kind() {
-            GSO_TCPV4 | GSO_TCPV6 => Some(&mut self.tcp),
-            GSO_UDP_L4 => Some(&mut self.udp),
-            _ => None,
-        };
-        if let Some(gso) = gso
-            && gso.note(&result)
+        if let Err(error) = &result
+            && error.raw_os_error() == Some(libc::EINVAL)
         {
-            tracing::warn!(tap = self.name, gso_type = vnet.gso_type, "the kernel refuses super frames; writing single frames from now on");
+            self.give_up(vnet.gso_kind(), error);
         }
         result.map(drop)
     }
 }
 
 impl Tap {
+    /// Has no more super frames of a family written, of which the kernel has refused one. Each was joined from headers that were checked, so
+    /// it is no odd frame: Linux 6.6.44 refuses good ones, and would cost a call and a copy for each if it were asked again.
+    fn give_up(&mut self, kind: u8, error: &io::Error) {
+        let family = FAMILIES.iter().zip(&mut self.writes).find(|((family, ..), state)| *family == kind && state.is_on());
+        if let Some(((_, _, name, _), state)) = family {
+            tracing::warn!(tap = self.name, family = name, %error, "the kernel refuses super frames of this kind; writing single frames from now on");
+            *state = Offload::Off(format!("the kernel refused such a super frame: {error}"));
+        }
+    }
+
     /// The queue that a frame is written to.
     fn queue_for(&self, parts: &[IoSlice<'_>]) -> BorrowedFd<'_> {
         let count = self.queues.len();
@@ -271,17 +256,11 @@ impl Tap {
     }
 }
 
-impl GsoWrites {
-    /// Learns from a write; true where it was the last straw.
-    fn note(&mut self, result: &io::Result<usize>) -> bool {
-        match result {
-            Ok(_) => self.refused = 0,
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.refused += 1,
-            Err(_) => {}
-        }
-        let give_up = self.usable && self.refused >= GIVE_UP_AFTER;
-        self.usable &= !give_up;
-        give_up
+/// The state of an offload that the kernel offers, or does not.
+fn offered(policy: OffloadPolicy, kind: Kind, offers: bool) -> Offload {
+    match offers {
+        true => Offload::On,
+        false => policy.forbids(kind).unwrap_or_else(|| Offload::Off("not offered by the kernel".to_owned())),
     }
 }
 

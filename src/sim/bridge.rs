@@ -20,7 +20,7 @@ pub struct Bridge {
 }
 
 impl TapSink for Bridge {
-    fn gso(&self) -> bool {
+    fn gso(&self, _gso_type: u8) -> bool {
         true
     }
 

@@ -203,10 +203,10 @@ proptest! {
     }
 
     #[test]
-    fn losses_cost_only_what_was_lost(recipe in recipes(), lost in proptest::collection::vec(0usize..50, 1..6), gso in any::<bool>(), csum in any::<bool>()) {
+    fn losses_cost_only_what_was_lost(recipe in recipes(), lost in proptest::collection::vec(0usize..50, 1..6), [gso, csum] in any::<[bool; 2]>()) {
         prop_assume!(recipe.payload > 1400);
         let (cut, pieces) = cut_all(&recipe, 1300, 2000).expect("fits");
-        let mut tap = MemoryTap { gso, uso: gso, csum, ..MemoryTap::default() };
+        let mut tap = MemoryTap { gso, gso6: gso, uso: gso, csum, ..MemoryTap::default() };
         rejoin_all(&cut, &pieces, &lost, &mut tap);
         let mut arrived = Vec::new();
         for (vnet, bytes) in &tap.frames {
@@ -251,6 +251,20 @@ fn contradictions_are_malformed() {
     let frame = Frame::parse(&bytes).expect("a frame");
     assert_eq!(Cut::prepare(&mut bytes, &frame, &udp.vnet(1400), 1400).err(), Some(Uncut::TooBig));
     assert_eq!(bytes, udp.frame());
+}
+
+#[test]
+fn families_are_joined_each_where_it_is_taken() {
+    for (v6, tcp) in [(false, true), (true, true), (false, false), (true, false)] {
+        let recipe = Recipe { v6, tcp, payload: 3000, ..Recipe::default() };
+        let (cut, pieces) = cut_all(&recipe, 1000, 2000).expect("fits");
+        for [gso, gso6, uso] in [[false, true, true], [true, false, true], [true, true, false]] {
+            let mut tap = MemoryTap { gso, gso6, uso, ..MemoryTap::default() };
+            rejoin_all(&cut, &pieces, &[], &mut tap);
+            let joins = [[uso, uso], [gso, gso6]][usize::from(tcp)][usize::from(v6)];
+            assert_eq!(tap.frames.len(), if joins { 1 } else { 3 }, "{recipe:?}");
+        }
+    }
 }
 
 /// What a peer sends is joined only where it is exactly what cutting makes.

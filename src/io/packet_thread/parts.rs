@@ -8,6 +8,7 @@ use crossbeam::utils::CachePadded;
 use mio::{Poll, Waker};
 
 use super::WAKE;
+use crate::forward::tap::write_segments;
 use crate::forward::{Fib, Forwarder, TapSink};
 use crate::io::busy_poll::BusyPoll;
 use crate::io::clock::Clock;
@@ -17,7 +18,8 @@ use crate::io::offload::Offload;
 use crate::io::tap::Tap;
 use crate::io::thread_load::{Load, ThreadLoad};
 use crate::io::udp::{OffloadReport, ThreadSockets};
-use crate::wire::{VnetHeader, vnet};
+use crate::wire::VnetHeader;
+use crate::wire::vnet::GSO_NONE;
 
 /// What the management plane tells a packet thread.
 pub enum PacketInput {
@@ -53,7 +55,7 @@ crate::counters! {
         tap_write_refused,
         /// Reads of the TAP that failed; a frame is lost with each.
         tap_read_failed,
-        /// Super frames the kernel refused, after which segments are written one by one.
+        /// Super frames the kernel refused: their segments were written one by one instead, as all of their kind are from then on.
         tap_super_refused,
         /// Frames for a TAP that has been deleted and not put back yet.
         tap_missing,
@@ -126,24 +128,24 @@ impl TapSink for Port {
                 self.since.rx_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
             }
             Err(error) if error.raw_os_error() == Some(libc::EBADFD) => self.counters.tap_missing.inc(),
-            Err(error) if error.kind() == ErrorKind::InvalidInput && vnet.gso_kind() != 0 => self.counters.tap_super_refused.inc(),
+            Err(error) if error.kind() == ErrorKind::InvalidInput && vnet.gso_kind() != GSO_NONE => {
+                self.counters.tap_super_refused.inc();
+                if !write_segments(vnet, parts, self) {
+                    self.counters.tap_write_refused.inc();
+                }
+            }
             Err(_) => self.counters.tap_write_refused.inc(),
         }
     }
 
-    fn gso(&self) -> bool {
-        self.tap.as_ref().is_some_and(|tap| tap.gso_usable(vnet::GSO_TCPV4))
-    }
-
-    fn uso(&self) -> bool {
-        self.tap.as_ref().is_some_and(|tap| tap.gso_usable(vnet::GSO_UDP_L4))
-    }
-
-    fn ecn(&self) -> bool {
-        self.tap.as_ref().is_some_and(|tap| tap.gso_usable(vnet::GSO_TCPV4 | vnet::GSO_ECN))
+    fn gso(&self, gso_type: u8) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.gso_usable(gso_type))
     }
 
     fn csum(&self) -> bool {
         self.tap.as_ref().is_some_and(Tap::csum_usable)
     }
 }
+
+#[cfg(test)]
+mod tests;
