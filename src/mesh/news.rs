@@ -401,18 +401,26 @@ impl Mesh {
         self.apps.stale = true;
     }
 
-    /// The addresses of a peer that are worth trying: those in a network of ours first.
+    /// The addresses of a peer that are worth trying: those in a network of ours first, then public ones. Its record tells them in no order of use,
+    /// and where a translator stands before the peer they are what others see of it.
     pub(super) fn dialable(&self, peer: PeerName) -> Vec<Address> {
         let told = self.store.node(peer).map(|node| node.addresses).unwrap_or_default();
-        self.nearest_first(told.iter().copied())
+        let mut told = told.to_vec();
+        told.sort_by_key(Address::is_private);
+        self.nearest_first(told.into_iter())
     }
 
-    /// Those of these addresses that are worth trying, in that order.
+    /// Those of these addresses that are worth trying: those in a network of ours first, the others in the order given.
     pub(super) fn nearest_first(&self, addresses: impl Iterator<Item = Address>) -> Vec<Address> {
         let usable = |address: &Address| !self.config.is_own(*address) && !is_local_only(*address);
         let mut addresses: Vec<Address> = addresses.filter(usable).collect();
-        addresses.sort_by_key(|address| !self.config.addresses.iter().any(|own| is_near(*own, *address)));
+        addresses.sort_by_key(|address| !self.is_near_us(*address));
         addresses
+    }
+
+    /// True for an address that is likely in a network of ours.
+    pub(super) fn is_near_us(&self, address: Address) -> bool {
+        self.config.addresses.iter().any(|own| is_near(*own, address))
     }
 }
 

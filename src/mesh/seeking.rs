@@ -10,6 +10,11 @@
 //!
 //! An address is a candidate where an interface has it, where a neighbour sees the router (that is what a translator made of it), or where the
 //! operator says that it can be reached (`--advertise`).
+//!
+//! | of a peer's addresses | are tried |
+//! | --- | --- |
+//! | two in a network of ours, then those where it says that it is reached or that neighbours see it, or public ones: three in all | in every search |
+//! | the others | three in every search, those first whose last turn is the longest ago |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,14 +31,21 @@ use crate::wire::{Address, PeerName};
 
 /// Addresses of one peer under challenge at once.
 pub(super) const MOST_CHALLENGES: usize = 6;
+/// So many of these are the likeliest, in every search: both ends must try the right ones within the time that a translator remembers.
+const LIKELIEST: usize = 3;
+/// And so many of the likeliest are in a network of ours: bridges of different hosts may look like one network.
+const LIKELIEST_NEAR: usize = 2;
 /// Pause after the first search for a direct path that found none; it doubles.
 const SEEK_FIRST: Duration = Duration::from_secs(2);
 /// The longest such pause.
 const SEEK_MOST: Duration = Duration::from_secs(60);
 /// A peer's candidates are tried at most this often at its word.
 const HEED_EVERY: Duration = Duration::from_secs(1);
-/// Addresses of one peer of which it is remembered what came of them.
-const MOST_TRIALS: usize = 24;
+/// Addresses that a router names as those where it may be reached. Half of them are left to its interfaces, where it has so many.
+const MOST_CANDIDATES: usize = 24;
+/// Addresses of one peer of which it is remembered what came of them: those that it names, and as many of its NODE record. What is forgotten
+/// counts as untried, and would keep others from having their turn.
+const MOST_TRIALS: usize = 2 * MOST_CANDIDATES;
 
 /// What came of trying an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,13 +133,16 @@ impl Mesh {
         due
     }
 
-    /// Where this router may be reached.
+    /// Where this router may be reached: first where somebody who knows says so, then where neighbours see it, since others may see it there too.
     pub(super) fn candidates(&self) -> Vec<Address> {
-        let own = self.config.addresses.iter().chain(self.observed.values());
         let advertised = &self.config.advertise;
-        let unique: BTreeSet<Address> = own.filter(|address| !advertised.contains(address)).copied().collect();
-        // Somebody who knows has said that these work, and the other end tries but a few of those that are not near it.
-        advertised.iter().copied().chain(unique).take(MOST_TRIALS).collect()
+        let seen: BTreeSet<Address> = self.observed.values().filter(|address| !advertised.contains(address)).copied().collect();
+        let is_new = |address: &&Address| !seen.contains(address) && !advertised.contains(address);
+        let own: Vec<Address> = self.config.addresses.iter().filter(is_new).copied().collect();
+        // Behind some translators each neighbour sees it at another address.
+        let room = MOST_CANDIDATES.saturating_sub(advertised.len() + own.len().min(MOST_CANDIDATES / 2));
+        let seen = seen.into_iter().take(room);
+        advertised.iter().copied().chain(seen).chain(own).take(MOST_CANDIDATES).collect()
     }
 
     /// A peer looks for a direct path to us, and has just sent something to each of our addresses. Its word is sealed, so it costs no stranger
@@ -141,15 +156,32 @@ impl Mesh {
             return self.counters.records_ignored.inc();
         }
         search.heeded = Some(now);
+        let addresses = addresses.get(..MOST_CANDIDATES).unwrap_or(addresses);
         let mut all = self.nearest_first(addresses.iter().copied());
         all.extend(self.dialable(peer).into_iter().filter(|address| !addresses.contains(address)));
         self.try_addresses(now, peer, &all, out);
     }
 
-    fn try_addresses(&mut self, now: Time, peer: PeerName, addresses: &[Address], out: &mut Outbox) {
-        for address in addresses.iter().take(MOST_CHALLENGES) {
-            self.challenge(now, peer, *address, out);
+    /// Tries some of these addresses of a peer, the likeliest of which come first.
+    pub(super) fn try_addresses(&mut self, now: Time, peer: PeerName, addresses: &[Address], out: &mut Outbox) {
+        for address in self.turn(peer, addresses) {
+            self.challenge(now, peer, address, out);
         }
+    }
+
+    /// Those of these addresses whose turn it is.
+    fn turn(&self, peer: PeerName, addresses: &[Address]) -> Vec<Address> {
+        let (near, far): (Vec<Address>, Vec<Address>) = addresses.iter().copied().partition(|address| self.is_near_us(*address));
+        let mut turn: Vec<Address> = near.into_iter().take(LIKELIEST_NEAR).collect();
+        let room = LIKELIEST - turn.len();
+        turn.extend(far.into_iter().take(room));
+        let trials = self.ways.searches.get(&peer).map(|search| &search.trials);
+        let last = |address: &Address| trials.and_then(|trials| trials.get(address)).map(|trial| trial.at);
+        let mut others: Vec<Address> = addresses.iter().copied().filter(|address| !turn.contains(address)).collect();
+        others.sort_by_key(last);
+        let room = MOST_CHALLENGES - turn.len();
+        turn.extend(others.into_iter().take(room));
+        turn
     }
 
     /// Remembers what came of trying an address of a peer.
@@ -202,5 +234,68 @@ impl Mesh {
             (n, true, Some(again)) => format!("none of {n} addresses is of use; tried again in {again} s"),
             (n, _, _) => format!("none of {n} addresses was of use; tried again while frames are exchanged"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::fuzz::{home, router, router_with};
+    use crate::wire::body::MAX_ADDRESSES;
+
+    const PEER: PeerName = PeerName([2, 0, 0, 0, 0, 9]);
+
+    fn bridge(n: u8) -> Address {
+        Address::udp(([10, 9, n, 1], 6783).into())
+    }
+
+    fn seen() -> Address {
+        Address::udp(([192, 0, 2, 1], 40_000).into())
+    }
+
+    #[test]
+    fn the_likeliest_addresses_are_tried_in_every_search_and_all_others_in_turn() {
+        let (mut router, mut now) = (router(1), Time(1_000_000_000));
+        let told = [seen()].into_iter().chain((0..12).map(bridge)).chain([home(9)]);
+        let all = router.nearest_first(told);
+        assert_eq!((all.len(), &all[..3]), (14, &[home(9), seen(), bridge(0)][..]));
+        let mut tried: BTreeMap<Address, usize> = BTreeMap::new();
+        for search in 1..=8 {
+            let turn = router.turn(PEER, &all);
+            assert_eq!((turn.len(), &turn[..3]), (MOST_CHALLENGES, &all[..3]));
+            for address in turn {
+                router.note_trial(now, PEER, address, Outcome::Trying);
+                *tried.entry(address).or_default() += 1;
+            }
+            assert_eq!(tried.len(), (3 + 3 * search).min(all.len()), "the next ones come before any is tried again");
+            now = now + SEEK_FIRST;
+        }
+        assert!((1..12).all(|n| (2..=3).contains(&tried[&bridge(n)])), "{tried:?}");
+    }
+
+    #[test]
+    fn bridges_that_look_near_leave_room_for_where_the_peer_is_seen() {
+        let router = router(1);
+        let all = router.nearest_first([seen()].into_iter().chain((2..12).map(home)));
+        assert_eq!(router.turn(PEER, &all), [home(2), home(3), seen(), home(4), home(5), home(6)]);
+        assert_eq!(router.turn(PEER, &all[..2]), [home(2), home(3)]);
+    }
+
+    #[test]
+    fn where_neighbours_see_this_router_is_named_first_and_never_cut() {
+        let mut router = router_with(1, |config| config.addresses = (0..40).map(bridge).collect());
+        router.observed.insert(PEER, seen());
+        let named = router.candidates();
+        assert_eq!((named.len(), &named[..2]), (MOST_CANDIDATES, &[seen(), bridge(0)][..]));
+        router.publish_node(Time(1_000_000_000), &mut Outbox::default());
+        let told = router.store.node(router.own).map(|node| node.addresses.to_vec()).unwrap_or_default();
+        assert_eq!((told.len(), told.contains(&seen())), (MAX_ADDRESSES, true));
+        // A symmetric translator shows each neighbour another address, and interfaces are named all the same.
+        for n in 10..60 {
+            let address = Address::udp(([192, 0, 2, 1], 40_000 + u16::from(n)).into());
+            router.observed.insert(PeerName([2, 0, 0, 0, 0, n]), address);
+        }
+        let named = router.candidates();
+        assert_eq!((named.len(), named.iter().filter(|address| address.is_private()).count()), (MOST_CANDIDATES, MOST_CANDIDATES / 2));
     }
 }

@@ -96,7 +96,9 @@ pub struct Targets {
 
 impl Targets {
     /// Adds a goal, due at `now`; idempotent. `addresses` are those known already.
-    pub fn add(&mut self, now: Time, goal: Goal, addresses: Vec<Address>) {
+    pub fn add(&mut self, now: Time, goal: Goal, mut addresses: Vec<Address>) {
+        // Before they are compared: else those of a peer with more would be news each time.
+        addresses.truncate(MAX_ADDRESSES);
         let entry = self.entries.entry(goal).or_insert_with(|| Entry {
             state: State::Waiting,
             addresses: Vec::new(),
@@ -112,7 +114,6 @@ impl Targets {
         });
         if !addresses.is_empty() && entry.addresses != addresses {
             entry.addresses = addresses;
-            entry.addresses.truncate(MAX_ADDRESSES);
             entry.cursor = 0;
             entry.backoff = BACKOFF_FIRST;
             if entry.state == State::Waiting {

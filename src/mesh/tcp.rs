@@ -15,7 +15,6 @@ use super::command::Target;
 use super::config::Outbox;
 use super::core::Mesh;
 use super::heartbeat::{IDLE, SPARED_FOR};
-use super::seeking::MOST_CHALLENGES;
 use super::targets::Goal;
 use crate::time::Time;
 use crate::wire::control::Record;
@@ -52,9 +51,10 @@ impl Mesh {
             }
             let mut addresses = self.targets.udp_addresses_of(peer);
             if self.config.discovery {
-                addresses.extend(self.dialable(peer));
+                let more: Vec<Address> = self.dialable(peer).into_iter().filter(|address| !addresses.contains(address)).collect();
+                addresses.extend(more);
             }
-            addresses.into_iter().take(MOST_CHALLENGES).for_each(|address| self.challenge(now, peer, address, out));
+            self.try_addresses(now, peer, &addresses, out);
         }
     }
 }

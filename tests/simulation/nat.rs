@@ -10,7 +10,15 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Two hosts, each behind a translator of a kind, and a third in public that both know. The helper is 10 ms away from all.
 fn behind(seed: u64, kinds: [Nat; 2], conn_limit: usize) -> (Sim, Vec<RouterId>, Vec<Mac>) {
+    behind_with(seed, kinds, conn_limit, 0)
+}
+
+/// The same, where the first host has so many bridges besides, which nobody else reaches.
+fn behind_with(seed: u64, kinds: [Nat; 2], conn_limit: usize, bridges: usize) -> (Sim, Vec<RouterId>, Vec<Mac>) {
     let (mut sim, hosts) = hosts(seed, 2, &RouterOptions { conn_limit, ..RouterOptions::default() });
+    for _ in 0..bridges {
+        sim.lan(&hosts[..1], Quality::default());
+    }
     let helper = sim.router(&RouterOptions::default());
     let public = sim.lan(&[helper], Quality { latency: ms(10), ..Quality::default() });
     for (host, kind) in hosts.iter().zip(kinds) {
@@ -76,6 +84,23 @@ fn translators_of_every_kind_but_the_symmetric_are_passed_with_the_help_of_any_c
             assert!(total.late + direct.late <= 6, "{a:?} and {b:?}: {total:?} {direct:?}");
             nothing_went_wrong(&sim);
         }
+    }
+}
+
+#[test]
+fn a_host_of_many_interfaces_is_found_behind_its_translator() {
+    for (n, (kind, conn_limit)) in OPEN.into_iter().flat_map(|kind| [(kind, 0), (kind, 1)]).enumerate() {
+        let (mut sim, hosts, macs) = behind_with(580 + n as u64, [kind, Nat::PortRestricted], conn_limit, 10);
+        assert_eq!(sim.addresses(hosts[0]).len(), 11);
+        let mut waited = 0;
+        while !(sim.is_direct(hosts[0], hosts[1]) && sim.is_direct(hosts[1], hosts[0])) {
+            let part = stream(&mut sim, (macs[0], macs[1]), hosts[1], ms(500));
+            assert_eq!(part.lost, 0, "{kind:?}");
+            waited += 1;
+            assert!(waited < 32, "{kind:?}, at most {conn_limit} links: no direct path within 16 seconds: {:?}", sim.paths(hosts[1]));
+        }
+        println!("{kind:?}, at most {conn_limit} links: direct after {waited} half seconds");
+        nothing_went_wrong(&sim);
     }
 }
 

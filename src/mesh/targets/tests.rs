@@ -202,3 +202,16 @@ fn a_new_address_of_ours_begins_anew_what_has_no_answer_once_a_second() {
     targets.handshaking(&goal);
     assert_eq!(targets.addresses_changed(at(20_000), true), []);
 }
+
+#[test]
+fn many_addresses_of_a_peer_are_no_news_each_time_they_are_told() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut targets = Targets::default();
+    let goal = Goal::Peer(PeerName([2, 0, 0, 0, 0, 1]));
+    let told: Vec<Address> = (1..=24).map(addr).collect();
+    targets.add(at(0), goal.clone(), told.clone());
+    assert_eq!(targets.poll(at(0), &|_| false, true), [Action::Dial(goal.clone(), addr(1))]);
+    targets.failed(at(1), &goal, Failure::Silent, "no answer", &mut rng);
+    targets.add(at(2), goal.clone(), told);
+    assert_eq!(targets.poll(at(60), &|_| false, true), [Action::Dial(goal, addr(2))], "the round goes on");
+}
