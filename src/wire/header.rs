@@ -217,7 +217,7 @@ mod tests {
             counter: 0x0102_0304,
         };
         let bytes = header.to_bytes();
-        assert_eq!(bytes, [0x19, 0x20, 0x39, 0x7a, 0x3c, 1, 2, 3, 4, 0xab, 0xcd, 0xef, 1, 2, 3, 4]);
+        assert_eq!(bytes, [0x19, 0xff, 0x39, 0x7a, 0x3c, 1, 2, 3, 4, 0xab, 0xcd, 0xef, 1, 2, 3, 4]);
         assert_eq!(Header::parse(&bytes), Ok(header));
         assert_eq!(Header::associated_data(&bytes)[..3], [0x19, 0, 0x39]);
     }
