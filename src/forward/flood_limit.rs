@@ -68,7 +68,7 @@ impl FloodLimit {
     /// So many frames per second and MAC, and at once; 0 is no bound. `hash` is random.
     pub fn new(per_second: u64, hash: NameHash) -> FloodLimit {
         let bucket = |rate: u64| TokenBucket::new(rate, rate);
-        let place = Place { most: bucket(per_second), trickle: bucket(per_second / TRICKLE) };
+        let place = Place { most: bucket(per_second), trickle: bucket((per_second / TRICKLE).max(1)) };
         let places = vec![place; if per_second == 0 { 0 } else { PLACES }].into();
         let (strangers, all) = (bucket(per_second), bucket(per_second.saturating_mul(ALL)));
         FloodLimit { places, strangers, all, hash, told: None, told_of_all: None }
@@ -156,5 +156,13 @@ mod tests {
             (1000..1100).map(|n| passed(&mut limit, second(1), std::iter::repeat_n(n, 20), true)).filter(|passed| *passed > 0).count();
         assert!(calm > 40, "{calm} stations of a hundred still pass: most places have no other");
         assert_eq!(passed(&mut limit, second(1), 5000..5100, false), 0, "nothing more of strangers");
+    }
+
+    #[test]
+    fn a_small_bound_has_a_trickle_too() {
+        let mut limit = FloodLimit::new(20, NameHash(7));
+        passed(&mut limit, second(1), (0..1000).map(|n| n % 4), true);
+        let calm = passed(&mut limit, second(1), 1000..1200, true);
+        assert!(calm > 100, "{calm} of two hundred stations pass, one for most places");
     }
 }

@@ -15,7 +15,7 @@
 //! it was is written once a second), the table of floods (one compare-and-swap per flood), the counters of a peer
 //! ([`Activity`](crate::forward::fib::Activity): three additions per frame sent, a super frame being one, and two per receive batch). Drops are
 //! counted by each thread for itself. Frames that wait for a session, reassembly, limits on answers and the relay budget of a
-//! neighbour are each thread's own, so their bounds hold per thread.
+//! neighbour are each thread's own, so their bounds hold per thread; of a `--relay-limit` each has its part.
 //!
 //! What more cores bring follows from that. A router spends about 0.75 ns of thread time per byte of TCP and end (AES-256-GCM, 1420-byte
 //! packets, four streams on two cores), most of it AEAD and the kernel's own work inside TAP and UDP calls, all of which

@@ -12,6 +12,9 @@
 //! | Asking | yes | no | direct |
 //! | Link | yes | yes | direct |
 //! | Path | while in use | no | direct |
+//!
+//! Data goes another way where that is better by much: beside a path by TCP, one that is lossy, or one whose size is not known yet
+//! (`fib_build`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -73,6 +76,9 @@ pub struct Challenge {
 const MUCH_LOSS: f64 = 0.15;
 /// And below which it no longer is.
 const LITTLE_LOSS: f64 = 0.05;
+/// It is taken for lossy for so long at least; twice as long each time that it is soon lossy again, up to the most.
+const LOSSY_FIRST: Duration = Duration::from_secs(30);
+const LOSSY_MOST: Duration = Duration::from_secs(300);
 
 /// A proven direct path.
 #[derive(Debug)]
@@ -105,6 +111,8 @@ pub struct Adjacency {
     pub rebuffed: Option<Time>,
     /// True from when it lost much of what it was given until it loses little: others carry frames who lose less.
     pub lossy: bool,
+    /// When that last changed, and for how long it stays as it is at least.
+    lossy_at: (Time, Duration),
 }
 
 impl Adjacency {
@@ -125,6 +133,7 @@ impl Adjacency {
             peer_takes_clear: false,
             rebuffed: None,
             lossy: false,
+            lossy_at: (now, Duration::ZERO),
         }
     }
 
@@ -147,6 +156,7 @@ impl Adjacency {
         self.told = None;
         self.peer_takes_clear = false;
         self.mtu = MtuSearch::new(now, address);
+        (self.lossy, self.lossy_at) = (false, (now, Duration::ZERO));
         self.beat.moved(now);
         self.trust();
     }
@@ -162,10 +172,22 @@ impl Adjacency {
         !self.beat.is_doubted() && self.doubted.swap(false, Ordering::Relaxed)
     }
 
-    /// Looks at how much is lost; true where that makes a difference now.
-    pub fn review_loss(&mut self) -> bool {
+    /// Looks at how much is lost; true where that makes a difference now. What was lost may have been for the load, which others carry since: the sooner
+    /// it is lost again, the longer they go on.
+    pub fn review_loss(&mut self, now: Time) -> bool {
+        let (at, pause) = self.lossy_at;
         let lossy = self.beat.loss() >= if self.lossy { LITTLE_LOSS } else { MUCH_LOSS };
-        std::mem::replace(&mut self.lossy, lossy) != lossy
+        if lossy == self.lossy || self.lossy && now.since(at) < pause {
+            return false;
+        }
+        if lossy {
+            let soon = now.since(at) < LOSSY_MOST;
+            self.lossy_at = (now, if soon { (pause * 2).clamp(LOSSY_FIRST, LOSSY_MOST) } else { LOSSY_FIRST });
+        } else {
+            self.lossy_at.0 = now;
+        }
+        self.lossy = lossy;
+        true
     }
 
     /// True for a link that is told to the mesh.
@@ -298,6 +320,47 @@ mod tests {
 
     use super::*;
     use crate::mesh::heartbeat::Verdict;
+
+    /// Pings for so many seconds, of which every `lost`th has no answer (0: none lacks it, as only 0 is a multiple of 0); when the verdict on
+    /// loss changed, in seconds.
+    fn verdicts(adjacency: &mut Adjacency, now: &mut Time, seconds: u64, lost: u32) -> Vec<(u64, bool)> {
+        let (mut changes, start) = (Vec::new(), *now);
+        for tick in 0..seconds * 20 {
+            *now = *now + Duration::from_millis(50);
+            adjacency.beat.data(*now, *now);
+            if let Verdict::Ping(sequence) = adjacency.beat.poll(*now)
+                && !sequence.is_multiple_of(lost)
+            {
+                adjacency.beat.pong(*now, sequence);
+            }
+            if tick % 20 == 0 && adjacency.review_loss(*now) {
+                changes.push((now.since(start).as_secs(), adjacency.lossy));
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn much_loss_makes_a_path_lossy_and_the_sooner_it_does_again_the_longer() {
+        let mut now = Time(1_000_000_000);
+        let mut adjacency = Adjacency::new(now, Address::udp(([10, 0, 0, 1], 6783).into()), Role::Path, true);
+        adjacency.beat.begin(now);
+        assert_eq!(verdicts(&mut adjacency, &mut now, 120, 50), [], "2 % is little");
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let bad = verdicts(&mut adjacency, &mut now, 20, 4);
+            assert!(matches!(bad[..], [(0..20, true)]), "{bad:?}");
+            let good = verdicts(&mut adjacency, &mut now, 300, 0);
+            assert!(matches!(good[..], [(_, false)]), "{good:?}");
+            held.push(20 - bad[0].0 + good[0].0);
+        }
+        assert!(held.iter().zip([30, 60, 120]).all(|(held, pause)| (pause..pause + 3).contains(held)), "{held:?}");
+        // Whoever is at another address is judged anew.
+        verdicts(&mut adjacency, &mut now, 20, 4);
+        assert!(adjacency.lossy);
+        adjacency.move_to(now, Address::udp(([10, 0, 0, 2], 6783).into()));
+        assert_eq!((adjacency.lossy, adjacency.review_loss(now)), (false, false));
+    }
 
     proptest! {
         /// Else it would be wrong to remember when something is due until something changes.

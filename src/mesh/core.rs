@@ -347,7 +347,8 @@ impl Mesh {
         // What has been narrow for so long is so: containers may be told.
         let news = NARROW_FOR..NARROW_FOR + 2 * HOUSEKEEPING;
         self.fib_stale |= self.narrow.values().any(|since| news.contains(&now.since(*since)));
-        self.fib_stale |= self.adjacencies.iter_mut().fold(false, |news, (_, adjacency)| adjacency.review_loss() || news);
+        let lossy = self.adjacencies.iter_mut().fold(false, |news, (_, adjacency)| adjacency.review_loss(now) || news);
+        (self.fib_stale, self.fastdp.stale) = (self.fib_stale || lossy, self.fastdp.stale || lossy);
         if self.store.next_timeout().is_some_and(|due| now >= due) {
             let mut said = gossip::Output::default();
             self.store.handle_timeout(now, &mut said);

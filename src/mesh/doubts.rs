@@ -167,6 +167,9 @@ impl Mesh {
     /// This host has a new address: what was sent for these goals may have gone nowhere, and its repetitions be seconds apart by now. Their
     /// handshakes begin anew with another first message, since a peer that has heard the former one takes it from no second address.
     pub(super) fn dial_anew(&mut self, now: Time, goals: Vec<(Goal, Time)>, out: &mut Outbox) {
+        if self.left {
+            return;
+        }
         for (goal, at) in goals {
             let unanswered = |attempt: &Attempt| attempt.goal.as_ref() == Some(&goal) && attempt.pending.is_none();
             let Some((index, attempt)) = self.attempts.iter_mut().find(|(_, attempt)| unanswered(attempt)) else { continue };

@@ -123,7 +123,7 @@ pub(super) struct Fastdp {
     plan: Plan,
     repeat: Time,
     due: Time,
-    stale: bool,
+    pub(super) stale: bool,
 }
 
 impl Fastdp {
@@ -369,6 +369,9 @@ impl Mesh {
         };
         if adjacency.address.is_tcp() {
             return Some((Refusal::Path, "the link rides TCP".into()));
+        }
+        if adjacency.lossy && self.direct_path(peer).is_none() {
+            return Some((Refusal::Path, "the direct path loses too much, and others lose less".into()));
         }
         let ip = adjacency.address.socket_addr().ip();
         if ip.is_ipv6() && !device.ipv6 {

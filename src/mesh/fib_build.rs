@@ -121,9 +121,7 @@ impl Mesh {
         let adjacency = self.adjacencies.get(&name);
         let widest = narrow_since.is_none_or(|since| self.now.since(since) >= NARROW_FOR);
         let (route, max_datagram, mtu_settled) = match (adjacency, relayed) {
-            (Some(path), Some(relayed)) if relayed.is_preferred_to(path) => {
-                (Route::Via(relayed.hops), relayed.max_datagram, widest || !path.address.is_tcp())
-            }
+            (Some(path), Some(relayed)) if relayed.is_preferred_to(path) => (Route::Via(relayed.hops), relayed.max_datagram, widest),
             (Some(path), _) => (Route::Direct(path.address), path.mtu.max_datagram(), path.mtu.is_settled()),
             (None, Some(relayed)) => (Route::Via(relayed.hops), relayed.max_datagram, widest),
             (None, None) => (Route::Unreachable, BASE, false),

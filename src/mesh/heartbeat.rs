@@ -334,6 +334,7 @@ impl Heartbeat {
         self.proven = now;
         self.doubted = None;
         (self.rtt, self.base) = (None, None);
+        self.loss = 0;
     }
 }
 

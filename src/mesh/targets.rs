@@ -44,6 +44,8 @@ const BACKOFF_REFUSED: Duration = Duration::from_secs(4);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses of ours may come and go all the time: for their sake a target begins anew at most this often.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// And one address of it only for so long: on a host whose networks come and go without end others have their turn, too.
+const RENEW_FOR: Duration = Duration::from_secs(10);
 /// Addresses tried per target: a name with more is somebody's load balancer.
 const MAX_ADDRESSES: usize = 16;
 
@@ -111,6 +113,7 @@ impl Targets {
             no_way: false,
             urgent: false,
             renewed: None,
+            renewed_since: None,
         });
         if !addresses.is_empty() && entry.addresses != addresses {
             entry.addresses = addresses;
@@ -268,6 +271,7 @@ impl Targets {
             entry.peer = Some(peer);
             entry.error = None;
             entry.failures = 0;
+            entry.renewed_since = None;
             entry.state = State::Waiting;
             entry.due = now + grace;
         }
@@ -322,6 +326,7 @@ impl Targets {
         let mut unanswered = Vec::new();
         for (goal, entry) in self.entries.iter_mut() {
             let at = entry.renewal(now);
+            let (gained, under_way) = (gained && entry.may_renew(now), !matches!(entry.state, State::Own | State::Waiting));
             match entry.state {
                 State::Own | State::Waiting => {
                     entry.state = State::Waiting;
@@ -341,6 +346,9 @@ impl Targets {
             // What is being dialled, and has begun anew a moment ago, is only repeated then.
             if gained && (at == now || entry.state == State::Waiting) {
                 entry.renewed = Some(at);
+            }
+            if under_way {
+                entry.renewed_since.get_or_insert(at);
             }
         }
         unanswered

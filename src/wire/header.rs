@@ -17,9 +17,9 @@ pub const VERSION: u8 = 1;
 pub const HEADER_LEN: usize = 16;
 /// Bytes of an authentication tag.
 pub const TAG_LEN: usize = 16;
-/// Hop limit a datagram starts with, the highest that there is: hosts that reach only the next one make a line as long as they are many. Ways are
-/// free of loops but for moments.
-pub const HOP_LIMIT: u8 = u8::MAX;
+/// Hop limit a datagram starts with, that of IP (RFC 1700): 63 routers pass it on, in a line in which each reaches only the next. Ways are free of
+/// circles but for moments, in which a datagram goes round until then.
+pub const HOP_LIMIT: u8 = 64;
 /// Highest lane number; lane 0 is the mesh plane's.
 pub const MAX_LANE: u8 = 15;
 /// Receiver indices are 24 bits; 0 means "none yet".
@@ -217,7 +217,7 @@ mod tests {
             counter: 0x0102_0304,
         };
         let bytes = header.to_bytes();
-        assert_eq!(bytes, [0x19, 0xff, 0x39, 0x7a, 0x3c, 1, 2, 3, 4, 0xab, 0xcd, 0xef, 1, 2, 3, 4]);
+        assert_eq!(bytes, [0x19, 0x40, 0x39, 0x7a, 0x3c, 1, 2, 3, 4, 0xab, 0xcd, 0xef, 1, 2, 3, 4]);
         assert_eq!(Header::parse(&bytes), Ok(header));
         assert_eq!(Header::associated_data(&bytes)[..3], [0x19, 0, 0x39]);
     }

@@ -1,5 +1,6 @@
 //! Relaying: what comes from a neighbour for another router goes on as it is, sealed, with one hop less.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 use crate::forward::fib::{Activity, Fib, FibLink, FibPeer, LinkIndex};
@@ -29,6 +30,9 @@ struct Hop<'a> {
     max_datagram: u16,
     activity: &'a Activity,
 }
+
+/// Sizes of datagrams that hold what somebody may wait for the answer to: more than a bare acknowledgement of IPv4, less than a stream fills.
+const SMALL_RELAYED: RangeInclusive<usize> = 131..=760;
 
 impl<'a> Hop<'a> {
     fn over(link: &'a FibLink) -> Hop<'a> {
@@ -83,6 +87,9 @@ impl State {
         }
         let Some(room) = outbox.reserve(hop.address, lane, datagram.len()) else { return counters.drop_outbox_full.inc() };
         room.copy_from_slice(datagram);
+        if SMALL_RELAYED.contains(&datagram.len()) {
+            self.small_at = Some(now);
+        }
         // The hop is in use, so its liveness matters; what comes in proves nothing about the link it came over.
         hop.activity.tx_bytes.fetch_add(datagram.len() as u64, Ordering::Relaxed);
         hop.activity.sent.store(now.0, Ordering::Relaxed);

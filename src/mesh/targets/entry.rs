@@ -7,7 +7,8 @@ use std::time::Duration;
 use rand_core::Rng;
 
 use super::{
-    Action, BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_NO_WAY, BACKOFF_REFUSED, BACKOFF_SLOW, Failure, Goal, RENEW_EVERY, RESOLVE_TIMEOUT, jitter,
+    Action, BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_NO_WAY, BACKOFF_REFUSED, BACKOFF_SLOW, Failure, Goal, RENEW_EVERY, RENEW_FOR,
+    RESOLVE_TIMEOUT, jitter,
 };
 use crate::mesh::snapshot::ConnectionState;
 use crate::time::Time;
@@ -40,6 +41,8 @@ pub(super) struct Entry {
     pub(super) urgent: bool,
     /// When it last begins anew, or did, for the sake of a new address of ours.
     pub(super) renewed: Option<Time>,
+    /// Since when it has begun anew for that, without an end that was its own.
+    pub(super) renewed_since: Option<Time>,
 }
 
 /// All goals, and when the next of them is due: that is asked with every input, and seldom changes.
@@ -99,6 +102,11 @@ impl Entry {
         }
     }
 
+    /// Whether what is under way may begin anew for that.
+    pub(super) fn may_renew(&self, now: Time) -> bool {
+        self.renewed_since.is_none_or(|since| now.since(since) < RENEW_FOR)
+    }
+
     pub(super) fn step(&mut self, now: Time, goal: &Goal, room: bool) -> Option<Action> {
         match self.state {
             State::Waiting if now >= self.due => match goal {
@@ -120,6 +128,7 @@ impl Entry {
             State::Resolving { since } if now.since(since) >= RESOLVE_TIMEOUT => {
                 self.state = State::Waiting;
                 self.due = now;
+                self.renewed_since = None;
                 self.error = Some("the name was not resolved in time".into());
                 None
             }
@@ -142,6 +151,7 @@ impl Entry {
 
     pub(super) fn fail(&mut self, now: Time, failure: Failure, why: String, goal: &Goal, rng: &mut dyn Rng) {
         self.error = Some(why);
+        self.renewed_since = None;
         self.failures = self.failures.saturating_add(1);
         let another = self.cursor + 1 < self.addresses.len();
         self.no_way = failure == Failure::NoWay && (self.no_way || self.cursor == 0);

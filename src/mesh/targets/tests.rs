@@ -215,3 +215,22 @@ fn many_addresses_of_a_peer_are_no_news_each_time_they_are_told() {
     targets.add(at(2), goal.clone(), told);
     assert_eq!(targets.poll(at(60), &|_| false, true), [Action::Dial(goal, addr(2))], "the round goes on");
 }
+
+#[test]
+fn where_our_networks_come_and_go_without_end_a_silent_address_is_still_given_up() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut targets = Targets::default();
+    let (target, goal) = host("h2");
+    targets.add(at(0), goal.clone(), Vec::new());
+    targets.poll(at(0), &|_| false, true);
+    targets.resolved(at(1), &target, Ok(vec![addr(1), addr(2)]), &mut rng);
+    assert_eq!(targets.poll(at(1), &|_| false, true), [Action::Dial(goal.clone(), addr(1))]);
+    let renewed: Vec<u64> = (1..8).map(|n| n * 4000).filter(|ms| !targets.addresses_changed(at(*ms), true).is_empty()).collect();
+    assert_eq!(renewed, [4000, 8000, 12_000]);
+    // With the end of that attempt the next address has its turn, and as much patience.
+    targets.failed(at(30_000), &goal, Failure::Silent, "no answer", &mut rng);
+    targets.poll(at(30_050), &|_| false, true);
+    targets.resolved(at(30_060), &target, Ok(vec![addr(1), addr(2)]), &mut rng);
+    assert_eq!(targets.poll(at(30_060), &|_| false, true), [Action::Dial(goal.clone(), addr(2))]);
+    assert_eq!(targets.addresses_changed(at(32_000), true), [(goal, at(32_000))]);
+}

@@ -91,3 +91,17 @@ fn both_ends_note_what_somebody_may_wait_for_and_neither_streams_nor_their_ackno
     assert_eq!(noted(&mesh), [true, true]);
     assert_eq!(drops(&mesh), []);
 }
+
+#[test]
+fn a_relay_notes_them_by_their_size() {
+    let mut mesh = line(three());
+    let noted = |mesh: &Mesh| mesh.nodes[1].forwarder.small_at().is_some();
+    let (bare, request) = (Recipe { payload: 0, ..Recipe::default() }, Recipe { payload: 100, ..Recipe::default() });
+    for (recipe, expected) in [(bare, false), (request, true)] {
+        let recipe = Recipe { destination: 3, ..recipe };
+        mesh.send(0, &recipe.vnet(0), &recipe.frame());
+        mesh.settle();
+        assert_eq!((mesh.nodes[2].tap.take().len(), noted(&mesh)), (1, expected));
+    }
+    assert_eq!(drops(&mesh), []);
+}
