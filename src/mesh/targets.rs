@@ -45,7 +45,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses of ours may come and go all the time: for their sake a target begins anew at most this often.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// And one address of it only for so long: on a host whose networks come and go without end others have their turn, too.
-const RENEW_FOR: Duration = Duration::from_secs(10);
+const RENEW_FOR: Duration = Duration::from_secs(30);
 /// Addresses tried per target: a name with more is somebody's load balancer.
 const MAX_ADDRESSES: usize = 16;
 

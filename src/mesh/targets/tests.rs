@@ -225,12 +225,12 @@ fn where_our_networks_come_and_go_without_end_a_silent_address_is_still_given_up
     targets.poll(at(0), &|_| false, true);
     targets.resolved(at(1), &target, Ok(vec![addr(1), addr(2)]), &mut rng);
     assert_eq!(targets.poll(at(1), &|_| false, true), [Action::Dial(goal.clone(), addr(1))]);
-    let renewed: Vec<u64> = (1..8).map(|n| n * 4000).filter(|ms| !targets.addresses_changed(at(*ms), true).is_empty()).collect();
-    assert_eq!(renewed, [4000, 8000, 12_000]);
+    let renewed: Vec<u64> = (1..8).map(|n| n * 8000).filter(|ms| !targets.addresses_changed(at(*ms), true).is_empty()).collect();
+    assert_eq!(renewed, [8000, 16_000, 24_000, 32_000]);
     // With the end of that attempt the next address has its turn, and as much patience.
-    targets.failed(at(30_000), &goal, Failure::Silent, "no answer", &mut rng);
-    targets.poll(at(30_050), &|_| false, true);
-    targets.resolved(at(30_060), &target, Ok(vec![addr(1), addr(2)]), &mut rng);
-    assert_eq!(targets.poll(at(30_060), &|_| false, true), [Action::Dial(goal.clone(), addr(2))]);
-    assert_eq!(targets.addresses_changed(at(32_000), true), [(goal, at(32_000))]);
+    targets.failed(at(60_000), &goal, Failure::Silent, "no answer", &mut rng);
+    targets.poll(at(60_050), &|_| false, true);
+    targets.resolved(at(60_060), &target, Ok(vec![addr(1), addr(2)]), &mut rng);
+    assert_eq!(targets.poll(at(60_060), &|_| false, true), [Action::Dial(goal.clone(), addr(2))]);
+    assert_eq!(targets.addresses_changed(at(62_000), true), [(goal, at(62_000))]);
 }
