@@ -24,7 +24,7 @@
 //! # System calls
 //!
 //! The router counts its reads and writes of the TAP, its sends, receives and polls (`/metrics`). The bar is on those that move frames.
-//! Busy polling makes polls and yields by design, as many as there is time for them, so they stand beside it and under no bar.
+//! Polls and yields stand beside it and under no bar: where somebody waits, busy polling makes as many as there is time for, by design.
 //!
 //! # Bars
 //!
