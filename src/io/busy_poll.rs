@@ -8,9 +8,9 @@
 //! Where streams flow and nothing beside them, nobody waits for the first of what comes, and a thread that slept takes several at a time: it does
 //! not look then. A frame that is small and no mere acknowledgement, from the bridge or for it, says that somebody may wait for an answer:
 //! then it looks again, also beside a stream. Without that, ping-pong beside one took 850 to 910 µs at the median instead of 650 to 770. On a
-//! 2-core Xeon whose kernel VXLAN did 10 to 12 Gbit/s, one TCP stream (AES-256-GCM) took 36 and 54 polls per MB instead of 1,000 and 1,070, and 1.79
-//! and 2.21 ns of router CPU per byte instead of 1.88 and 2.56, in two runs in turn; ping-pong beside it took what it did before (690 and 840
-//! µs, 690 and 880).
+//! 2-core Xeon whose kernel VXLAN did 8 to 12 Gbit/s, one TCP stream (AES-256-GCM) took 36 and 54 polls per MB instead of 1,000 and 1,070. Nothing
+//! else is shown: in seven pairs of runs in turn the routers' CPU time per byte changed by -15 to +13 % (five times it was less), and ping-pong
+//! beside the stream took no longer.
 //!
 //! A look must outlast the peer's part of a round trip, or it costs its time and the wake-up too. With ping-pong over one TCP connection on two
 //! cores of an AMD EPYC that play both hosts, looks of 30 µs gave a median of 105 µs (80 to 123 in four rounds) and a 99th percentile of 193 µs,
