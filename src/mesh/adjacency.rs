@@ -172,8 +172,8 @@ impl Adjacency {
         !self.beat.is_doubted() && self.doubted.swap(false, Ordering::Relaxed)
     }
 
-    /// Looks at how much is lost; true where that makes a difference now. What was lost may have been for the load, which others carry since: the sooner
-    /// it is lost again, the longer they go on.
+    /// Looks at how much is lost; true where that makes a difference now. What was lost may have been for the load, which others carry since: the
+    /// sooner it is lost again, the longer they go on.
     pub fn review_loss(&mut self, now: Time) -> bool {
         let (at, pause) = self.lossy_at;
         let lossy = self.beat.loss() >= if self.lossy { LITTLE_LOSS } else { MUCH_LOSS };
